@@ -1,0 +1,1 @@
+"""The control plane: watches, decides, acts."""

@@ -1,0 +1,1 @@
+"""Read, check and split a table into a training frame; publish a finished artefact. No torch."""
