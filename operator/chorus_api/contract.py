@@ -1,0 +1,50 @@
+"""Fixed names that both sides of a boundary use: labels, paths, ports, environment variables."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "chorus"
+PROJECT_LABEL = "chorus.dev/project"
+PLUGIN_LABEL = "chorus.dev/plugin"
+RUN_LABEL = "chorus.dev/run"
+ATTEMPT_LABEL = "chorus.dev/attempt"
+ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | publish
+TRAIN_KEY_LABEL = "chorus.dev/train-key"
+RUN_UID_ANNOTATION = "chorus.dev/run-uid"
+PREPARE_KEY_LABEL = "chorus.dev/prepare-key"
+PREPARE_ANNOTATION = "chorus.dev/prepare"
+"""On a Project: change its value to have the data looked at again."""
+
+AUDIENCE = "chorus"
+MESSAGES_PORT = 8443
+MESSAGES_PATH = "/v1/messages"
+MAX_BODY_BYTES = 64 * 1024
+MAX_TERMINATION_BYTES = 2048
+
+CA_CONFIG_MAP = "chorus-ca"
+CA_KEY = "ca.crt"
+RUN_SERVICE_ACCOUNT = "chorus-run"
+
+ROOT = PurePosixPath("/chorus")
+RUN_CONFIG = ROOT / "run.json"
+TRAINING_DATA = ROOT / "training_data.json"
+DATA_DIR = ROOT / "data"  # the frame: train.parquet, eval.parquet, frame.json; read-only
+BASE_DIR = ROOT / "base"  # the base model; read-only
+RESUME_DIR = ROOT / "resume"  # adapter to start from; read-only, only with resumeFrom
+RUN_DIR = ROOT / "run"  # this run's own directory
+VOLUME_DIR = ROOT / "volume"  # the Project's whole claim (prepare, fetch and publish Jobs only)
+SOURCE_DIR = ROOT / "source"  # the data to prepare; read-only
+JOB_CONFIG = ROOT / "job.json"  # configuration of prepare, fetch and publish Jobs
+IDENTITY_DIR = PurePosixPath("/var/run/chorus")  # ca.crt and token
+TERMINATION_LOG = PurePosixPath("/dev/termination-log")
+
+ATTEMPT_ENV = "CHORUS_ATTEMPT"
+
+# Layout of a Project's claim
+FRAMES = "frames"  # frames/<frame name>/
+BASES = "base"  # base/<base key>/
+RUNS = "runs"  # runs/<run uid>/
+MODELS = "models"  # models/<model name>/
+LATEST = "latest"  # latest/<plugin> -> ../models/<model name>

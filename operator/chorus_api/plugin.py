@@ -1,0 +1,149 @@
+"""Plugin: a way of training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from chorus_api.base import Condition, Model, NameRef, ObjectName, Quantity, Rule, ShortText, StatusModel
+from chorus_api.lora import LoraParameters
+from chorus_api.project import ColumnName, Meta
+
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+
+
+class Requires(Model):
+    """What a frame must have for this plugin to suit it."""
+
+    columns: Annotated[list[ColumnName], Field(max_length=64)] = Field(
+        default_factory=lambda: ["prompt", "response"], description="Columns that the frame must have."
+    )
+    info: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=64)] = Field(
+        default_factory=list, description="Keys that dataset.info must have."
+    )
+    min_rows: int = Field(1, ge=1, le=1_000_000_000, description="Fewest training rows.")
+
+
+class Resources(Model):
+    """Resources of the training container, without accelerators."""
+
+    requests: dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity] = Field(
+        default_factory=dict, max_length=3, description="Reserved on the node."
+    )
+    limits: dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity] = Field(
+        default_factory=dict, max_length=3, description="Never exceeded; over the memory limit the pod is killed."
+    )
+
+
+class Accelerator(Model):
+    """The accelerator of a training pod."""
+
+    resource_name: Annotated[str, StringConstraints(min_length=3, max_length=253, pattern=r"^[^/\s]+/[^/\s]+$")] = (
+        Field("nvidia.com/gpu", description="Name of the extended resource.")
+    )
+    count: int = Field(1, ge=1, le=1, description="How many; lora uses one.")
+
+
+class Toleration(Model):
+    """A taint that the pods accept."""
+
+    key: ShortText | None = Field(None, description="Key of the taint; all taints when unset and operator is Exists.")
+    operator: Literal["Exists", "Equal"] = Field("Equal", description="How `value` is compared.")
+    value: ShortText | None = Field(None, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="Effect of the taint; every effect when unset."
+    )
+
+
+class EnvVar(Model):
+    """One environment variable of the training container."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Name of the variable."
+    )
+    value: Annotated[str, StringConstraints(max_length=4096)] = Field("", description="Its value.")
+
+
+class PodOptions(Model):
+    """Where and how the plugin's pods run."""
+
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=32, description="Labels that the node must have."
+    )
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
+        default_factory=list, description="Taints that the pods accept."
+    )
+    priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the training pods.")
+    runtime_class_name: ObjectName | None = Field(None, description="RuntimeClass of the training pods.")
+    image_pull_secrets: Annotated[list[NameRef], Field(max_length=16)] = Field(
+        default_factory=list, description="Secrets to pull the images with."
+    )
+    env: Annotated[list[EnvVar], Field(max_length=64)] = Field(
+        default_factory=list, description="More environment variables of the training container."
+    )
+
+
+class Deadlines(Model):
+    """How long each wait may take, in seconds; when it is over the run fails with a reason that names it."""
+
+    start_seconds: int = Field(86400, ge=10, le=2_592_000, description="From acceptance to the first started pod.")
+    data_report_seconds: int = Field(600, ge=10, le=86400, description="From the pod's start to DATA_REPORT.")
+    progress_seconds: int = Field(1800, ge=10, le=604_800, description="Longest silence of a training pod.")
+    active_seconds: int | None = Field(
+        None, ge=10, le=31_536_000, description="Running time of all attempts together; no limit when unset."
+    )
+
+
+class Checkpointing(Model):
+    """When a training pod saves its state."""
+
+    every_seconds: int = Field(300, ge=5, le=86400, description="Time between checkpoints.")
+    keep: int = Field(2, ge=1, le=100, description="Newest complete checkpoints kept.")
+    grace_seconds: int = Field(120, ge=5, le=3600, description="Time between SIGTERM and SIGKILL, to save in.")
+
+
+class Retry(Model):
+    """How often a run is tried again, by whose fault the failure was."""
+
+    disruption: int = Field(10, ge=0, le=1000, description="Evictions, preemptions, lost nodes.")
+    infrastructure: int = Field(3, ge=0, le=1000, description="Kills and internal errors.")
+    user: int = Field(0, ge=0, le=100, description="Errors of configuration, data or code.")
+
+
+class PluginSpec(Model):
+    """How this plugin trains."""
+
+    rules = (
+        Rule("self.type == oldSelf.type", "type is immutable: make a new Plugin"),
+        Rule("self.type != 'lora' || has(self.lora)", "lora is required when type is lora (lora: {} is enough)"),
+    )
+
+    type: Literal["lora"] = Field(description="Kind of training: lora.")
+    lora: LoraParameters | None = Field(None, description="Parameters; a Project's and a run's win over these.")
+    requires: Requires = Field(default_factory=Requires, description="What a frame must have.")
+    resources: Resources = Field(default_factory=Resources, description="Resources of the training container.")
+    accelerator: Accelerator | None = Field(None, description="The accelerator; training is on the CPU when unset.")
+    pod: PodOptions = Field(default_factory=PodOptions, description="Where and how the pods run.")
+    deadlines: Deadlines = Field(default_factory=Deadlines, description="How long each wait may take.")
+    checkpoint: Checkpointing = Field(default_factory=Checkpointing, description="When state is saved.")
+    retry: Retry = Field(default_factory=Retry, description="How often a run is tried again.")
+
+
+class PluginStatus(StatusModel):
+    """What is so now."""
+
+    id: int | None = Field(None, description="plugin_id in messages: a stable positive integer.")
+    observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default_factory=list, description="Ready.", json_schema_extra={"x-list-map-keys": ["type"]}
+    )
+
+
+class Plugin(StatusModel):
+    """A Plugin as the API server holds it."""
+
+    metadata: Meta
+    spec: PluginSpec
+    status: PluginStatus = Field(default_factory=PluginStatus)

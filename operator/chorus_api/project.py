@@ -1,0 +1,311 @@
+"""Project: one data set and the plugins that train on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from chorus_api.base import (
+    Condition,
+    Decimal,
+    Label20,
+    Message,
+    Model,
+    NameRef,
+    ObjectName,
+    Quantity,
+    Rule,
+    ShortText,
+    StatusModel,
+)
+from chorus_api.lora import LoraParameters
+
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/].*$")]
+DataFormat = Literal["csv", "jsonl", "parquet", "sqlite"]
+
+NO_PARENT = Rule(
+    "!self.path.split('/').exists(part, part == '..')", "path must stay inside the volume: remove the '..' parts"
+)
+
+
+class VolumeSource(Model):
+    """A file on a claim, mounted read-only into the prepare Job."""
+
+    rules = (NO_PARENT,)
+
+    claim_name: ObjectName = Field(description="PersistentVolumeClaim of the same namespace.")
+    path: RelativePath = Field(description="Path of the file, relative to the root of the volume.")
+
+
+class ConfigMapSource(Model):
+    """A key of a ConfigMap (`data` or `binaryData`)."""
+
+    name: ObjectName = Field(description="ConfigMap of the same namespace.")
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
+        description="Key that holds the file."
+    )
+
+
+class InlineSource(Model):
+    """The data itself."""
+
+    data: Annotated[str, StringConstraints(min_length=1, max_length=65536)] = Field(
+        description="Content of the file, at most 64 KiB; `format` must be csv or jsonl."
+    )
+
+
+class DataSource(Model):
+    """Where the rows are: exactly one of the fields."""
+
+    rules = (
+        Rule(
+            "[has(self.volume), has(self.configMap), has(self.inline)].filter(x, x).size() == 1",
+            "source needs exactly one of volume, configMap, inline",
+        ),
+    )
+
+    volume: VolumeSource | None = Field(None, description="A file on a claim.")
+    config_map: ConfigMapSource | None = Field(None, description="A key of a ConfigMap.")
+    inline: InlineSource | None = Field(None, description="The data itself, for small examples.")
+
+
+class BestElement(Model):
+    """How to take one text out of a cell that holds a JSON list of objects."""
+
+    by: ColumnName = Field(description="Member to compare, a number; the element with the highest is taken.")
+    take: ColumnName = Field(description="Member of that element that becomes the text.")
+
+
+class FieldSource(Model):
+    """The column that a prompt or a response comes from."""
+
+    column: ColumnName = Field(description="Name of the column.")
+    best: BestElement | None = Field(
+        None, description="The cell holds a JSON list of objects: take one member of the best element."
+    )
+
+
+class Fields(Model):
+    """How a row becomes an example."""
+
+    prompt: FieldSource | None = Field(None, description="The prompt of an example; the column `prompt` of the frame.")
+    response: FieldSource | None = Field(None, description="The wanted answer; the column `response` of the frame.")
+
+
+class Dataset(Model):
+    """The data of a Project and how it becomes a training frame."""
+
+    rules = (
+        Rule(
+            "!has(self.evalFraction) || double(self.evalFraction) < 1.0",
+            'evalFraction must be a decimal from 0 up to, but not including, 1, such as "0.05"',
+        ),
+        Rule(
+            "!has(self.source.inline) || has(self.format) && self.format in ['csv', 'jsonl']",
+            "format must be csv or jsonl when source is inline",
+        ),
+        Rule(
+            "!has(self.query) || !has(self.format) || self.format == 'sqlite'",
+            "query is for sqlite files only: remove it or set format: sqlite",
+        ),
+    )
+
+    source: DataSource = Field(description="Where the rows are.")
+    format: DataFormat | None = Field(
+        None,
+        description="Format of the file; told from its name's ending when unset (.csv .jsonl .parquet .sqlite .db).",
+    )
+    query: Annotated[str, StringConstraints(min_length=1, max_length=16384)] | None = Field(
+        None, description="One SELECT over a sqlite file. Required for sqlite."
+    )
+    max_rows: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="At most so many rows are read; all when unset."
+    )
+    fields: Fields | None = Field(None, description="How a row becomes an example.")
+    eval_fraction: Decimal = Field(
+        "0.05",
+        description="Share of the rows held back for evaluation, a decimal string; chosen by content, not by chance.",
+    )
+    info: dict[Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=1024)]] = (
+        Field(
+            default_factory=dict,
+            max_length=64,
+            description="Free facts that plugins may need (additional information).",
+        )
+    )
+
+
+class ProjectPlugin(Model):
+    """One plugin that trains on the Project's frame."""
+
+    name: Label20 = Field(description="Name of the entry; runs are called <project>-<name>-<n>.")
+    plugin_ref: NameRef = Field(description="The Plugin to use.")
+    lora: LoraParameters | None = Field(None, description="Parameters that win over the Plugin's.")
+    enabled: bool = Field(True, description="false: no runs are made for this entry.")
+    optional: bool = Field(False, description="true: its failure does not fail the Project, it sets Degraded.")
+
+
+class Objective(Model):
+    """What makes one model better than another."""
+
+    metric: Literal["eval_loss", "train_loss"] = Field("eval_loss", description="Metric of the run record to compare.")
+    direction: Literal["minimize", "maximize"] = Field("minimize", description="Whether less or more is better.")
+
+
+class Storage(Model):
+    """The claim that holds frames, runs and models."""
+
+    rules = (
+        Rule(
+            "!has(self.claimName) || !has(self.size) && !has(self.storageClassName)",
+            "storage needs either claimName (an existing claim) or size and storageClassName, not both",
+        ),
+    )
+
+    claim_name: ObjectName | None = Field(None, description="An existing claim; nothing is made.")
+    size: Quantity | None = Field(None, description="Size of the claim that is made; 10Gi when unset.")
+    storage_class_name: ObjectName | None = Field(
+        None, description="Class of the claim; the cluster's default when unset."
+    )
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] = Field(
+        "ReadWriteOnce", description="With ReadWriteOnce all pods of the Project are kept on one node."
+    )
+    on_delete: Literal["Retain", "Delete"] = Field(
+        "Retain", description="Whether the claim that was made outlives the Project."
+    )
+
+
+class History(Model):
+    """How many ended runs are kept for each plugin; older ones are deleted."""
+
+    succeeded: int = Field(10, ge=1, le=1000, description="TRAINED runs kept for each plugin.")
+    failed: int = Field(10, ge=1, le=1000, description="Other ended runs kept for each plugin.")
+
+
+class ProjectSpec(Model):
+    """What to train on and with what."""
+
+    rules = (
+        Rule(
+            "has(self.storage) == has(oldSelf.storage) && (!has(self.storage) || self.storage == oldSelf.storage)",
+            "storage is immutable: make a new Project to move the data",
+        ),
+    )
+
+    dataset: Dataset = Field(description="The data, and how it becomes a training frame.")
+    plugins: Annotated[list[ProjectPlugin], Field(min_length=1, max_length=20)] = Field(
+        description="What trains on the frame.", json_schema_extra={"x-list-map-keys": ["name"]}
+    )
+    train_on: Literal["Change", "Manual"] = Field(
+        "Change",
+        description="Change: a new run when the frame or the parameters change. Manual: only runs that you create.",
+    )
+    concurrency_policy: Literal["Queue", "Forbid"] = Field(
+        "Queue",
+        description="When a plugin has an active run. Queue: the next one waits. Forbid: the next one is cancelled.",
+    )
+    objective: Objective = Field(default_factory=Objective, description="What makes a model better.")
+    promotion: Literal["Always", "IfBetter", "Manual"] = Field(
+        "IfBetter", description="Which model `latest` points to, for each plugin."
+    )
+    storage: Storage | None = Field(None, description="Where frames, runs and models live; a claim of 10Gi when unset.")
+    history: History = Field(default_factory=History, description="How many ended runs are kept.")
+    suspend: bool = Field(False, description="true: no run starts, active runs save and stop.")
+
+
+class FrameSummary(StatusModel):
+    """The training frame."""
+
+    name: ShortText = Field(description="training_df_name in messages.")
+    digest: ShortText = Field(description="sha256 digest of the frame's content.")
+    rows: int = Field(description="Training rows.")
+    eval_rows: int = Field(0, description="Rows held back for evaluation.")
+    rejected_rows: int = Field(0, description="Rows that could not be used; the profile says why.")
+    columns: Annotated[list[ColumnName], Field(max_length=50)] = Field(
+        default_factory=list, description="The first 50 columns."
+    )
+    config_map: ShortText | None = Field(None, description="ConfigMap with the full profile.")
+
+
+class PluginRow(StatusModel):
+    """The newest run of one plugin."""
+
+    name: ShortText = Field(description="Entry of spec.plugins.")
+    run: ShortText | None = Field(None, description="Newest run.")
+    sequence: int = Field(0, description="Highest number that a run of this entry ever had.")
+    phase: ShortText | None = Field(None, description="Phase of the newest run, or notApplicable.")
+    applicable: bool | None = Field(None, description="Whether the plugin suits the frame.")
+    reason: ShortText | None = Field(None, description="Why.")
+    message: Message | None = Field(None, description="Why, for people.")
+    model_name: ShortText | None = Field(None, description="Model of the newest TRAINED run.")
+    metrics: dict[str, str] = Field(default_factory=dict, max_length=32, description="Final metrics of the newest run.")
+    outdated: bool = Field(False, description="true: the Plugin was edited after the newest run was made.")
+
+
+class LeaderboardRow(StatusModel):
+    """One trained run in the order of the objective."""
+
+    plugin: ShortText = Field(description="Entry of spec.plugins.")
+    run: ShortText = Field(description="The run.")
+    value: ShortText = Field(description="The objective's metric.")
+
+
+class LatestModel(StatusModel):
+    """The model that `latest` of a plugin points to."""
+
+    plugin: ShortText = Field(description="Entry of spec.plugins.")
+    name: ShortText = Field(description="Name of the model.")
+    run: ShortText = Field(description="Run that made it.")
+    uri: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Where it is.")
+    digest: ShortText = Field(description="sha256 digest of its SHA256SUMS.")
+    value: ShortText | None = Field(None, description="The objective's metric.")
+
+
+class ProjectStatus(StatusModel):
+    """What is so now."""
+
+    id: int | None = Field(None, description="project_id in messages: a stable positive integer.")
+    phase: ShortText | None = Field(None, description="Derived from the conditions and the plugins' newest runs.")
+    reason: ShortText | None = Field(None, description="Why the phase is as it is.")
+    message: Message | None = Field(None, description="Why, for people.")
+    observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Ready, DatasetReady, Degraded.",
+        json_schema_extra={"x-list-map-keys": ["type"]},
+    )
+    dataset: FrameSummary | None = Field(None, description="The training frame.")
+    plugins: Annotated[list[PluginRow], Field(max_length=20)] = Field(
+        default_factory=list, description="One row for each plugin.", json_schema_extra={"x-list-map-keys": ["name"]}
+    )
+    leaderboard: Annotated[list[LeaderboardRow], Field(max_length=10)] = Field(
+        default_factory=list, description="The best runs on the present frame."
+    )
+    latest_model: Annotated[list[LatestModel], Field(max_length=20)] = Field(
+        default_factory=list, description="The promoted models.", json_schema_extra={"x-list-map-keys": ["plugin"]}
+    )
+
+
+class Meta(StatusModel):
+    """The parts of metadata that Chorus reads."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int = 1
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Project(StatusModel):
+    """A Project as the API server holds it."""
+
+    metadata: Meta
+    spec: ProjectSpec
+    status: ProjectStatus = Field(default_factory=ProjectStatus)

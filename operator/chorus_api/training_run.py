@@ -1,0 +1,219 @@
+"""TrainingRun: one execution of one plugin on one Project's data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from chorus_api.base import Condition, Label20, Label50, Message, Model, Rule, ShortText, StatusModel, Time
+from chorus_api.lora import LoraParameters
+from chorus_api.project import Meta
+
+Metrics = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=64)],
+    ],
+    Field(max_length=32),
+]
+
+
+class ProjectRef(Model):
+    """The Project of a run."""
+
+    name: Label20 = Field(description="Name of the Project, in the same namespace.")
+
+
+class RunRef(Model):
+    """Another run of the same Project."""
+
+    run: Label50 = Field(description="Name of a TRAINED run of the same Project and plugin.")
+
+
+class TrainingRunSpec(Model):
+    """What to run. Immutable, but for suspend, cancel and ttlSecondsAfterFinished."""
+
+    rules = (
+        Rule("self.projectRef == oldSelf.projectRef", "projectRef is immutable: create a new TrainingRun"),
+        Rule("self.plugin == oldSelf.plugin", "plugin is immutable: create a new TrainingRun"),
+        Rule(
+            "has(self.lora) == has(oldSelf.lora) && (!has(self.lora) || self.lora == oldSelf.lora)",
+            "lora is immutable: create a new TrainingRun",
+        ),
+        Rule(
+            "has(self.resumeFrom) == has(oldSelf.resumeFrom) && "
+            "(!has(self.resumeFrom) || self.resumeFrom == oldSelf.resumeFrom)",
+            "resumeFrom is immutable: create a new TrainingRun",
+        ),
+        Rule(
+            "has(self.triggeredBy) == has(oldSelf.triggeredBy) && "
+            "(!has(self.triggeredBy) || self.triggeredBy == oldSelf.triggeredBy)",
+            "triggeredBy is immutable: create a new TrainingRun",
+        ),
+        Rule("!oldSelf.cancel || self.cancel", "cancel cannot be taken back: create a new TrainingRun"),
+    )
+
+    project_ref: ProjectRef = Field(description="The Project whose frame is trained on.")
+    plugin: Label20 = Field(description="Entry of the Project's spec.plugins.")
+    lora: LoraParameters | None = Field(None, description="Parameters that win over the Project's and the Plugin's.")
+    resume_from: RunRef | None = Field(None, description="Start from the adapter of that run.")
+    suspend: bool = Field(False, description="true: save, stop, and give the node back; false: go on.")
+    cancel: bool = Field(False, description="true: stop for good. Cannot be taken back.")
+    triggered_by: ShortText | None = Field(None, description="Who or what asked for the run.")
+    ttl_seconds_after_finished: int | None = Field(
+        None,
+        ge=0,
+        le=31_536_000,
+        description="Delete the run so long after its end; kept by the Project's history when unset.",
+    )
+
+
+class Attempts(StatusModel):
+    """How often it was tried."""
+
+    current: int = Field(0, description="Number of the present attempt, from 1; 0 before the first.")
+    user: int = Field(0, description="Attempts that failed by the user's fault.")
+    infrastructure: int = Field(0, description="Attempts that failed by the cluster's fault.")
+    disruption: int = Field(0, description="Attempts that were evicted, preempted or lost with their node.")
+
+
+class Resolved(StatusModel):
+    """Everything the run uses, frozen when it was accepted."""
+
+    config_map: ShortText = Field(description="ConfigMap with run.json and training_data.json.")
+    hash: ShortText = Field(description="Train key: hash of frame, parameters and image.")
+
+
+class DataReportEntry(StatusModel):
+    """DATA_REPORT as received."""
+
+    applicable: bool = Field(description="Whether the plugin can train on the frame.")
+    reason: ShortText | None = Field(None, description="Why not.")
+    time: Time
+
+
+class TrainingStartEntry(StatusModel):
+    """TRAINING_START as received."""
+
+    time: Time
+
+
+class ModelNameEntry(StatusModel):
+    """MODEL_NAME as received."""
+
+    model_name: ShortText = Field(description="Name that the plugin gives its model.")
+    digest: ShortText | None = Field(None, description="sha256 digest of the artefact's SHA256SUMS.")
+    metrics: Metrics = Field(default_factory=dict, description="Final metrics.")
+    time: Time
+
+
+class ErrorEntry(StatusModel):
+    """ERROR_REPORT as received."""
+
+    reason: ShortText | None = Field(None, description="One CamelCase word.")
+    detail: Message = Field(description="What went wrong and how to mend it.")
+    retryable: bool = Field(False, description="Whether another attempt may help.")
+    time: Time
+
+
+class Report(StatusModel):
+    """What the present attempt's pod has said. Written by the message receiver alone."""
+
+    attempt: int = Field(description="Attempt that it is about.")
+    pod_uid: ShortText = Field(description="Pod that said it.")
+    sequence: int = Field(0, description="Sequence number of the newest message.")
+    data_report: DataReportEntry | None = Field(None, description="DATA_REPORT.")
+    training_start: TrainingStartEntry | None = Field(None, description="TRAINING_START.")
+    model_name: ModelNameEntry | None = Field(None, description="MODEL_NAME.")
+    error: ErrorEntry | None = Field(None, description="ERROR_REPORT.")
+
+
+class Progress(StatusModel):
+    """How far the present attempt is. Written by the message receiver alone."""
+
+    attempt: int = Field(description="Attempt that it is about.")
+    percent: int = Field(ge=0, le=100, description="Share of the optimizer steps done.")
+    step: int | None = Field(None, description="Optimizer steps done.")
+    total_steps: int | None = Field(None, description="Optimizer steps in all.")
+    epoch: ShortText | None = Field(None, description="Epochs done, a decimal string.")
+    eta_seconds: int | None = Field(None, description="Estimated seconds to the end.")
+    loss: ShortText | None = Field(None, description="Newest training loss, a decimal string.")
+    metrics: Metrics = Field(default_factory=dict, description="Newest metrics, as decimal strings.")
+    checkpoint_step: int | None = Field(None, description="Optimizer step of the newest complete checkpoint.")
+    time: Time
+
+
+class Checkpoint(StatusModel):
+    """The newest complete checkpoint."""
+
+    step: int = Field(description="Optimizer step that it holds.")
+    time: Time
+
+
+class PublishedModel(StatusModel):
+    """The published artefact."""
+
+    name: ShortText = Field(description="Name of the model.")
+    uri: Annotated[str, StringConstraints(max_length=1024)] = Field(description="pvc://claim/models/name.")
+    digest: ShortText = Field(description="sha256 digest of its SHA256SUMS.")
+    bytes: int = Field(0, description="Size.")
+    base_model: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        "", description="Base model it is an adapter of."
+    )
+    samples: int = Field(0, description="Training rows used.")
+    final_loss: ShortText | None = Field(None, description="Final training loss, a decimal string.")
+    metrics: Metrics = Field(default_factory=dict, description="Final metrics, as decimal strings.")
+
+
+class Failure(StatusModel):
+    """Why the run, or its last attempt, failed."""
+
+    failure_class: Literal["user", "infrastructure", "disruption"] = Field(
+        alias="class", description="Whose fault it was."
+    )
+    reason: ShortText = Field(description="One CamelCase word.")
+    message: Message = Field("", description="What happened.")
+    pod: ShortText | None = Field(None, description="The pod.")
+    container: ShortText | None = Field(None, description="The container.")
+    exit_code: int | None = Field(None, description="Exit code of the container.")
+    signal: int | None = Field(None, description="Signal that ended it.")
+    node: ShortText | None = Field(None, description="Node it ran on.")
+    log_tail: Annotated[str, StringConstraints(max_length=5000)] | None = Field(
+        None, description="First and last part of the log, with secrets masked."
+    )
+    hint: Message | None = Field(None, description="What to do about it.")
+
+
+class TrainingRunStatus(StatusModel):
+    """What is so now."""
+
+    id: ShortText | None = Field(None, description="run_<UTC time>_<4 hex>, for people and the admin API.")
+    phase: ShortText | None = Field(None, description="Derived from the conditions.")
+    reason: ShortText | None = Field(None, description="Why the phase is as it is.")
+    message: Message | None = Field(None, description="Why, for people.")
+    observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Accepted, Applicable, PodsReady, CheckpointAvailable, ModelPublished, Succeeded, Suspended, "
+        "Retrying.",
+        json_schema_extra={"x-list-map-keys": ["type"]},
+    )
+    queued_time: Time | None = Field(None, description="When the run was first seen.")
+    start_time: Time | None = Field(None, description="When its first pod started.")
+    completion_time: Time | None = Field(None, description="When it ended.")
+    attempts: Attempts = Field(default_factory=Attempts, description="How often it was tried.")
+    resolved: Resolved | None = Field(None, description="What it uses.")
+    report: Report | None = Field(None, description="What the pod has said.")
+    progress: Progress | None = Field(None, description="How far it is.")
+    checkpoint: Checkpoint | None = Field(None, description="Newest complete checkpoint.")
+    model: PublishedModel | None = Field(None, description="The published artefact.")
+    failure: Failure | None = Field(None, description="Why it, or its last attempt, failed.")
+
+
+class TrainingRun(StatusModel):
+    """A TrainingRun as the API server holds it."""
+
+    metadata: Meta
+    spec: TrainingRunSpec
+    status: TrainingRunStatus = Field(default_factory=TrainingRunStatus)
