@@ -235,6 +235,9 @@ class PluginRow(StatusModel):
     name: ShortText = Field(description="Entry of spec.plugins.")
     run: ShortText | None = Field(None, description="Newest run.")
     sequence: int = Field(0, description="Highest number that a run of this entry ever had.")
+    trigger_key: ShortText | None = Field(
+        None, description="What the newest automatic run was made for: hash of frame, pluginRef and lora of this entry."
+    )
     phase: ShortText | None = Field(None, description="Phase of the newest run, or notApplicable.")
     applicable: bool | None = Field(None, description="Whether the plugin suits the frame.")
     reason: ShortText | None = Field(None, description="Why.")
@@ -261,6 +264,7 @@ class LatestModel(StatusModel):
     uri: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Where it is.")
     digest: ShortText = Field(description="sha256 digest of its SHA256SUMS.")
     value: ShortText | None = Field(None, description="The objective's metric.")
+    frame: ShortText | None = Field(None, description="Frame that the run was trained on.")
 
 
 class ProjectStatus(StatusModel):

@@ -83,6 +83,7 @@ class Resolved(StatusModel):
 
     config_map: ShortText = Field(description="ConfigMap with run.json and training_data.json.")
     hash: ShortText = Field(description="Train key: hash of frame, parameters and image.")
+    frame: ShortText = Field("", description="Frame that is trained on.")
 
 
 class DataReportEntry(StatusModel):
@@ -164,6 +165,7 @@ class PublishedModel(StatusModel):
     samples: int = Field(0, description="Training rows used.")
     final_loss: ShortText | None = Field(None, description="Final training loss, a decimal string.")
     metrics: Metrics = Field(default_factory=dict, description="Final metrics, as decimal strings.")
+    promoted: bool = Field(False, description="Whether `latest` of the plugin was moved to it.")
 
 
 class Failure(StatusModel):
