@@ -1,0 +1,417 @@
+"""The API client: plain dicts both ways, a deadline on every call, one error type for each decision.
+
+One `Kube` belongs to one event loop and keeps one connection pool for its life. Idempotent calls are tried again on
+429, 5xx and lost connections until `deadline`; a conflict never is: it means that the caller must read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from chorus_api.ids import content_hash
+from chorus_operator.kube import resources
+from chorus_operator.kube.errors import (
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Invalid,
+    KubeError,
+    NotFound,
+    Unavailable,
+    from_response,
+)
+from chorus_operator.kube.resources import EVENTS, PODS, Resource
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]
+
+FIELD_MANAGER = "chorus"
+PAGE = 500
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0
+DEADLINE_SECONDS = 40.0
+FIRST_BACKOFF = 0.1
+LONGEST_BACKOFF = 5.0
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+class Kube:
+    """The API server, as the operator uses it. Every method may raise any `KubeError`."""
+
+    def __init__(
+        self, api_client: ApiClient, *, deadline: float = DEADLINE_SECONDS, jitter: random.Random | None = None
+    ):
+        """`deadline`: seconds that one call may take, repetitions included."""
+        self._api = api_client
+        self._api.user_agent = "chorus-operator"
+        self._deadline = deadline
+        self._jitter = jitter or random.Random()
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        """Requests sent, by method, plural and HTTP status (0: no answer)."""
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> Self:
+        """Open a client: with the kubeconfig file when given, else with the pod's service account."""
+        configuration = Configuration()
+        configuration.connection_pool_maxsize = 100
+        if kubeconfig:
+            await kube_config.load_kube_config(
+                config_file=kubeconfig, client_configuration=configuration, persist_config=False
+            )
+        else:
+            kube_config.load_incluster_config(client_configuration=configuration)
+        return cls(ApiClient(configuration), deadline=deadline)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # Reading
+
+    async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
+        """Read one object; None when it is not there."""
+        try:
+            return await self._json("GET", resource, namespace, name)
+        except NotFound:
+            return None
+
+    async def list(
+        self, resource: Resource, *, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Manifests:
+        """Read all objects with these labels, page by page; of all namespaces when `namespace` is None."""
+        try:
+            return await self._list(resource, namespace, labels)
+        except Gone:  # the list took longer than the API server keeps its snapshot
+            return await self._list(resource, namespace, labels)
+
+    async def _list(self, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None) -> Manifests:
+        query = {"limit": str(PAGE)}
+        if labels:
+            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        items: Manifests = []
+        while True:
+            page = await self._json("GET", resource, namespace, query=query)
+            # Items of built-in kinds come without their type.
+            items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
+            position = page["metadata"].get("continue")
+            if not position:
+                return items
+            query = {**query, "continue": position}
+
+    async def pod_log(
+        self,
+        namespace: str,
+        *,
+        name: str,
+        container: str | None = None,
+        tail_lines: int | None = None,
+        limit_bytes: int | None = None,
+    ) -> str | None:
+        """Read the log of a container; None when the pod is gone or the container has none yet."""
+        query = {
+            key: str(value)
+            for key, value in (("container", container), ("tailLines", tail_lines), ("limitBytes", limit_bytes))
+            if value is not None
+        }
+        try:
+            body = await self._request("GET", PODS, namespace, name, "log", query=query)
+        except (NotFound, Invalid):
+            return None
+        return body.decode(errors="replace")
+
+    # Writing
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object; AlreadyExists when the name is taken.
+
+        A creation whose answer was lost is not sent again: the next look finds the object or creates it.
+        """
+        resource = resources.of(manifest)
+        return await self._json(
+            "POST",
+            resource,
+            manifest["metadata"]["namespace"],
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+            idempotent=False,
+        )
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create the object or make its fields so, by server-side apply; what others own is taken over."""
+        return await self._apply(resources.of(manifest), manifest, manager=FIELD_MANAGER, subresource=None)
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replace an object by the manifest, whose resourceVersion must still be the newest; else Conflict."""
+        metadata = manifest["metadata"]
+        return await self._json(
+            "PUT",
+            resources.of(manifest),
+            metadata["namespace"],
+            metadata["name"],
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+        )
+
+    async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
+        """Merge a patch into an object; with metadata.resourceVersion in it, Conflict when that is not the newest."""
+        return await self._json(
+            "PATCH",
+            resource,
+            namespace,
+            name,
+            query={"fieldManager": FIELD_MANAGER},
+            body=merge_patch,
+            content_type=MERGE_PATCH,
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        propagation: Propagation = "Background",
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> bool:
+        """Delete an object; False when it is gone already, or, with `uid`, when another object has its name."""
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self._request("DELETE", resource, namespace, name, body=options)
+        except NotFound:
+            return False
+        except Conflict:
+            if uid is None:
+                raise
+            return False
+        return True
+
+    async def patch_status(
+        self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
+    ) -> Manifest:
+        """Merge into an object's status; Conflict unless the object still has this resource version."""
+        return await self._json(
+            "PATCH",
+            resource,
+            namespace,
+            name,
+            "status",
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"resourceVersion": resource_version}, "status": status},
+            content_type=MERGE_PATCH,
+        )
+
+    async def apply_status(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        status_part: Manifest,
+        manager: str,
+        resource_version: str | None,
+    ) -> Manifest:
+        """Apply one manager's whole part of a status; Conflict unless the object still has this resource version."""
+        metadata = {"name": name, "namespace": namespace}
+        if resource_version is not None:
+            metadata["resourceVersion"] = resource_version
+        manifest = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": metadata,
+            "status": status_part,
+        }
+        return await self._apply(resource, manifest, manager=manager, subresource="status")
+
+    async def create_event(
+        self,
+        about: Manifest,
+        *,
+        reason: str,
+        message: str,
+        now: datetime,
+        warning: bool = False,
+        occurrence: str = "",
+    ) -> None:
+        """Tell users what happened to an object (`kubectl describe`).
+
+        The Event's name comes from its content, so saying the same thing again (after a crash, from a second replica)
+        is harmless; `occurrence` tells apart things that read the same, such as attempts.
+        """
+        metadata = about["metadata"]
+        name = f"{metadata['name'][:200]}.{content_hash([metadata['uid'], reason, message, occurrence], length=16)}"
+        time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": name, "namespace": metadata["namespace"]},
+            "involvedObject": {
+                "apiVersion": about["apiVersion"],
+                "kind": about["kind"],
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "source": {"component": "chorus"},
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
+        }
+        try:
+            await self.create(event)
+        except AlreadyExists:
+            return
+
+    async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
+        """Ask the API server whose token this is: the `status` of the TokenReview."""
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": list(audiences)},
+        }
+        answer = await self._json("POST", _TOKEN_REVIEWS, body=review)
+        status: Manifest = answer["status"]
+        return status
+
+    # One request
+
+    async def _apply(
+        self, resource: Resource, manifest: Manifest, *, manager: str, subresource: str | None
+    ) -> Manifest:
+        metadata = manifest["metadata"]
+        return await self._json(
+            "PATCH",
+            resource,
+            metadata["namespace"],
+            metadata["name"],
+            subresource,
+            query={"fieldManager": manager, "force": "true"},
+            body=manifest,
+            content_type=APPLY_PATCH,
+        )
+
+    async def _json(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+        idempotent: bool = True,
+    ) -> Manifest:
+        answer: Manifest = json.loads(
+            await self._request(
+                method,
+                resource,
+                namespace,
+                name,
+                subresource,
+                query=query,
+                body=body,
+                content_type=content_type,
+                idempotent=idempotent,
+            )
+        )
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+        idempotent: bool = True,
+    ) -> bytes:
+        path = resource.path(namespace, name, subresource)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._deadline
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                return await self._once(method, resource, path, query, body, content_type, seconds=end - loop.time())
+            except Unavailable as error:
+                # 429 means that nothing was done; every other failure may hide a success.
+                if not (idempotent or error.status == 429) or error.status == 404:
+                    raise
+                wait = error.retry_after if error.retry_after is not None else backoff * self._jitter.uniform(0.5, 1.5)
+                if loop.time() + wait >= end:
+                    raise
+            await asyncio.sleep(wait)
+            backoff = min(backoff * 2, LONGEST_BACKOFF)
+
+    async def _once(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Manifest | None,
+        content_type: str,
+        *,
+        seconds: float,
+    ) -> bytes:
+        what = f"{method} {path}"
+        timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        status = 0
+        try:
+            request = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "*/*" if path.endswith("/log") else JSON, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*request, _request_timeout=timeout)
+            status = response.status
+            answer: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            text = f"{what}: the API server did not answer: {type(error).__name__} {error}".rstrip()
+            raise Unavailable(text, reason="NoAnswer") from error
+        finally:
+            self.requests[method, resource.plural, status] += 1
+        if 200 <= status < 300:
+            return answer
+        raise from_response(what, status=status, body=answer, retry_after=response.headers.get("Retry-After"))
+
+
+_TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+
+__all__ = ["FIELD_MANAGER", "Kube", "KubeError", "Manifest"]
