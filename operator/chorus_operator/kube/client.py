@@ -11,14 +11,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, Self
 
 import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from chorus_api.ids import content_hash
 from chorus_operator.kube import resources
 from chorus_operator.kube.errors import (
     AlreadyExists,
@@ -30,7 +29,8 @@ from chorus_operator.kube.errors import (
     Unavailable,
     from_response,
 )
-from chorus_operator.kube.resources import EVENTS, PODS, Resource
+from chorus_operator.kube.events import event_manifest
+from chorus_operator.kube.resources import PODS, Resource
 
 Manifest = dict[str, Any]
 Manifests = list[Manifest]
@@ -258,33 +258,8 @@ class Kube:
         warning: bool = False,
         occurrence: str = "",
     ) -> None:
-        """Tell users what happened to an object (`kubectl describe`).
-
-        The Event's name comes from its content, so saying the same thing again (after a crash, from a second replica)
-        is harmless; `occurrence` tells apart things that read the same, such as attempts.
-        """
-        metadata = about["metadata"]
-        name = f"{metadata['name'][:200]}.{content_hash([metadata['uid'], reason, message, occurrence], length=16)}"
-        time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {"name": name, "namespace": metadata["namespace"]},
-            "involvedObject": {
-                "apiVersion": about["apiVersion"],
-                "kind": about["kind"],
-                "namespace": metadata["namespace"],
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-            },
-            "reason": reason,
-            "message": message[:1024],
-            "type": "Warning" if warning else "Normal",
-            "source": {"component": "chorus"},
-            "firstTimestamp": time,
-            "lastTimestamp": time,
-            "count": 1,
-        }
+        """Tell users what happened to an object (`events.event_manifest`); said before, it is not said again."""
+        event = event_manifest(about, reason=reason, message=message, now=now, warning=warning, occurrence=occurrence)
         try:
             await self.create(event)
         except AlreadyExists:

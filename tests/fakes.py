@@ -1,0 +1,349 @@
+"""A cluster in memory, with the methods of `chorus_operator.kube.client.Kube`.
+
+It keeps what the operator relies on: resource versions and conflicts, uids, generations, create-once, server-side apply
+by field manager, finalizers and garbage collection by owner. It checks no schema and runs no controllers: what needs
+those is tested against the real API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chorus_operator.kube import resources
+from chorus_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from chorus_operator.kube.events import event_manifest
+from chorus_operator.kube.resources import Resource
+
+Manifest = dict[str, Any]
+ObjectKey = tuple[str, str, str]  # kind, namespace, name
+Manifests = list[Manifest]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the operator."""
+
+    verb: str  # get list create apply replace patch delete patch_status apply_status pod_log token_review
+    kind: str
+    name: str = ""
+
+    @property
+    def writes(self) -> bool:
+        return self.verb not in {"get", "list", "pod_log", "token_review"}
+
+
+class FakeKube:
+    """The API server as a dictionary. `before` and `after` see each call and may raise, to break it there."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        collect_garbage: bool = True,
+    ):
+        self.objects: dict[ObjectKey, Manifest] = {}
+        self.calls: list[Call] = []
+        self.logs: dict[str, str] = {}
+        """Log of a pod, by its name."""
+        self.tokens: dict[str, Manifest] = {}
+        """Answer of the TokenReview for a token."""
+        self.before: Callable[[Call], None] = lambda call: None
+        self.after: Callable[[Call], None] = lambda call: None
+        self._clock = clock
+        self._collect_garbage = collect_garbage
+        self._versions = itertools.count(1)
+        self._uids = itertools.count(1)
+        self._applied: dict[tuple[ObjectKey, str, str | None], Manifest] = {}
+
+    # For tests
+
+    def put(self, manifest: Manifest) -> Manifest:
+        """Store an object as it is, status included, as another program would; missing metadata is filled in."""
+        stored = copy.deepcopy(manifest)
+        metadata = stored["metadata"]
+        metadata.setdefault("namespace", "default")
+        key = (stored["kind"], metadata["namespace"], metadata["name"])
+        old = self.objects.get(key)
+        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"uid-{next(self._uids)}")
+        metadata.setdefault("generation", 1)
+        metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        metadata["resourceVersion"] = str(next(self._versions))
+        self.objects[key] = stored
+        return copy.deepcopy(stored)
+
+    def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
+        """Read an object without leaving a trace in `calls`."""
+        return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
+
+    def all(self, resource: Resource) -> Manifests:
+        """Read all objects of a kind without leaving a trace in `calls`."""
+        return [copy.deepcopy(stored) for (kind, _, _), stored in self.objects.items() if kind == resource.kind]
+
+    @property
+    def events(self) -> list[tuple[str, str, str]]:
+        """What users were told: (object's name, reason, message), oldest first."""
+        return [
+            (event["involvedObject"]["name"], event["reason"], event["message"]) for event in self.all(resources.EVENTS)
+        ]
+
+    # As Kube has them
+
+    async def close(self) -> None:
+        pass
+
+    async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
+        async with self._call(Call("get", resource.kind, name)):
+            return self.find(resource, name, namespace)
+
+    async def list(
+        self, resource: Resource, *, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Manifests:
+        async with self._call(Call("list", resource.kind)):
+            return [
+                stored
+                for stored in self.all(resource)
+                if namespace in (None, stored["metadata"]["namespace"])
+                and (labels or {}).items() <= stored["metadata"].get("labels", {}).items()
+            ]
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        async with self._call(Call("create", manifest["kind"], manifest["metadata"]["name"])):
+            resource, key = _locate(manifest)
+            if key in self.objects:
+                raise AlreadyExists(f"{key} already exists", status=409, reason="AlreadyExists")
+            return self.put(_without_status(resource, manifest))
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        async with self._call(Call("apply", manifest["kind"], manifest["metadata"]["name"])):
+            resource, key = _locate(manifest)
+            if key not in self.objects:
+                self.put(
+                    {
+                        "apiVersion": manifest["apiVersion"],
+                        "kind": manifest["kind"],
+                        "metadata": {"name": key[2], "namespace": key[1]},
+                    }
+                )
+            return self._apply(key, _without_status(resource, manifest), manager="chorus", subresource=None)
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        async with self._call(Call("replace", manifest["kind"], manifest["metadata"]["name"])):
+            _, key = _locate(manifest)
+            self._existing(key, manifest["metadata"].get("resourceVersion"))
+            return self.put(manifest)
+
+    async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
+        async with self._call(Call("patch", resource.kind, name)):
+            key = (resource.kind, namespace, name)
+            patch = copy.deepcopy(merge_patch)
+            old = self._existing(key, patch.get("metadata", {}).pop("resourceVersion", None))
+            if _has_status_subresource(resource):
+                patch.pop("status", None)
+            return self._store(key, old, _merge(old, patch))
+
+    async def delete(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        propagation: str = "Background",
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> bool:
+        async with self._call(Call("delete", resource.kind, name)):
+            stored = self.objects.get((resource.kind, namespace, name))
+            if stored is None or uid not in (None, stored["metadata"]["uid"]):
+                return False
+            self._delete((resource.kind, namespace, name), orphan=propagation == "Orphan", force=grace_seconds == 0)
+            return True
+
+    async def patch_status(
+        self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
+    ) -> Manifest:
+        async with self._call(Call("patch_status", resource.kind, name)):
+            key = (resource.kind, namespace, name)
+            old = self._existing(key, resource_version)
+            return self._store(key, old, _merge(old, {"status": copy.deepcopy(status)}))
+
+    async def apply_status(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        status_part: Manifest,
+        manager: str,
+        resource_version: str | None,
+    ) -> Manifest:
+        async with self._call(Call("apply_status", resource.kind, name)):
+            key = (resource.kind, namespace, name)
+            self._existing(key, resource_version)
+            return self._apply(key, {"status": status_part}, manager=manager, subresource="status")
+
+    async def pod_log(
+        self,
+        namespace: str,
+        *,
+        name: str,
+        container: str | None = None,
+        tail_lines: int | None = None,
+        limit_bytes: int | None = None,
+    ) -> str | None:
+        async with self._call(Call("pod_log", "Pod", name)):
+            log = self.logs.get(name)
+            if log is None:
+                return None
+            if tail_lines is not None:
+                log = "".join(log.splitlines(keepends=True)[-tail_lines:])
+            return log if limit_bytes is None else log[:limit_bytes]
+
+    async def create_event(
+        self,
+        about: Manifest,
+        *,
+        reason: str,
+        message: str,
+        now: datetime,
+        warning: bool = False,
+        occurrence: str = "",
+    ) -> None:
+        event = event_manifest(about, reason=reason, message=message, now=now, warning=warning, occurrence=occurrence)
+        async with self._call(Call("create", "Event", event["metadata"]["name"])):
+            if _locate(event)[1] not in self.objects:
+                self.put(event)
+
+    async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
+        async with self._call(Call("token_review", "TokenReview")):
+            return copy.deepcopy(self.tokens.get(token, {"authenticated": False, "error": "unknown token"}))
+
+    # How
+
+    def _call(self, call: Call) -> _Calling:
+        return _Calling(self, call)
+
+    def _existing(self, key: ObjectKey, resource_version: str | None) -> Manifest:
+        stored = self.objects.get(key)
+        if stored is None:
+            raise NotFound(f"{key} not found", status=404, reason="NotFound")
+        if resource_version not in (None, "", stored["metadata"]["resourceVersion"]):
+            raise Conflict(f"{key} has changed", status=409, reason="Conflict")
+        return stored
+
+    def _store(self, key: ObjectKey, old: Manifest, new: Manifest) -> Manifest:
+        """Store a changed object; a write that changes nothing leaves the resource version."""
+        if new != old:
+            if key[0] in {"ConfigMap", "Secret"} and old.get("immutable") and new.get("data") != old.get("data"):
+                raise Invalid(f"{key}: data is immutable", status=422, reason="Invalid")
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] = old["metadata"]["generation"] + 1
+            new["metadata"]["resourceVersion"] = str(next(self._versions))
+            self.objects[key] = new
+            if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
+                self._remove(key)
+        return copy.deepcopy(new)
+
+    def _apply(self, key: ObjectKey, manifest: Manifest, *, manager: str, subresource: str | None) -> Manifest:
+        """Make the manager's fields so: what it no longer names is removed, unless another manager holds it too."""
+        part = {name: copy.deepcopy(value) for name, value in manifest.items() if name != "metadata"}
+        for field in ("labels", "annotations", "ownerReferences", "finalizers"):
+            if field in manifest.get("metadata", {}):
+                part.setdefault("metadata", {})[field] = copy.deepcopy(manifest["metadata"][field])
+        old = self._existing(key, manifest.get("metadata", {}).get("resourceVersion"))
+        gone = _leaves(self._applied.get((key, manager, subresource), {})) - _leaves(part)
+        for (other, holder, _), held in self._applied.items():
+            if other == key and holder != manager:
+                gone -= _leaves(held)
+        new = copy.deepcopy(old)
+        for path in sorted(gone, key=len, reverse=True):
+            _drop(new, path)
+        new = _merge(new, part, keep_nulls=True)
+        self._applied[key, manager, subresource] = part
+        return self._store(key, old, new)
+
+    def _delete(self, key: ObjectKey, *, orphan: bool = False, force: bool = False) -> None:
+        stored = self.objects[key]
+        if stored["metadata"].get("finalizers") and not force:
+            stored["metadata"].setdefault("deletionTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+            stored["metadata"]["resourceVersion"] = str(next(self._versions))
+            return
+        self._remove(key, orphan=orphan)
+
+    def _remove(self, key: ObjectKey, *, orphan: bool = False) -> None:
+        uid = self.objects.pop(key)["metadata"]["uid"]
+        self._applied = {place: part for place, part in self._applied.items() if place[0] != key}
+        if orphan or not self._collect_garbage:
+            return
+        for child, stored in list(self.objects.items()):
+            owners = stored["metadata"].get("ownerReferences", [])
+            if any(owner["uid"] == uid for owner in owners) and child in self.objects:
+                self._delete(child)
+
+
+class _Calling:
+    """Record a call, let others run before it, and let the test break it before or after it took effect."""
+
+    def __init__(self, kube: FakeKube, call: Call):
+        self._kube = kube
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+        self._kube.calls.append(self._call)
+        self._kube.before(self._call)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._kube.after(self._call)
+
+
+def _locate(manifest: Manifest) -> tuple[Resource, ObjectKey]:
+    resource = resources.of(manifest)
+    return resource, (resource.kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _has_status_subresource(resource: Resource) -> bool:
+    return resource in {resources.PROJECTS, resources.PLUGINS, resources.TRAINING_RUNS, resources.JOBS, resources.PODS}
+
+
+def _without_status(resource: Resource, manifest: Manifest) -> Manifest:
+    hidden = {"status"} if _has_status_subresource(resource) else set()
+    return {name: copy.deepcopy(value) for name, value in manifest.items() if name not in hidden}
+
+
+def _merge(base: Any, patch: Any, *, keep_nulls: bool = False) -> Any:
+    """RFC 7386 JSON merge patch."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    merged = dict(copy.deepcopy(base)) if isinstance(base, dict) else {}
+    for name, value in patch.items():
+        if value is None and not keep_nulls:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value, keep_nulls=keep_nulls)
+    return merged
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    if not isinstance(value, dict) or not value:
+        return {path} if path else set()
+    return {leaf for name, member in value.items() for leaf in _leaves(member, (*path, name))}
+
+
+def _drop(value: Manifest, path: tuple[str, ...]) -> None:
+    """Remove a leaf, and the maps that it leaves empty."""
+    head, *rest = path
+    if head not in value:
+        return
+    if rest and isinstance(value[head], dict):
+        _drop(value[head], tuple(rest))
+        if not value[head]:
+            del value[head]
+    elif not rest:
+        del value[head]
