@@ -102,7 +102,12 @@ class FakeKube:
             return self.find(resource, name, namespace)
 
     async def list(
-        self, resource: Resource, *, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Manifests:
         async with self._call(Call("list", resource.kind)):
             return [
@@ -110,6 +115,7 @@ class FakeKube:
                 for stored in self.all(resource)
                 if namespace in (None, stored["metadata"]["namespace"])
                 and (labels or {}).items() <= stored["metadata"].get("labels", {}).items()
+                and all(_at(stored, path) == value for path, value in (fields or {}).items())
             ]
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -301,6 +307,14 @@ class _Calling:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._kube.after(self._call)
+
+
+def _at(manifest: Manifest, path: str) -> Any:
+    """Read a field by its dotted path; None when it is not there."""
+    value: Any = manifest
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _locate(manifest: Manifest) -> tuple[Resource, ObjectKey]:

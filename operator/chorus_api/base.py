@@ -5,11 +5,14 @@ Specs refuse what they do not know; statuses ignore it, so that an older reader 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 GROUP = "chorus.dev"
 VERSION = "v1alpha1"
@@ -21,6 +24,25 @@ class Rule(NamedTuple):
 
     rule: str
     message: str
+
+
+PATTERN_MESSAGE = "x-pattern-message"
+PATTERN_RULE = "x-pattern-rule"
+
+
+@dataclass(frozen=True)
+class PatternMessage:
+    """What the API server says about a string that breaks its pattern, or the CEL rule `also` (on `self`).
+
+    A refusal that quotes a regular expression helps nobody: in the CRD the pattern becomes a rule with this message.
+    `also` may rely on the pattern. It binds the API server alone; pydantic checks the pattern.
+    """
+
+    message: str
+    also: str = ""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), PATTERN_MESSAGE: self.message, PATTERN_RULE: self.also}
 
 
 class Model(BaseModel):
@@ -41,14 +63,37 @@ class StatusModel(Model):
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
-Label20 = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=DNS_LABEL)]
-Label50 = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=DNS_LABEL)]
-ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+
+_LABEL_MESSAGE = PatternMessage("must be of lower-case letters, digits and '-', with a letter or digit at both ends")
+_NAME_MESSAGE = PatternMessage("must be of lower-case letters, digits, '-' and '.', with a letter or digit at both ends")
+
+Label20 = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=DNS_LABEL), _LABEL_MESSAGE]
+Label50 = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=DNS_LABEL), _LABEL_MESSAGE]
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN), _NAME_MESSAGE]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 Message = Annotated[str, StringConstraints(max_length=4096)]
-Decimal = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$")]
+DecimalText = Annotated[str, StringConstraints(max_length=32, pattern=DECIMAL)]
 """A non-negative decimal number as a string, such as "5e-5": no floating point crosses the API."""
-Quantity = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
+Fraction = Annotated[
+    DecimalText,
+    PatternMessage(
+        'must be a decimal from 0 up to, but not including, 1, as a string such as "0.05"', also="double(self) < 1.0"
+    ),
+]
+Quantity = Annotated[
+    str,
+    StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
+    PatternMessage('must be a quantity, such as "500m", "2" or "10Gi"'),
+]
+Metrics = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=64)],
+    ],
+    Field(max_length=32),
+]
+"""Metrics by name, as decimal strings."""
 Time = Annotated[datetime, Field(description="RFC 3339 time in UTC.")]
 
 

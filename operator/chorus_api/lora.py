@@ -9,7 +9,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from chorus_api.base import Decimal, Model, ObjectName, Rule, ShortText
+from chorus_api.base import DecimalText, Fraction, Model, ObjectName, PatternMessage, ShortText
+
+LearningRate = Annotated[
+    DecimalText,
+    PatternMessage(
+        'must be a decimal above 0 and at most 1, as a string such as "5e-5"',
+        also="double(self) > 0.0 && double(self) <= 1.0",
+    ),
+]
+Alpha = Annotated[
+    DecimalText,
+    PatternMessage(
+        'must be a decimal above 0 and at most 4096, as a string such as "16"',
+        also="double(self) > 0.0 && double(self) <= 4096.0",
+    ),
+]
 
 Profile = Literal["compat", "fast", "best"]
 Family = Literal["encoderDecoder", "decoder"]
@@ -29,6 +44,10 @@ class BaseModelSource(Model):
         StringConstraints(
             max_length=512, pattern=r"^(hf://[^/\s]+/[^/\s]+|pvc://[a-z0-9][-a-z0-9.]*/[^\s]+|file:///[^\s]+)$"
         ),
+        PatternMessage(
+            "must be hf://owner/name, pvc://claim/path or file:///path, without '..' parts",
+            also="!self.split('/').exists(part, part == '..')",
+        ),
     ] = Field(
         description="hf://owner/name (fetched once per revision by a CPU Job), pvc://claim/path (mounted read-only) "
         "or file:///path/in/image."
@@ -44,31 +63,16 @@ class BaseModelSource(Model):
 class LoraParameters(Model):
     """How to fine-tune. Every field is optional; what is unset comes from the table of the profile and model family."""
 
-    rules = (
-        Rule(
-            "!has(self.learningRate) || double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0",
-            'learningRate must be a decimal above 0 and at most 1, such as "5e-5"',
-        ),
-        Rule(
-            "!has(self.dropout) || double(self.dropout) < 1.0",
-            'dropout must be a decimal from 0 up to, but not including, 1, such as "0.05"',
-        ),
-        Rule(
-            "!has(self.alpha) || double(self.alpha) > 0.0 && double(self.alpha) <= 4096.0",
-            'alpha must be a decimal above 0 and at most 4096, such as "16"',
-        ),
-    )
-
     base_model: BaseModelSource | None = Field(None, description="The base model that the adapter is trained for.")
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training rows.")
     batch_size: int | None = Field(None, ge=1, le=1024, description="Examples in one micro-batch.")
     gradient_accumulation: int | None = Field(
         None, ge=1, le=1024, description="Micro-batches in one optimizer step; the loss is that of the whole step."
     )
-    learning_rate: Decimal | None = Field(None, description='Peak learning rate as a decimal string, such as "5e-5".')
+    learning_rate: LearningRate | None = Field(None, description='Peak learning rate as a decimal string, such as "5e-5".')
     r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter.")
-    alpha: Decimal | None = Field(None, description="LoRA alpha as a decimal string; the update is scaled by alpha/r.")
-    dropout: Decimal | None = Field(None, description="Dropout on the adapter's input as a decimal string.")
+    alpha: Alpha | None = Field(None, description="LoRA alpha as a decimal string; the update is scaled by alpha/r.")
+    dropout: Fraction | None = Field(None, description="Dropout on the adapter's input as a decimal string.")
     target_modules: (
         Annotated[
             list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(min_length=1, max_length=64)

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from chorus_api.base import Condition, Model, NameRef, ObjectName, Quantity, Rule, ShortText, StatusModel
+from chorus_api.base import (
+    Condition,
+    Model,
+    NameRef,
+    ObjectName,
+    PatternMessage,
+    Quantity,
+    Rule,
+    ShortText,
+    StatusModel,
+)
 from chorus_api.lora import LoraParameters
 from chorus_api.project import ColumnName, Meta
 
@@ -40,9 +50,11 @@ class Resources(Model):
 class Accelerator(Model):
     """The accelerator of a training pod."""
 
-    resource_name: Annotated[str, StringConstraints(min_length=3, max_length=253, pattern=r"^[^/\s]+/[^/\s]+$")] = (
-        Field("nvidia.com/gpu", description="Name of the extended resource.")
-    )
+    resource_name: Annotated[
+        str,
+        StringConstraints(min_length=3, max_length=253, pattern=r"^[^/\s]+/[^/\s]+$"),
+        PatternMessage("must be the full name of an extended resource, such as nvidia.com/gpu"),
+    ] = Field("nvidia.com/gpu", description="Name of the extended resource.")
     count: int = Field(1, ge=1, le=1, description="How many; lora uses one.")
 
 
@@ -60,9 +72,11 @@ class Toleration(Model):
 class EnvVar(Model):
     """One environment variable of the training container."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
-        description="Name of the variable."
-    )
+    name: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+        PatternMessage("must be of letters, digits and '_', and not start with a digit"),
+    ] = Field(description="Name of the variable.")
     value: Annotated[str, StringConstraints(max_length=4096)] = Field("", description="Its value.")
 
 

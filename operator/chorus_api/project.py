@@ -8,12 +8,14 @@ from pydantic import Field, StringConstraints
 
 from chorus_api.base import (
     Condition,
-    Decimal,
+    Fraction,
     Label20,
     Message,
+    Metrics,
     Model,
     NameRef,
     ObjectName,
+    PatternMessage,
     Quantity,
     Rule,
     ShortText,
@@ -22,18 +24,19 @@ from chorus_api.base import (
 from chorus_api.lora import LoraParameters
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/].*$")]
+RelativePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/].*$"),
+    PatternMessage(
+        "must be relative to the root of the volume, without a '/' at the start and without '..' parts",
+        also="!self.split('/').exists(part, part == '..')",
+    ),
+]
 DataFormat = Literal["csv", "jsonl", "parquet", "sqlite"]
-
-NO_PARENT = Rule(
-    "!self.path.split('/').exists(part, part == '..')", "path must stay inside the volume: remove the '..' parts"
-)
 
 
 class VolumeSource(Model):
     """A file on a claim, mounted read-only into the prepare Job."""
-
-    rules = (NO_PARENT,)
 
     claim_name: ObjectName = Field(description="PersistentVolumeClaim of the same namespace.")
     path: RelativePath = Field(description="Path of the file, relative to the root of the volume.")
@@ -43,9 +46,11 @@ class ConfigMapSource(Model):
     """A key of a ConfigMap (`data` or `binaryData`)."""
 
     name: ObjectName = Field(description="ConfigMap of the same namespace.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
-        description="Key that holds the file."
-    )
+    key: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$"),
+        PatternMessage("must be a key of a ConfigMap: letters, digits, '-', '_' and '.'"),
+    ] = Field(description="Key that holds the file.")
 
 
 class InlineSource(Model):
@@ -99,10 +104,6 @@ class Dataset(Model):
 
     rules = (
         Rule(
-            "!has(self.evalFraction) || double(self.evalFraction) < 1.0",
-            'evalFraction must be a decimal from 0 up to, but not including, 1, such as "0.05"',
-        ),
-        Rule(
             "!has(self.source.inline) || has(self.format) && self.format in ['csv', 'jsonl']",
             "format must be csv or jsonl when source is inline",
         ),
@@ -124,7 +125,7 @@ class Dataset(Model):
         None, ge=1, le=1_000_000_000, description="At most so many rows are read; all when unset."
     )
     fields: Fields | None = Field(None, description="How a row becomes an example.")
-    eval_fraction: Decimal = Field(
+    eval_fraction: Fraction = Field(
         "0.05",
         description="Share of the rows held back for evaluation, a decimal string; chosen by content, not by chance.",
     )
@@ -243,7 +244,7 @@ class PluginRow(StatusModel):
     reason: ShortText | None = Field(None, description="Why.")
     message: Message | None = Field(None, description="Why, for people.")
     model_name: ShortText | None = Field(None, description="Model of the newest TRAINED run.")
-    metrics: dict[str, str] = Field(default_factory=dict, max_length=32, description="Final metrics of the newest run.")
+    metrics: Metrics = Field(default_factory=dict, description="Final metrics of the newest run.")
     outdated: bool = Field(False, description="true: the Plugin was edited after the newest run was made.")
 
 

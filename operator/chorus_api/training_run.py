@@ -6,17 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from chorus_api.base import Condition, Label20, Label50, Message, Model, Rule, ShortText, StatusModel, Time
+from chorus_api.base import Condition, Label20, Label50, Message, Metrics, Model, Rule, ShortText, StatusModel, Time
 from chorus_api.lora import LoraParameters
 from chorus_api.project import Meta
-
-Metrics = Annotated[
-    dict[
-        Annotated[str, StringConstraints(max_length=64)],
-        Annotated[str, StringConstraints(max_length=64)],
-    ],
-    Field(max_length=32),
-]
 
 
 class ProjectRef(Model):
@@ -197,8 +189,8 @@ class TrainingRunStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Accepted, Applicable, PodsReady, CheckpointAvailable, ModelPublished, Succeeded, Suspended, "
-        "Retrying.",
+        description="Accepted, PodsReady, PodStarted, Applicable, TrainingStarted, CheckpointAvailable, "
+        "ModelPublished, Succeeded, Suspended, Retrying.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")

@@ -97,18 +97,24 @@ class Kube:
             return None
 
     async def list(
-        self, resource: Resource, *, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Manifests:
-        """Read all objects with these labels, page by page; of all namespaces when `namespace` is None."""
-        try:
-            return await self._list(resource, namespace, labels)
-        except Gone:  # the list took longer than the API server keeps its snapshot
-            return await self._list(resource, namespace, labels)
-
-    async def _list(self, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None) -> Manifests:
+        """Read all objects with these labels and (selectable) fields, page by page; of all namespaces when None."""
         query = {"limit": str(PAGE)}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        for name, wanted in (("labelSelector", labels), ("fieldSelector", fields)):
+            if wanted:
+                query[name] = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+        try:
+            return await self._list(resource, namespace, query)
+        except Gone:  # the list took longer than the API server keeps its snapshot
+            return await self._list(resource, namespace, query)
+
+    async def _list(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Manifests:
         items: Manifests = []
         while True:
             page = await self._json("GET", resource, namespace, query=query)

@@ -1,0 +1,41 @@
+"""Whether a plugin suits a frame, told from the frame's profile alone, in the workflow's order: columns, info, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chorus_api.messages import FrameManifest
+from chorus_api.plugin import Plugin
+from chorus_api.reasons import Reason
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether, and why not."""
+
+    applicable: bool
+    reason: Reason = Reason.APPLICABLE
+    message: str = ""
+
+
+def suits(plugin: Plugin, frame: FrameManifest, info: Mapping[str, str]) -> Verdict:
+    """Check what the plugin requires against the frame."""
+    needs = plugin.spec.requires
+    there = [column.name for column in frame.columns]
+    missing = [name for name in needs.columns if name not in there]
+    if missing:
+        return Verdict(
+            False,
+            Reason.MISSING_COLUMNS,
+            f"The frame lacks {', '.join(missing)}; it has {', '.join(there[:20])}. "
+            "Map them in spec.dataset.fields or select them in spec.dataset.query.",
+        )
+    unknown = [key for key in needs.info if key not in info]
+    if unknown:
+        return Verdict(False, Reason.MISSING_INFO, f"Set {', '.join(unknown)} in spec.dataset.info.")
+    if frame.rows < needs.min_rows:
+        return Verdict(
+            False, Reason.TOO_FEW_ROWS, f"The frame has {frame.rows} training rows, the plugin needs {needs.min_rows}."
+        )
+    return Verdict(True, message=f"Suits frame {frame.name}.")

@@ -1,0 +1,171 @@
+"""What the present attempt of a run shows: its pod, its messages, its checkpoints, its deadlines."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from chorus_api.reasons import FailureClass, Reason
+from chorus_api.training_run import Checkpoint, Failure
+from chorus_operator.rules.classify import Cause
+from chorus_operator.rules.decision import ForceDeletePod
+from chorus_operator.rules.observed import PodView
+from chorus_operator.rules.startup import is_lost, waited, waiting_for
+
+if TYPE_CHECKING:
+    from chorus_operator.rules.run import Draft
+
+MIN_LOOK_SECONDS = 1.0
+MAX_LOOK_SECONDS = 300.0
+
+
+def observe(draft: Draft) -> None:
+    """Write down what the pod and its messages show. Facts only: nothing is decided here."""
+    view, conditions = draft.view, draft.conditions
+    if view.job is not None and draft.attempts.current == 0:
+        # The Job was made, but the operator ended before it could write so.
+        draft.attempts = draft.attempts.model_copy(update={"current": 1})
+    pod = view.pod
+    if pod is not None and pod.started is not None:
+        draft.changes["start_time"] = draft.before.start_time or pod.started
+        if not conditions.is_true("PodStarted"):
+            conditions.set("PodStarted", True, Reason.STARTED, f"Pod {pod.name} has started on {pod.node}.")
+        if not pod.ended:
+            conditions.set("PodsReady", True, Reason.STARTED, f"Pod {pod.name} runs on {pod.node}.")
+    elif view.job is not None and not view.job.finished:
+        wait = waiting_for(view.job, pod)
+        conditions.set("PodsReady", False, wait.reason, wait.message)
+    _observe_messages(draft)
+
+
+def _observe_messages(draft: Draft) -> None:
+    report, progress, conditions = draft.before.report, draft.before.progress, draft.conditions
+    if report is not None and report.data_report is not None:
+        told = report.data_report
+        reason = Reason.APPLICABLE if told.applicable else Reason.NOT_APPLICABLE
+        conditions.set("Applicable", told.applicable, reason, told.reason or "The plugin says that it suits the frame.")
+    if report is not None and report.training_start is not None:
+        if not conditions.is_true("TrainingStarted"):
+            conditions.set("TrainingStarted", True, Reason.TRAINING, "Training has started.")
+        if report.attempt == draft.attempts.current and conditions.is_true("Retrying"):
+            conditions.set("Retrying", False, Reason.TRAINING, f"Attempt {report.attempt} trains.")
+    if progress is not None and progress.checkpoint_step:
+        known = draft.before.checkpoint
+        if known is None or progress.checkpoint_step > known.step:
+            draft.changes["checkpoint"] = Checkpoint(step=progress.checkpoint_step, time=progress.time)
+        conditions.set("CheckpointAvailable", True, Reason.CHECKPOINT_SAVED, f"Step {progress.checkpoint_step}.")
+
+
+def overdue(draft: Draft) -> Cause | None:
+    """Find the deadline of the present attempt that has passed, if one has."""
+    view = draft.view
+    assert view.plugin is not None
+    deadlines, pod = view.plugin.spec.deadlines, view.pod
+    start = draft.changes.get("start_time") or draft.before.start_time
+    if isinstance(start, datetime) and deadlines.active_seconds is not None:
+        if (view.now - start).total_seconds() > deadlines.active_seconds:
+            return Cause(
+                FailureClass.USER,
+                Reason.ACTIVE_DEADLINE_EXCEEDED,
+                f"The run took longer than deadlines.activeSeconds ({deadlines.active_seconds} s).",
+            )
+    if pod is None or pod.started is None:
+        return _start_overdue(draft)
+    silent = (view.now - _last_sign(draft, pod)).total_seconds()
+    report = draft.before.report
+    reported = report is not None and report.attempt == draft.attempts.current and report.data_report is not None
+    if not reported and silent > deadlines.data_report_seconds:
+        return Cause(
+            FailureClass.USER,
+            Reason.DATA_REPORT_DEADLINE_EXCEEDED,
+            f"No DATA_REPORT within deadlines.dataReportSeconds ({deadlines.data_report_seconds} s) of the start of "
+            f"pod {pod.name}.",
+        )
+    if reported and silent > deadlines.progress_seconds:
+        return Cause(
+            FailureClass.USER,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            f"Pod {pod.name} has said nothing for deadlines.progressSeconds ({deadlines.progress_seconds} s).",
+        )
+    return None
+
+
+def _start_overdue(draft: Draft) -> Cause | None:
+    view = draft.view
+    assert view.plugin is not None
+    wait = waiting_for(view.job, view.pod)
+    if wait.limit_seconds is not None and waited(now=view.now, job=view.job, pod=view.pod) > wait.limit_seconds:
+        return Cause(FailureClass.USER, wait.failed_reason, wait.message)
+    return _past_start_deadline(draft, wait.message)
+
+
+def _past_start_deadline(draft: Draft, message: str) -> Cause | None:
+    view = draft.view
+    assert view.plugin is not None
+    limit = view.plugin.spec.deadlines.start_seconds
+    accepted = draft.conditions.get("Accepted")
+    if draft.conditions.is_true("PodStarted") or accepted is None:
+        return None
+    if (view.now - accepted.last_transition_time).total_seconds() <= limit:
+        return None
+    return Cause(
+        FailureClass.USER,
+        Reason.START_DEADLINE_EXCEEDED,
+        f"No pod started within deadlines.startSeconds ({limit} s): {message}",
+    )
+
+
+def check_start_deadline(draft: Draft) -> None:
+    """End the run if it has waited for its base model longer than for a pod."""
+    waiting = draft.conditions.get("PodsReady")
+    cause = _past_start_deadline(draft, waiting.message if waiting else "")
+    if cause is not None:
+        draft.fail(cause.reason, cause.message)
+
+
+def _last_sign(draft: Draft, pod: PodView) -> datetime:
+    """When the pod was last heard of. Silence while the operator was away is not the pod's."""
+    assert pod.started is not None
+    signs = [pod.started, draft.view.operator_since]
+    report, progress = draft.before.report, draft.before.progress
+    if report is not None and report.attempt == draft.attempts.current:
+        signs += [entry.time for entry in (report.data_report, report.training_start, report.model_name) if entry]
+    if progress is not None and progress.attempt == draft.attempts.current:
+        signs.append(progress.time)
+    return max(signs)
+
+
+def look_again(draft: Draft) -> float:
+    """Seconds until the next deadline could pass; a change of a pod or a message wakes the run sooner."""
+    view = draft.view
+    assert view.plugin is not None
+    deadlines, pod = view.plugin.spec.deadlines, view.pod
+    if pod is None or pod.started is None:
+        return 15.0
+    limit = min(deadlines.data_report_seconds, deadlines.progress_seconds)
+    return min(max(limit / 4, MIN_LOOK_SECONDS), MAX_LOOK_SECONDS)
+
+
+def force_delete_lost(draft: Draft) -> None:
+    """Remove pods whose node will never report that they are gone."""
+    for pod in draft.view.pods:
+        if is_lost(pod, now=draft.view.now):
+            draft.actions.append(ForceDeletePod(pod.name, pod.uid))
+
+
+def failure_of(cause: Cause, pod: PodView | None, log_tail: str | None) -> Failure:
+    """Write a failure down with all the evidence that is left."""
+    return Failure.model_validate(
+        {
+            "class": cause.failure_class.value,
+            "reason": cause.reason.value,
+            "message": cause.message[:4096],
+            "pod": pod.name if pod else None,
+            "container": pod.container if pod else None,
+            "exitCode": pod.exit_code if pod and pod.exit_code is not None else cause.exit_code,
+            "signal": pod.signal if pod else None,
+            "node": pod.node if pod else None,
+            "logTail": log_tail[:5000] if log_tail else None,
+            "hint": cause.hint or None,
+        }
+    )

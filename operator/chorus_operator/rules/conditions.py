@@ -1,0 +1,66 @@
+"""Conditions: the facts that phases are derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from chorus_api.base import Condition
+
+Status = Literal["True", "False", "Unknown"]
+MESSAGE_LIMIT = 1024
+
+
+def find(conditions: Sequence[Condition], name: str) -> Condition | None:
+    """Look a condition up by its type."""
+    return next((condition for condition in conditions if condition.type == name), None)
+
+
+def is_true(conditions: Sequence[Condition], name: str) -> bool:
+    """Tell whether a condition is there and True."""
+    condition = find(conditions, name)
+    return condition is not None and condition.status == "True"
+
+
+class Conditions:
+    """The conditions of one object while a decision is being made.
+
+    A condition keeps its transition time until its status changes.
+    """
+
+    def __init__(self, conditions: Sequence[Condition], *, generation: int, now: datetime) -> None:
+        self._conditions = {condition.type: condition for condition in conditions}
+        self._generation = generation
+        self._now = now
+
+    def set(self, name: str, status: Status | bool, reason: str, message: str = "") -> None:
+        """Write a condition down."""
+        text: Status = status if isinstance(status, str) else "True" if status else "False"
+        before = self._conditions.get(name)
+        same = before is not None and before.status == text
+        self._conditions[name] = Condition(
+            type=name,
+            status=text,
+            reason=reason,
+            message=message[:MESSAGE_LIMIT],
+            last_transition_time=before.last_transition_time if before is not None and same else self._now,
+            observed_generation=self._generation,
+        )
+
+    def drop(self, name: str) -> None:
+        """Forget a condition that says nothing any more."""
+        self._conditions.pop(name, None)
+
+    def get(self, name: str) -> Condition | None:
+        """Look a condition up by its type."""
+        return self._conditions.get(name)
+
+    def is_true(self, name: str) -> bool:
+        """Tell whether a condition is there and True."""
+        condition = self._conditions.get(name)
+        return condition is not None and condition.status == "True"
+
+    def all(self) -> list[Condition]:
+        """Give all, in a fixed order."""
+        return [self._conditions[name] for name in sorted(self._conditions)]

@@ -1,0 +1,141 @@
+"""The vocabulary of decisions: what to make, remove, change and say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from chorus_api.project import ProjectPlugin
+from chorus_api.reasons import Reason
+from chorus_api.run_config import RunConfig
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class MakeClaim:
+    """Make the Project's claim."""
+
+
+@dataclass(frozen=True)
+class StartPrepare:
+    """Start the Job that prepares the frame."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class MakeRun:
+    """Make an automatic run."""
+
+    entry: ProjectPlugin
+    name: str
+    trigger_key: str
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Write everything that the run uses into an immutable ConfigMap."""
+
+    config: RunConfig
+    train_key: str
+    parameters: dict[str, object]
+
+
+@dataclass(frozen=True)
+class StartFetch:
+    """Start the Job that fetches a base model."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class StartAttempt:
+    """Start a training attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class StartPublish:
+    """Start the Job that publishes the artefact."""
+
+    promote: bool
+    expected_digest: str | None
+
+
+@dataclass(frozen=True)
+class SuspendJob:
+    """Suspend a Job, or let it go on."""
+
+    name: str
+    suspend: bool
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job and its pods."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class ForceDeletePod:
+    """Remove a pod that its node will never report as gone."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class DeleteRun:
+    """Delete a run that has had its time."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Admit:
+    """Write a verdict of admission into a run's status."""
+
+    run: str
+    verdict: Literal["accepted", "notApplicable", "cancelled"]
+    reason: Reason
+    message: str
+
+
+Action = (
+    MakeClaim
+    | StartPrepare
+    | MakeRun
+    | Freeze
+    | StartFetch
+    | StartAttempt
+    | StartPublish
+    | SuspendJob
+    | DeleteJob
+    | ForceDeletePod
+    | DeleteRun
+    | Admit
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event to send once the status is written."""
+
+    reason: Reason
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Decision(Generic[S]):
+    """What to do, in order; then the whole new status; then what to say; then when to look again (seconds)."""
+
+    status: S
+    actions: tuple[Action, ...] = ()
+    events: tuple[Event, ...] = field(default=())
+    requeue_after: float | None = None

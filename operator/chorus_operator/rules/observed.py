@@ -1,0 +1,147 @@
+"""What the operator sees of Jobs and pods, reduced to what decisions need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from chorus_api.run_config import TerminationRecord
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Read an API server's time."""
+    return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A Job."""
+
+    name: str
+    uid: str
+    owner_uid: str | None
+    created: datetime | None
+    suspended: bool
+    complete: bool
+    failed: bool
+    reason: str
+    message: str
+    deleting: bool
+    active: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the Job has ended, one way or the other."""
+        return self.complete or self.failed
+
+    @property
+    def failed_rule(self) -> int | None:
+        """Index of the podFailurePolicy rule that failed the Job: it outlives the pod."""
+        found = re.search(r"rule at index (\d+)", self.message) if self.reason == "PodFailurePolicy" else None
+        return int(found.group(1)) if found else None
+
+
+@dataclass(frozen=True)
+class PodView:
+    """A pod and its main container."""
+
+    name: str
+    uid: str
+    node: str | None
+    phase: str
+    created: datetime | None
+    started: datetime | None
+    deleting_since: datetime | None
+    grace_seconds: int
+    waiting_reason: str
+    waiting_message: str
+    unschedulable: str
+    disrupted: str
+    container: str
+    exit_code: int | None
+    signal: int | None
+    terminated_reason: str
+    record: TerminationRecord | None
+    raw_message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether no container of it runs any more."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+def job_view(job: Mapping[str, Any] | None) -> JobView | None:
+    """Reduce a Job."""
+    if job is None:
+        return None
+    metadata, status = job["metadata"], job.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
+    end = conditions.get("Failed") or conditions.get("Complete") or conditions.get("FailureTarget") or {}
+    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), {})
+    return JobView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=owner.get("uid"),
+        created=parse_time(metadata.get("creationTimestamp")),
+        suspended=bool(job.get("spec", {}).get("suspend")),
+        complete="Complete" in conditions,
+        failed="Failed" in conditions,
+        reason=end.get("reason", ""),
+        message=end.get("message", ""),
+        deleting="deletionTimestamp" in metadata,
+        active=int(status.get("active", 0)),
+    )
+
+
+def pod_view(pod: Mapping[str, Any]) -> PodView:
+    """Reduce a pod; the main container is the first one."""
+    metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    container = (spec.get("containers") or [{"name": ""}])[0]["name"]
+    own: Mapping[str, Any] = next((c for c in status.get("containerStatuses", ()) if c.get("name") == container), {})
+    state = own.get("state", {})
+    terminated = state.get("terminated") or {}
+    waiting = state.get("waiting") or {}
+    running = state.get("running") or {}
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    disruption = conditions.get("DisruptionTarget", {})
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName"),
+        phase=status.get("phase", "Pending"),
+        created=parse_time(metadata.get("creationTimestamp")),
+        started=parse_time(terminated.get("startedAt") or running.get("startedAt")),
+        deleting_since=parse_time(metadata.get("deletionTimestamp")),
+        grace_seconds=int(metadata.get("deletionGracePeriodSeconds") or 0),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        disrupted=disruption.get("message") or disruption.get("reason", "")
+        if disruption.get("status") == "True"
+        else "",
+        container=container,
+        exit_code=terminated.get("exitCode"),
+        signal=terminated.get("signal") or None,
+        terminated_reason=terminated.get("reason", ""),
+        record=termination_record(terminated.get("message", "")),
+        raw_message=terminated.get("message", "") or status.get("message", ""),
+    )
+
+
+def termination_record(text: str) -> TerminationRecord | None:
+    """Read a container's last word; None when it is not ours."""
+    try:
+        return TerminationRecord.model_validate_json(text) if text.startswith("{") else None
+    except ValidationError:
+        return None
+
+
+def newest(pods: Sequence[PodView]) -> PodView | None:
+    """Pick the newest pod of a Job."""
+    return max(pods, key=lambda pod: (pod.created is not None, pod.created, pod.uid), default=None)

@@ -1,0 +1,255 @@
+"""The decision about one Project: its claim, its frame, its runs and their order, and what they add up to.
+
+Everything is looked at anew each time, so there is no state to get stuck in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chorus_api.base import Condition
+from chorus_api.ids import message_id
+from chorus_api.messages import FrameManifest
+from chorus_api.plugin import Plugin
+from chorus_api.project import FrameSummary, PluginRow, Project, ProjectPlugin, ProjectStatus
+from chorus_api.reasons import Reason
+from chorus_api.training_run import TrainingRun
+from chorus_operator.rules import names, resolve, standing
+from chorus_operator.rules.admission import admit, is_accepted, is_final
+from chorus_operator.rules.applicability import Verdict, suits
+from chorus_operator.rules.conditions import Conditions
+from chorus_operator.rules.decision import Action, Decision, Event, MakeClaim, MakeRun
+from chorus_operator.rules.frame import FrameResult, prepare
+from chorus_operator.rules.observed import JobView, PodView
+from chorus_operator.rules.project_phase import Entry, project_phase
+
+COLUMNS_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class ProjectView:
+    """Everything that a decision about a Project may look at."""
+
+    project: Project
+    plugins: Mapping[str, Plugin]
+    runs: Sequence[TrainingRun]
+    now: datetime
+    trainer_image: str
+    claim_exists: bool = False
+    source_problem: tuple[Reason, str] | None = None
+    frame: FrameResult | None = None
+    prepare: JobView | None = None
+    prepare_pods: Sequence[PodView] = ()
+    log_tail: str | None = None
+
+
+@dataclass
+class ProjectDraft:
+    """A Project's status while a decision is being made."""
+
+    view: ProjectView
+    conditions: Conditions
+    actions: list[Action] = field(default_factory=list)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the Project is to stand still."""
+        return self.view.project.spec.suspend
+
+
+def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
+    """Decide about a Project."""
+    project = view.project
+    if project.metadata.deletion_timestamp:
+        return Decision(project.status)
+    draft = ProjectDraft(
+        view, Conditions(project.status.conditions, generation=project.metadata.generation, now=view.now)
+    )
+    _ensure_claim(draft)
+    again = prepare(draft)
+    frame = view.frame.ready if view.frame else None
+    entries = [_entry(draft, entry, frame) for entry in project.spec.plugins]
+    if frame is not None and not draft.suspended:
+        entries = [
+            _run_and_admit(draft, entry, shown, frame) for entry, shown in zip(_specs(view), entries, strict=True)
+        ]
+    draft.actions += standing.outlived(project, view.runs)
+    return _close(draft, entries, frame, again)
+
+
+def _specs(view: ProjectView) -> Sequence[ProjectPlugin]:
+    return view.project.spec.plugins
+
+
+def _ensure_claim(draft: ProjectDraft) -> None:
+    storage = draft.view.project.spec.storage
+    if not draft.view.claim_exists and not (storage and storage.claim_name):
+        draft.actions.append(MakeClaim())
+
+
+def _runs_of(view: ProjectView, plugin: str) -> list[TrainingRun]:
+    return [run for run in view.runs if run.spec.plugin == plugin]
+
+
+def verdict_for(view: ProjectView, entry: ProjectPlugin, frame: FrameManifest | None) -> Verdict | None:
+    """Tell whether an entry's plugin suits the frame; None while that cannot be known."""
+    plugin = view.plugins.get(entry.plugin_ref.name)
+    if plugin is None or frame is None:
+        return None
+    return suits(plugin, frame, view.project.spec.dataset.info)
+
+
+def _entry(draft: ProjectDraft, entry: ProjectPlugin, frame: FrameManifest | None) -> Entry:
+    """Show a plugin by its newest run; without a run, by what is known of it."""
+    view = draft.view
+    before = next((row for row in view.project.status.plugins if row.name == entry.name), PluginRow(name=entry.name))
+    runs = _runs_of(view, entry.name)
+    sequence = max(
+        [before.sequence, *(names.run_sequence(view.project.metadata.name, entry.name, r.metadata.name) for r in runs)]
+    )
+    row = PluginRow(name=entry.name, sequence=sequence, trigger_key=before.trigger_key)
+    verdict = verdict_for(view, entry, frame)
+    row = row.model_copy(update=_shown(view, entry, verdict, runs))
+    return Entry(row=row, optional=entry.optional, enabled=entry.enabled)
+
+
+def _shown(
+    view: ProjectView, entry: ProjectPlugin, verdict: Verdict | None, runs: Sequence[TrainingRun]
+) -> dict[str, object]:
+    if not entry.enabled:
+        return {"reason": Reason.PLUGIN_DISABLED.value, "message": "enabled is false."} | _newest_run(view, runs, entry)
+    if entry.plugin_ref.name not in view.plugins:
+        problem = resolve.plugin_missing(view.project, entry)
+        return {"phase": "failed", "reason": problem.reason.value, "message": problem.message}
+    if verdict is not None and not verdict.applicable:
+        return {
+            "phase": "notApplicable",
+            "applicable": False,
+            "reason": verdict.reason.value,
+            "message": verdict.message,
+        } | {key: value for key, value in _newest_run(view, runs, entry).items() if key == "run"}
+    shown = {"applicable": verdict.applicable if verdict else None} | _newest_run(view, runs, entry)
+    if shown.get("phase") == "notApplicable":
+        shown["applicable"] = False
+    return shown
+
+
+def _newest_run(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPlugin) -> dict[str, object]:
+    if not runs:
+        return {}
+    newest = max(runs, key=standing.made)
+    trained = [run for run in runs if run.status.model is not None]
+    model = max(trained, key=standing.made).status.model if trained else None
+    return {
+        "run": newest.metadata.name,
+        "phase": newest.status.phase or "queued",
+        "reason": newest.status.reason,
+        "message": newest.status.message,
+        "model_name": model.name if model else None,
+        "metrics": dict(newest.status.model.metrics) if newest.status.model else {},
+        "outdated": _outdated(view, newest, entry),
+    }
+
+
+def _outdated(view: ProjectView, run: TrainingRun, entry: ProjectPlugin) -> bool:
+    plugin = view.plugins.get(entry.plugin_ref.name)
+    if plugin is None or run.status.resolved is None:
+        return False
+    parameters = resolve.parameters_of(plugin, entry, run)
+    return names.train_key(run.status.resolved.frame, parameters, view.trainer_image) != run.status.resolved.hash
+
+
+def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, frame: FrameManifest) -> Entry:
+    """Make the automatic run that is wanted, and let the first in line go."""
+    view = draft.view
+    verdict = verdict_for(view, entry, frame)
+    runs = _runs_of(view, entry.name)
+    if verdict is None or not entry.enabled:
+        return shown
+    draft.actions += admit(runs, verdict, policy=view.project.spec.concurrency_policy)
+    key = names.trigger_key(frame.name, entry)
+    busy = any(not is_final(run) for run in runs) and view.project.spec.concurrency_policy == "Forbid"
+    wanted = view.project.spec.train_on == "Change" and shown.row.trigger_key != key and verdict.applicable and not busy
+    if not wanted:
+        return shown
+    sequence = shown.row.sequence + 1
+    name = names.run_name(view.project.metadata.name, entry.name, sequence)
+    draft.actions.append(MakeRun(entry, name, key))
+    row = shown.row.model_copy(
+        update={
+            "run": name,
+            "sequence": sequence,
+            "trigger_key": key,
+            "phase": "queued",
+            "reason": Reason.AWAITING_ADMISSION.value,
+            "message": "The run is being made.",
+            "metrics": {},
+            "outdated": False,
+        }
+    )
+    return Entry(row=row, optional=shown.optional, enabled=shown.enabled)
+
+
+def _close(
+    draft: ProjectDraft, entries: Sequence[Entry], frame: FrameManifest | None, again: float | None
+) -> Decision[ProjectStatus]:
+    view = draft.view
+    busy = any(is_accepted(run) and not is_final(run) and run.status.phase != "suspended" for run in view.runs) or (
+        view.prepare is not None and not view.prepare.finished and not view.prepare.suspended
+    )
+    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
+    draft.conditions.set(
+        "Degraded",
+        bool(broken),
+        Reason.PLUGIN_FAILED if broken else Reason.ALL_WELL,
+        "; ".join(f"{row.name}: {row.reason}" for row in broken),
+    )
+    phase, reason, message = project_phase(entries, draft.conditions.all(), suspended=draft.suspended, busy=busy)
+    draft.conditions.set("Ready", phase == "TRAINED", reason, message)
+    status = view.project.status.model_copy(
+        update={
+            "id": message_id(view.project.metadata.uid),
+            "phase": phase,
+            "reason": reason,
+            "message": message,
+            "observed_generation": view.project.metadata.generation,
+            "conditions": draft.conditions.all(),
+            "plugins": [entry.row for entry in entries],
+            "latest_model": standing.latest_models(view.project, view.runs),
+            "leaderboard": standing.leaderboard(view.project, view.runs, frame.name) if frame else [],
+        }
+        | ({"dataset": summary(view, frame)} if frame else {})
+    )
+    return Decision(
+        status=status,
+        actions=tuple(draft.actions),
+        events=_events(view.project.status, phase, reason, message, draft.conditions.get("DatasetReady")),
+        requeue_after=again,
+    )
+
+
+def summary(view: ProjectView, frame: FrameManifest) -> FrameSummary:
+    """Show a frame in the Project's status."""
+    return FrameSummary(
+        name=frame.name,
+        digest=frame.digest,
+        rows=frame.rows,
+        eval_rows=frame.eval_rows,
+        rejected_rows=sum(rejected.count for rejected in frame.rejected),
+        columns=[column.name for column in frame.columns[:COLUMNS_SHOWN]],
+        config_map=names.frame_config_map(view.project.metadata.name, names.prepare_key(view.project)),
+    )
+
+
+def _events(
+    before: ProjectStatus, phase: str, reason: str, message: str, dataset: Condition | None
+) -> tuple[Event, ...]:
+    events = []
+    was_ready = any(c.type == "DatasetReady" and c.status == "True" for c in before.conditions)
+    if dataset is not None and dataset.status == "True" and not was_ready:
+        events.append(Event(Reason.FRAME_READY, dataset.message))
+    if phase != before.phase and phase in ("TRAINED", "failed"):
+        events.append(Event(Reason(reason), message, warning=phase == "failed"))
+    return tuple(events)

@@ -1,0 +1,142 @@
+"""From a finished training to a published model, and which model `latest` is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from chorus_api.project import LatestModel, Objective, Project
+from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import TerminationRecord
+from chorus_api.training_run import PublishedModel, TrainingRunStatus
+from chorus_operator.rules import names
+from chorus_operator.rules.attempt import failure_of
+from chorus_operator.rules.classify import Cause, cause_of
+from chorus_operator.rules.decision import Decision, DeleteJob, StartPublish
+from chorus_operator.rules.observed import newest
+
+if TYPE_CHECKING:
+    from chorus_operator.rules.run import Draft
+
+_METRICS = {"eval_loss": "eval_loss", "train_loss": "final_loss"}
+
+
+def metric_of(metrics: dict[str, str], objective: Objective) -> float | None:
+    """Read the objective's metric of a run; None when there is none or it is not finite."""
+    text = metrics.get(_METRICS[objective.metric])
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def is_better(value: float, than: float, objective: Objective) -> bool:
+    """Compare two values of the objective's metric."""
+    return value < than if objective.direction == "minimize" else value > than
+
+
+def promotes(project: Project, plugin: str, metrics: dict[str, str], frame: str) -> bool:
+    """Decide whether a new model becomes `latest` of its plugin.
+
+    Losses on different frames cannot be compared, so under IfBetter the first model of a new frame is promoted.
+    """
+    if project.spec.promotion != "IfBetter":
+        return project.spec.promotion == "Always"
+    held = next((row for row in project.status.latest_model if row.plugin == plugin), None)
+    if held is None or held.frame != frame or held.value is None:
+        return True
+    value = metric_of(metrics, project.spec.objective)
+    return value is not None and is_better(value, float(held.value), project.spec.objective)
+
+
+def latest_row(plugin: str, run: str, model: PublishedModel, objective: Objective, frame: str) -> LatestModel:
+    """Describe a promoted model."""
+    value = metric_of(model.metrics, objective)
+    return LatestModel(
+        plugin=plugin,
+        name=model.name,
+        run=run,
+        uri=model.uri,
+        digest=model.digest,
+        value=None if value is None else f"{value:.6g}",
+        frame=frame,
+    )
+
+
+def publish(draft: Draft) -> Decision[TrainingRunStatus]:
+    """Carry a run from exit 0 to its published model. `ModelPublished` comes from the publish Job alone."""
+    view = draft.view
+    record = view.pod.record if view.pod is not None else None
+    job = view.publish
+    draft.conditions.set("PodsReady", False, Reason.PUBLISHING, "Training is over.")
+    draft.conditions.drop("Retrying")
+    if job is None:
+        draft.actions.append(_start(draft, record))
+        draft.conditions.set("ModelPublished", False, Reason.PUBLISHING, "The artefact is being checked and published.")
+        return draft.done(again=30.0)
+    pod = newest(view.publish_pods)
+    if job.complete and pod is not None and pod.record is not None:
+        return _published(draft, pod.record)
+    if job.complete and not job.deleting:
+        # Its last word is gone with its pod. Publishing twice gives the same, so ask again.
+        draft.actions.append(DeleteJob(job.name, job.uid))
+        return draft.done(again=1.0)
+    if job.failed:
+        cause = cause_of(job, pod)
+        cause = Cause(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
+        draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
+        draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
+    return draft.done(again=30.0)
+
+
+def _publish_reason(cause: Cause) -> Reason:
+    told = {Reason.DIGEST_MISMATCH, Reason.NON_FINITE_LOSS, Reason.PUBLISH_FAILED}
+    return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
+
+
+def _start(draft: Draft, record: TerminationRecord | None) -> StartPublish:
+    view = draft.view
+    assert view.project is not None
+    assert view.frozen is not None
+    reported = draft.before.report.model_name if draft.before.report else None
+    metrics = dict(reported.metrics) if reported else {}
+    if record is not None:
+        metrics |= _metrics(record)
+    return StartPublish(
+        promote=promotes(view.project, view.run.spec.plugin, metrics, view.frozen.frame_name),
+        expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
+    )
+
+
+def _metrics(record: TerminationRecord) -> dict[str, str]:
+    values = {"final_loss": record.final_loss, "eval_loss": record.eval_loss}
+    return {name: f"{value:.6g}" for name, value in values.items() if value is not None}
+
+
+def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    assert view.project is not None
+    assert view.frozen is not None
+    if record.digest is None or record.final_loss is None:
+        cause = Cause(FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss.")
+        draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
+        return draft.done()
+    reported = draft.before.report.model_name if draft.before.report else None
+    name = record.model_name or view.frozen.model_name
+    draft.changes["model"] = PublishedModel(
+        name=name,
+        uri=f"pvc://{names.claim(view.project)}/models/{name}",
+        digest=record.digest,
+        bytes=record.bytes or 0,
+        base_model=view.frozen.base_model_uri,
+        samples=record.samples or 0,
+        final_loss=f"{record.final_loss:.6g}",
+        metrics=(dict(reported.metrics) if reported else {}) | _metrics(record),
+        promoted=bool(record.promoted),
+    )
+    draft.changes["completion_time"] = view.now
+    draft.changes["failure"] = None
+    draft.conditions.set("ModelPublished", True, Reason.MODEL_PUBLISHED, f"Model {name}.")
+    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}, final loss {record.final_loss:.4g}.")
+    return draft.done()

@@ -1,0 +1,412 @@
+"""The decision about one TrainingRun: from what is seen to what is done, and a status that tells the truth.
+
+Each step either settles the matter for now and returns, or leaves it to the next. An ended run is never touched again
+but to remove it. Admission (`Accepted`) is the Project's decision and is only read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chorus_api.base import Condition
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import RunConfig
+from chorus_api.training_run import Attempts, Failure, Resolved, TrainingRun, TrainingRunStatus
+from chorus_operator.rules import attempt, names, publication, resolve
+from chorus_operator.rules.classify import Cause, cause_of
+from chorus_operator.rules.conditions import Conditions, is_true
+from chorus_operator.rules.decision import (
+    Action,
+    Decision,
+    DeleteJob,
+    DeleteRun,
+    Event,
+    Freeze,
+    StartAttempt,
+    StartFetch,
+    SuspendJob,
+)
+from chorus_operator.rules.observed import JobView, PodView, newest
+from chorus_operator.rules.run_phase import FINAL, run_phase
+from chorus_operator.rules.startup import waiting_for
+
+REFERENCE_GRACE_SECONDS = 60
+LOOK_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything that a decision about a run may look at."""
+
+    run: TrainingRun
+    project: Project | None
+    plugin: Plugin | None
+    now: datetime
+    operator_since: datetime
+    messages_url: str
+    trainer_image: str
+    frozen: RunConfig | None = None
+    frozen_hash: str = ""
+    resume: TrainingRun | None = None
+    job: JobView | None = None
+    pods: Sequence[PodView] = ()
+    fetch: JobView | None = None
+    fetch_pods: Sequence[PodView] = ()
+    publish: JobView | None = None
+    publish_pods: Sequence[PodView] = ()
+    log_tail: str | None = None
+
+    @property
+    def pod(self) -> PodView | None:
+        """The newest pod of the present attempt."""
+        return newest(self.pods)
+
+    @property
+    def wants_suspension(self) -> bool:
+        """Whether the run or its Project is to stand still."""
+        return self.run.spec.suspend or (self.project is not None and self.project.spec.suspend)
+
+
+class Draft:
+    """A run's status while a decision is being made."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self.before = view.run.status
+        self.conditions = Conditions(self.before.conditions, generation=view.run.metadata.generation, now=view.now)
+        self.changes: dict[str, object] = {
+            "id": self.before.id or names.run_id(view.run),
+            "queued_time": self.before.queued_time or view.now,
+            "observed_generation": view.run.metadata.generation,
+        }
+        self.actions: list[Action] = []
+        self.attempts = self.before.attempts
+
+    def fail(self, reason: Reason | str, message: str, *, failure: Failure | None = None) -> None:
+        """End the run for good."""
+        self.conditions.set("Succeeded", False, str(reason), message)
+        self.conditions.drop("Retrying")
+        self.changes["completion_time"] = self.view.now
+        if failure is not None:
+            self.changes["failure"] = failure
+        job = self.view.job
+        if job is not None and not job.finished and not job.deleting:
+            self.actions.append(DeleteJob(job.name, job.uid))
+
+    def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
+        """Close the draft: derive the phase and the events from the conditions."""
+        conditions = self.conditions.all()
+        phase, reason, message = run_phase(conditions)
+        status = self.before.model_copy(
+            update=self.changes
+            | {
+                "conditions": conditions,
+                "phase": phase,
+                "reason": reason,
+                "message": message,
+                "attempts": self.attempts,
+            }
+        )
+        return Decision(
+            status=status,
+            actions=tuple(self.actions),
+            events=_events(self.before.conditions, conditions, phase, self.before.phase),
+            requeue_after=None if phase in FINAL else again,
+        )
+
+
+def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
+    """Decide about a run."""
+    if view.run.status.phase in FINAL:
+        return _after_the_end(view)
+    draft = Draft(view)
+    if view.run.spec.cancel:
+        return _cancel(draft)
+    problem = resolve.references(view.run, view.project, view.plugin)
+    if problem is not None:
+        return _unresolved(draft, problem)
+    if not draft.conditions.is_true("Accepted"):
+        return _unaccepted(draft)
+    if view.frozen is None:
+        return _freeze(draft)
+    draft.changes["resolved"] = Resolved(
+        config_map=names.config_map(view.run.metadata.name), hash=view.frozen_hash, frame=view.frozen.frame_name
+    )
+    attempt.observe(draft)
+    if view.wants_suspension and not (view.job is not None and view.job.complete):
+        return _suspend(draft)
+    draft.conditions.drop("Suspended")
+    if view.job is not None and view.job.suspended and not view.job.finished:
+        draft.actions.append(SuspendJob(view.job.name, suspend=False))
+        draft.conditions.set("PodsReady", False, Reason.PENDING, "Resuming.")
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    if not _base_ready(draft):
+        return draft.done(again=30.0)
+    return _train(draft)
+
+
+def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
+    status, actions = view.run.status, []
+    if view.job is not None and not view.job.finished and not view.job.deleting:
+        actions.append(DeleteJob(view.job.name, view.job.uid))
+    ttl, ended = view.run.spec.ttl_seconds_after_finished, status.completion_time
+    if ttl is None or ended is None:
+        return Decision(status, tuple(actions))
+    left = (ended + timedelta(seconds=ttl) - view.now).total_seconds()
+    if left > 0:
+        return Decision(status, tuple(actions), requeue_after=left)
+    return Decision(status, (*actions, DeleteRun(view.run.metadata.name, view.run.metadata.uid)))
+
+
+def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    if view.job is not None and not view.job.finished and not view.job.deleting:
+        draft.actions.append(DeleteJob(view.job.name, view.job.uid))
+    if any(not pod.ended for pod in view.pods) or (view.job is not None and not view.job.finished):
+        draft.conditions.set("PodsReady", False, Reason.CANCELLED_BY_USER, "Cancelling: the pods are being stopped.")
+        attempt.force_delete_lost(draft)
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    draft.fail(Reason.CANCELLED_BY_USER, "spec.cancel was set.")
+    return draft.done()
+
+
+def _unresolved(draft: Draft, problem: resolve.Problem) -> Decision[TrainingRunStatus]:
+    since = draft.before.queued_time or draft.view.now
+    waited = (draft.view.now - since).total_seconds()
+    if not problem.waits or waited >= REFERENCE_GRACE_SECONDS or draft.conditions.is_true("Accepted"):
+        draft.fail(problem.reason, problem.message)
+        return draft.done()
+    draft.conditions.set("Accepted", False, problem.reason, problem.message)
+    return draft.done(again=min(10.0, REFERENCE_GRACE_SECONDS - waited))
+
+
+def _unaccepted(draft: Draft) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    assert view.project is not None
+    if view.wants_suspension:
+        draft.conditions.set("Suspended", True, Reason.SUSPENDED, _who_suspends(view))
+        return draft.done()
+    draft.conditions.drop("Suspended")
+    if view.project.status.dataset is None:
+        draft.conditions.set(
+            "Accepted",
+            False,
+            Reason.AWAITING_FRAME,
+            f"Project {view.project.metadata.name!r} has no training frame yet.",
+        )
+    else:
+        draft.conditions.set(
+            "Accepted", False, Reason.QUEUED, f"Waiting for its turn among the runs of plugin {view.run.spec.plugin!r}."
+        )
+    return draft.done()
+
+
+def _who_suspends(view: RunView) -> str:
+    return "spec.suspend of the run is true." if view.run.spec.suspend else "spec.suspend of the Project is true."
+
+
+def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    assert view.project is not None
+    assert view.plugin is not None
+    entry = resolve.entry_of(view.project, view.run.spec.plugin)
+    assert entry is not None
+    parameters = resolve.parameters_of(view.plugin, entry, view.run)
+    problem = resolve.check_parameters(parameters, view.plugin) or _resume_problem(view)
+    if problem is not None:
+        draft.fail(problem.reason, problem.message)
+        return draft.done()
+    if view.project.status.dataset is None or not view.project.status.id or not view.plugin.status.id:
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    config = resolve.run_config(
+        view.run, view.project, view.plugin, parameters, resume=view.resume, messages_url=view.messages_url
+    )
+    key = names.train_key(config.frame_name, parameters, view.trainer_image)
+    draft.actions.append(Freeze(config, key, parameters.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    draft.changes["resolved"] = Resolved(
+        config_map=names.config_map(view.run.metadata.name), hash=key, frame=config.frame_name
+    )
+    return draft.done(again=0.0)
+
+
+def _resume_problem(view: RunView) -> resolve.Problem | None:
+    wanted = view.run.spec.resume_from
+    if wanted is None:
+        return None
+    other = view.resume
+    fits = (
+        other is not None
+        and other.status.phase == "TRAINED"
+        and other.spec.project_ref == view.run.spec.project_ref
+        and other.status.model is not None
+    )
+    if fits:
+        return None
+    return resolve.Problem(
+        Reason.RESUME_RUN_NOT_FOUND,
+        f"spec.resumeFrom.run: {wanted.run!r} is not a TRAINED run of Project {view.run.spec.project_ref.name!r}.",
+    )
+
+
+def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    job = view.job
+    if job is not None and not job.finished and not job.suspended:
+        draft.actions.append(SuspendJob(job.name, suspend=True))
+    if any(not pod.ended for pod in view.pods):
+        draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
+        attempt.force_delete_lost(draft)
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    draft.conditions.set("Suspended", True, Reason.SUSPENDED, _who_suspends(view))
+    draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "No pod is wanted.")
+    return draft.done()
+
+
+def _base_ready(draft: Draft) -> bool:
+    """Make sure that a hub's base model is on the claim before a GPU is asked for."""
+    view = draft.view
+    assert view.project is not None
+    assert view.frozen is not None
+    key = fetch_key(view)
+    if key is None or view.job is not None or (view.fetch is not None and view.fetch.complete):
+        return True
+    if view.fetch is None:
+        draft.actions.append(StartFetch(key))
+        draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, f"Fetching {view.frozen.base_model_uri}.")
+        return False
+    pod = newest(view.fetch_pods)
+    if view.fetch.failed:
+        cause = cause_of(view.fetch, pod)
+        reason = cause.reason if cause.reason is not Reason.BAD_CONFIGURATION else Reason.BASE_MODEL_NOT_FOUND
+        message = f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}"
+        draft.fail(reason, message, failure=attempt.failure_of(cause, pod, view.log_tail))
+        return False
+    started = pod is not None and pod.started is not None
+    wait = waiting_for(view.fetch, pod)
+    draft.conditions.set(
+        "PodsReady",
+        False,
+        Reason.AWAITING_BASE_MODEL,
+        f"Fetching {view.frozen.base_model_uri}." if started else f"{wait.reason}: {wait.message}",
+    )
+    attempt.check_start_deadline(draft)
+    return False
+
+
+def fetch_key(view: RunView) -> str | None:
+    """Tell which base model is to be fetched; None when the model is mounted or in the image."""
+    if view.plugin is None or view.project is None:
+        return None
+    entry = resolve.entry_of(view.project, view.run.spec.plugin)
+    if entry is None or view.frozen is None:
+        return None
+    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
+    if not view.frozen.base_model_uri.startswith("hf://") or source is None:
+        return None
+    return resolve.base_location(source, view.project).fetch_key
+
+
+def _train(draft: Draft) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    job, current = view.job, draft.attempts.current
+    if job is None and current > 0:
+        cause = Cause(
+            FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
+        )
+        return _failed_attempt(draft, cause, None)
+    if job is None:
+        draft.actions.append(StartAttempt(1))
+        draft.attempts = draft.attempts.model_copy(update={"current": 1})
+        draft.conditions.set("PodsReady", False, Reason.PENDING, "Attempt 1: the Job is being made.")
+        return draft.done(again=30.0)
+    if job.owner_uid not in (None, view.run.metadata.uid):
+        draft.fail(
+            Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
+        )
+        return draft.done()
+    if job.complete:
+        return publication.publish(draft)
+    if job.failed:
+        return _failed_attempt(draft, cause_of(job, view.pod), view.pod)
+    late = attempt.overdue(draft)
+    if late is not None:
+        draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
+        return draft.done()
+    attempt.force_delete_lost(draft)
+    return draft.done(again=attempt.look_again(draft))
+
+
+def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision[TrainingRunStatus]:
+    """Count a failed attempt against its budget: try again, or end the run."""
+    view = draft.view
+    assert view.plugin is not None
+    failure = attempt.failure_of(cause, pod, view.log_tail)
+    if cause.not_applicable:
+        draft.conditions.set("Applicable", False, Reason.NOT_APPLICABLE, cause.message)
+        draft.fail(
+            cause.reason if cause.reason.value in _NOT_APPLICABLE_REASONS else Reason.NOT_APPLICABLE, cause.message
+        )
+        return draft.done()
+    number = draft.attempts.current
+    kind = cause.failure_class.value
+    saved_for_suspension = cause.reason is Reason.DISRUPTED and was_suspended(draft)
+    used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
+    counted = draft.attempts.model_copy(update={kind: used})
+    draft.attempts = counted
+    allowed = getattr(view.plugin.spec.retry, kind)
+    draft.conditions.set("PodsReady", False, cause.reason, cause.message)
+    if used > allowed:
+        exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
+        draft.fail(cause.reason, cause.message + exhausted, failure=failure)
+        return draft.done()
+    draft.changes["failure"] = failure
+    draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
+    draft.actions.append(StartAttempt(number + 1))
+    draft.conditions.set(
+        "Retrying",
+        True,
+        Reason.RETRYING,
+        f"Attempt {number} ended: {cause.reason}: {cause.message} Attempt {number + 1} starts.",
+    )
+    return draft.done(again=30.0)
+
+
+def was_suspended(draft: Draft) -> bool:
+    """Tell whether the attempt stopped because it was asked to: its exit is no failure then."""
+    return is_true(draft.before.conditions, "Suspended")
+
+
+_NOT_APPLICABLE_REASONS = frozenset(
+    {Reason.NOT_APPLICABLE.value, Reason.MISSING_COLUMNS.value, Reason.MISSING_INFO.value, Reason.TOO_FEW_ROWS.value}
+)
+
+
+def _events(
+    before: Sequence[Condition], after: Sequence[Condition], phase: str, phase_before: str | None
+) -> tuple[Event, ...]:
+    """Say each thing once: on the transition of a condition."""
+    old = {condition.type: condition for condition in before}
+    events = []
+    for condition in after:
+        same = condition.type in old and old[condition.type].status == condition.status
+        if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
+            continue
+        warning = condition.type == "Retrying"
+        events.append(Event(Reason(condition.reason), condition.message, warning))
+    if phase in FINAL and phase_before != phase:
+        succeeded = next(condition for condition in after if condition.type == "Succeeded")
+        events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == "failed"))
+    return tuple(events)
+
+
+_TOLD = {
+    "Accepted": "True",
+    "TrainingStarted": "True",
+    "Retrying": "True",
+    "Suspended": "True",
+    "ModelPublished": "True",
+}

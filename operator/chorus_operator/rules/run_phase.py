@@ -1,0 +1,49 @@
+"""The phase of a TrainingRun: a pure function of its conditions. It holds no information of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chorus_api.base import Condition
+from chorus_api.reasons import Reason
+from chorus_operator.rules.conditions import find, is_true
+
+FINAL = frozenset({"failed", "notApplicable", "cancelled", "TRAINED"})
+_NOT_APPLICABLE = frozenset({Reason.NOT_APPLICABLE, Reason.MISSING_COLUMNS, Reason.MISSING_INFO, Reason.TOO_FEW_ROWS})
+_CANCELLED = frozenset({Reason.CANCELLED_BY_USER, Reason.CONCURRENCY_FORBIDDEN})
+
+
+def run_phase(conditions: Sequence[Condition]) -> tuple[str, str, str]:
+    """Derive phase, reason and message; first match wins."""
+    succeeded = find(conditions, "Succeeded")
+    if succeeded is not None and succeeded.status in ("True", "False"):
+        return _final(succeeded), succeeded.reason, succeeded.message
+    if is_true(conditions, "Suspended"):
+        suspended = find(conditions, "Suspended")
+        assert suspended is not None
+        return "suspended", suspended.reason, suspended.message
+    pods_ready = find(conditions, "PodsReady")
+    for name, phase in (("TrainingStarted", "TRAINING"), ("PodStarted", "PREPROCESSING")):
+        started = find(conditions, name)
+        if started is not None and started.status == "True":
+            word = _newest_word(conditions) or started
+            return phase, word.reason, word.message
+    told = pods_ready or find(conditions, "Accepted")
+    return "queued", *((told.reason, told.message) if told else (Reason.AWAITING_ADMISSION.value, ""))
+
+
+def _final(succeeded: Condition) -> str:
+    if succeeded.status == "True":
+        return "TRAINED"
+    if succeeded.reason in _NOT_APPLICABLE:
+        return "notApplicable"
+    return "cancelled" if succeeded.reason in _CANCELLED else "failed"
+
+
+def _newest_word(conditions: Sequence[Condition]) -> Condition | None:
+    """A retry or a publication says more than "training has started"."""
+    retrying = find(conditions, "Retrying")
+    if retrying is not None and retrying.status == "True":
+        return retrying
+    published = find(conditions, "ModelPublished")
+    return published if published is not None and published.status == "False" else None
