@@ -66,7 +66,9 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 
 _LABEL_MESSAGE = PatternMessage("must be of lower-case letters, digits and '-', with a letter or digit at both ends")
-_NAME_MESSAGE = PatternMessage("must be of lower-case letters, digits, '-' and '.', with a letter or digit at both ends")
+_NAME_MESSAGE = PatternMessage(
+    "must be of lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+)
 
 Label20 = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=DNS_LABEL), _LABEL_MESSAGE]
 Label50 = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=DNS_LABEL), _LABEL_MESSAGE]

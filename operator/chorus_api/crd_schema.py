@@ -253,7 +253,12 @@ def _key_rules(names: _Node) -> list[Rule]:
         literals = ", ".join(_literal(value, node=names) for value in allowed)
         rules.append(Rule(f"self.all(key, key in [{literals}])", f"keys must be among {', '.join(allowed)}"))
     if low is not None and low > 0:
-        rules.append(Rule(f"self.all(key, size(key) >= {low})", f"a key needs at least {low} characters"))
+        rules.append(
+            Rule(
+                f"self.all(key, size(key) >= {low})",
+                "a key must not be empty" if low == 1 else f"a key needs at least {low} characters",
+            )
+        )
     if high is not None:
         rules.append(Rule(f"self.all(key, size(key) <= {high})", f"a key has at most {high} characters"))
     return rules

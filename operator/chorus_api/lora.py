@@ -69,7 +69,9 @@ class LoraParameters(Model):
     gradient_accumulation: int | None = Field(
         None, ge=1, le=1024, description="Micro-batches in one optimizer step; the loss is that of the whole step."
     )
-    learning_rate: LearningRate | None = Field(None, description='Peak learning rate as a decimal string, such as "5e-5".')
+    learning_rate: LearningRate | None = Field(
+        None, description='Peak learning rate as a decimal string, such as "5e-5".'
+    )
     r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter.")
     alpha: Alpha | None = Field(None, description="LoRA alpha as a decimal string; the update is scaled by alpha/r.")
     dropout: Fraction | None = Field(None, description="Dropout on the adapter's input as a decimal string.")

@@ -106,7 +106,10 @@ class Deadlines(Model):
     data_report_seconds: int = Field(600, ge=10, le=86400, description="From the pod's start to DATA_REPORT.")
     progress_seconds: int = Field(1800, ge=10, le=604_800, description="Longest silence of a training pod.")
     active_seconds: int | None = Field(
-        None, ge=10, le=31_536_000, description="From the first started pod to the end, all attempts together; no limit when unset."
+        None,
+        ge=10,
+        le=31_536_000,
+        description="From the first started pod to the end, all attempts together; no limit when unset.",
     )
 
 
