@@ -143,6 +143,20 @@ class FrameFailed(Payload):
     detail: LongText
 
 
+class StoredFailure(Payload):
+    """Why there is no frame."""
+
+    reason: Text
+    detail: LongText
+
+
+class StoredFrame(Payload):
+    """result.json of the ConfigMap that the receiver makes of FRAME_READY or FRAME_FAILED: one of the two."""
+
+    ready: FrameManifest | None = None
+    failed: StoredFailure | None = None
+
+
 PAYLOADS: dict[MessageType, type[Payload]] = {
     MessageType.DATA_REPORT: DataReport,
     MessageType.TRAINING_START: TrainingStart,

@@ -1,4 +1,4 @@
-"""Which run of a plugin may go: one at a time for each (Project, plugin). An accepted run counts as active until it ends."""
+"""Which run of a plugin may go: one at a time for each (Project, plugin). An accepted run is active until it ends."""
 
 from __future__ import annotations
 

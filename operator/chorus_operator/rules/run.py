@@ -149,17 +149,22 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     return _train(draft)
 
 
+def refuse_run(view: RunView, message: str) -> Decision[TrainingRunStatus]:
+    """End a run whose children cannot be made: a name is taken, or the API server finds a manifest invalid."""
+    draft = Draft(view)
+    draft.fail(Reason.JOB_REJECTED, message)
+    return draft.done()
+
+
 def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
-    status, actions = view.run.status, []
-    if view.job is not None and not view.job.finished and not view.job.deleting:
-        actions.append(DeleteJob(view.job.name, view.job.uid))
+    status = view.run.status
     ttl, ended = view.run.spec.ttl_seconds_after_finished, status.completion_time
     if ttl is None or ended is None:
-        return Decision(status, tuple(actions))
+        return Decision(status)
     left = (ended + timedelta(seconds=ttl) - view.now).total_seconds()
     if left > 0:
-        return Decision(status, tuple(actions), requeue_after=left)
-    return Decision(status, (*actions, DeleteRun(view.run.metadata.name, view.run.metadata.uid)))
+        return Decision(status, requeue_after=left)
+    return Decision(status, (DeleteRun(view.run.metadata.name, view.run.metadata.uid),))
 
 
 def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:

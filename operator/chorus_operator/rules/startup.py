@@ -36,7 +36,7 @@ def waiting_for(job: JobView | None, pod: PodView | None) -> Wait:
             return Wait(Reason.PENDING, f"Job {job.name} has made its pod.")
         return Wait(
             Reason.PENDING,
-            f"Job {job.name} has no pod yet; if so for long, quota or admission refuses it: kubectl describe job {job.name}",
+            f"Job {job.name} has no pod yet. Quota or admission may refuse it: kubectl describe job {job.name}",
             ADMISSION_GRACE_SECONDS,
             Reason.JOB_REJECTED,
         )

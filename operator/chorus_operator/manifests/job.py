@@ -1,0 +1,287 @@
+"""Jobs: the training attempt, which the operator retries itself, and the short CPU Jobs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chorus_api import contract
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.reasons import ExitCode
+from chorus_api.run_config import RunConfig
+from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.pod import (
+    IDENTITY_MOUNT,
+    Manifest,
+    Mount,
+    claim_volume,
+    config_map_volume,
+    identity_volume,
+    placement_of,
+    pod_template,
+    same_node,
+    whole_cpus,
+)
+from chorus_operator.rules import names
+from chorus_operator.rules.classify import POLICY_EXIT_CODES
+from chorus_operator.rules.resolve import BaseLocation
+
+CPU_JOB_RETRIES = 3
+CPU_JOB_SECONDS = 6 * 3600
+CPU_JOB_GRACE_SECONDS = 30
+CPU_JOB_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def attempt_policy(container: str) -> Manifest:
+    """Fail the Job at once, by the rule that names the cause: the Job's condition keeps it when the pod is gone."""
+
+    def fail_on(operator: str, codes: list[int]) -> Manifest:
+        codes_rule = {"containerName": container, "operator": operator, "values": codes}
+        return {"action": "FailJob", "onExitCodes": codes_rule}
+
+    disruption = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return {
+        "rules": [
+            disruption,
+            *(fail_on("In", [code]) for code in POLICY_EXIT_CODES),
+            fail_on("NotIn", [0]),
+        ]
+    }
+
+
+def _cpu_policy(container: str) -> Manifest:
+    final = [ExitCode.BAD_CONFIGURATION, ExitCode.BAD_DATA]
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {
+                "action": "FailJob",
+                "onExitCodes": {"containerName": container, "operator": "In", "values": final},
+            },
+        ]
+    }
+
+
+def _metadata(
+    name: str, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str], owner: Manifest
+) -> Manifest:
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": dict(labels),
+        "annotations": dict(annotations),
+        "ownerReferences": [owner],
+    }
+
+
+def config_map(
+    name: str, namespace: str, labels: Mapping[str, str], owner: Manifest, data: Mapping[str, str]
+) -> Manifest:
+    """An immutable ConfigMap: what a Job was told, for as long as its owner lives."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(name, namespace, labels, {}, owner),
+        "immutable": True,
+        "data": dict(data),
+    }
+
+
+def run_owner(run: TrainingRun) -> Manifest:
+    """Owner reference to a run."""
+    return names.owner_reference("TrainingRun", run.metadata.name, run.metadata.uid)
+
+
+def project_owner(project: Project) -> Manifest:
+    """Owner reference to a Project."""
+    return names.owner_reference("Project", project.metadata.name, project.metadata.uid)
+
+
+def training_job(
+    run: TrainingRun,
+    project: Project,
+    plugin: Plugin,
+    config: RunConfig,
+    base: BaseLocation,
+    *,
+    attempt: int,
+    image: str,
+    resume_model: str | None,
+) -> Manifest:
+    """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
+    name = names.attempt_job(run.metadata.name, attempt)
+    labels = names.labels(project.metadata.name, role="train", plugin=run.spec.plugin, run=run.metadata.name)
+    labels[contract.ATTEMPT_LABEL] = str(attempt)
+    annotations = {
+        contract.RUN_UID_ANNOTATION: run.metadata.uid,
+        contract.PROJECT_ID_ANNOTATION: str(config.project_id),
+        contract.PLUGIN_ID_ANNOTATION: str(config.plugin_id),
+    }
+    volumes = [
+        claim_volume("data", names.claim(project)),
+        config_map_volume("config", names.config_map(run.metadata.name)),
+        identity_volume(),
+    ]
+    mounts = [
+        Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True),
+        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
+        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
+        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
+        IDENTITY_MOUNT,
+    ]
+    if base.claim is not None:
+        if base.claim != names.claim(project):
+            volumes.append(claim_volume("base", base.claim))
+        volume = "data" if base.claim == names.claim(project) else "base"
+        mounts.append(Mount(volume, str(contract.BASE_DIR), base.sub_path, read_only=True))
+    if resume_model is not None:
+        mounts.append(Mount("data", str(contract.RESUME_DIR), f"{contract.MODELS}/{resume_model}", read_only=True))
+    template = pod_template(
+        labels=labels,
+        annotations=annotations,
+        container=_trainer(plugin, image, attempt),
+        volumes=volumes,
+        mounts=mounts,
+        placement=placement_of([plugin.spec.pod], training=True),
+        affinity=same_node(project),
+        grace_seconds=plugin.spec.checkpoint.grace_seconds,
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(name, run.metadata.namespace, labels, annotations, run_owner(run)),
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": attempt_policy("trainer"),
+            "template": template,
+        },
+    }
+
+
+def _trainer(plugin: Plugin, image: str, attempt: int) -> Manifest:
+    resources: dict[str, dict[str, str]] = {
+        "requests": {str(k): v for k, v in plugin.spec.resources.requests.items()},
+        "limits": {str(k): v for k, v in plugin.spec.resources.limits.items()},
+    }
+    cpus = whole_cpus(resources)
+    accelerator = plugin.spec.accelerator
+    if accelerator is not None:
+        resources["limits"][accelerator.resource_name] = str(accelerator.count)
+    env = [
+        {"name": contract.ATTEMPT_ENV, "value": str(attempt)},
+        {"name": "HOME", "value": "/tmp"},
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+        *([{"name": "OMP_NUM_THREADS", "value": str(cpus)}] if cpus else []),
+        *(variable.model_dump(by_alias=True) for variable in plugin.spec.pod.env),
+    ]
+    return {
+        "name": "trainer",
+        "image": image,
+        "env": env,
+        "resources": resources,
+        "terminationMessagePolicy": "File",
+    }
+
+
+def cpu_job(
+    *,
+    name: str,
+    project: Project,
+    owner: Manifest,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    command: str,
+    image: str,
+    plugins: Sequence[Plugin],
+    volumes: Sequence[Manifest] = (),
+    mounts: Sequence[Mount] = (),
+) -> Manifest:
+    """A short Job of the control-plane image on the Project's claim: prepare, fetch or publish. It asks for no GPU."""
+    template = pod_template(
+        labels=labels,
+        annotations=annotations,
+        container={
+            "name": command,
+            "image": image,
+            "command": ["python", "-m", "chorus_dataset", command],
+            "env": [{"name": "HOME", "value": "/tmp"}],
+            "resources": CPU_JOB_RESOURCES,
+            "terminationMessagePolicy": "File",
+        },
+        volumes=[
+            claim_volume("data", names.claim(project)),
+            config_map_volume("config", name),
+            identity_volume(),
+            *volumes,
+        ],
+        mounts=[
+            Mount("data", str(contract.VOLUME_DIR)),
+            Mount("config", str(contract.JOB_CONFIG), "job.json", read_only=True),
+            IDENTITY_MOUNT,
+            *mounts,
+        ],
+        placement=placement_of([plugin.spec.pod for plugin in plugins], training=False),
+        affinity=same_node(project),
+        grace_seconds=CPU_JOB_GRACE_SECONDS,
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(name, project.metadata.namespace, labels, annotations, owner),
+        "spec": {
+            "backoffLimit": CPU_JOB_RETRIES,
+            "activeDeadlineSeconds": CPU_JOB_SECONDS,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": _cpu_policy(command),
+            "template": template,
+        },
+    }
+
+
+def project_claim(project: Project) -> Manifest:
+    """The claim that holds a Project's frames, runs and models."""
+    storage = project.spec.storage
+    spec: dict[str, Any] = {
+        "accessModes": [storage.access_mode if storage else "ReadWriteOnce"],
+        "resources": {"requests": {"storage": (storage.size if storage and storage.size else "10Gi")}},
+    }
+    if storage and storage.storage_class_name:
+        spec["storageClassName"] = storage.storage_class_name
+    metadata: Manifest = {
+        "name": names.claim(project),
+        "namespace": project.metadata.namespace,
+        "labels": {
+            contract.MANAGED_BY_LABEL: contract.MANAGED_BY,
+            contract.PROJECT_LABEL: project.metadata.name,
+        },
+    }
+    if storage and storage.on_delete == "Delete":
+        metadata["ownerReferences"] = [project_owner(project)]
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def training_run(project: Project, plugin: str, name: str) -> Manifest:
+    """An automatic run."""
+    labels = names.labels(project.metadata.name, role="run", plugin=plugin)
+    return {
+        "apiVersion": "chorus.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": _metadata(name, project.metadata.namespace, labels, {}, project_owner(project)),
+        "spec": {"projectRef": {"name": project.metadata.name}, "plugin": plugin, "triggeredBy": "chorus"},
+    }
+
+
+def service_account(namespace: str) -> Manifest:
+    """The identity of run pods: it has no rights at all."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": contract.RUN_SERVICE_ACCOUNT,
+            "namespace": namespace,
+            "labels": {contract.MANAGED_BY_LABEL: contract.MANAGED_BY},
+        },
+        "automountServiceAccountToken": False,
+    }

@@ -1,0 +1,160 @@
+"""What the CPU Jobs are told: the configurations of prepare, fetch and publish, and the volumes of their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chorus_api import contract
+from chorus_api.lora import BaseModelSource
+from chorus_api.plugin import Plugin
+from chorus_api.project import DataSource, Project
+from chorus_api.run_config import FetchConfig, Messaging, PrepareConfig, PublishConfig, RunConfig
+from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
+from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
+from chorus_operator.rules import names
+from chorus_operator.rules.decision import StartPublish
+
+INLINE_KEY = "inline"
+TOKEN_DIR = "/var/run/chorus-hub"
+_SOURCE = str(contract.SOURCE_DIR)
+
+
+def prepare_manifests(
+    project: Project, key: str, *, image: str, plugins: Sequence[Plugin], messages_url: str
+) -> list[Manifest]:
+    """The ConfigMap and the Job that prepare the frame."""
+    name = names.prepare_job(project.metadata.name, key)
+    source = project.spec.dataset.source
+    path, source_name = _source_path(project)
+    config = PrepareConfig(
+        project=project.metadata.name,
+        project_id=project.status.id or 0,
+        project_uid=project.metadata.uid,
+        prepare_key=key,
+        source_path=path,
+        source_name=source_name,
+        format=project.spec.dataset.format,
+        query=project.spec.dataset.query,
+        max_rows=project.spec.dataset.max_rows,
+        fields=project.spec.dataset.fields,
+        eval_fraction=project.spec.dataset.eval_fraction,
+        info=dict(project.spec.dataset.info),
+        messaging=Messaging(
+            url=messages_url,
+            token_file=str(contract.IDENTITY_DIR / "token"),
+            ca_file=str(contract.IDENTITY_DIR / contract.CA_KEY),
+            subject_uid=project.metadata.uid,
+            source=f"/namespaces/{project.metadata.namespace}/projects/{project.metadata.name}",
+        ),
+    )
+    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
+    if source.inline is not None:
+        data[INLINE_KEY] = source.inline.data
+    labels = names.labels(project.metadata.name, role="prepare") | {contract.PREPARE_KEY_LABEL: key}
+    volume, mount = _source_volume(source)
+    job = cpu_job(
+        name=name,
+        project=project,
+        owner=project_owner(project),
+        labels=labels,
+        annotations={contract.PROJECT_ID_ANNOTATION: str(project.status.id or 0)},
+        command="prepare",
+        image=image,
+        plugins=plugins,
+        volumes=[volume] if volume else [],
+        mounts=[mount],
+    )
+    return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
+
+
+def _source_path(project: Project) -> tuple[str, str]:
+    dataset = project.spec.dataset
+    source = dataset.source
+    if source.volume is not None:
+        return f"{_SOURCE}/{source.volume.path}", f"claim {source.volume.claim_name}, path {source.volume.path}"
+    if source.config_map is not None:
+        return f"{_SOURCE}/{source.config_map.key}", f"ConfigMap {source.config_map.name}, key {source.config_map.key}"
+    return f"{_SOURCE}/{INLINE_KEY}", "spec.dataset.source.inline"
+
+
+def _source_volume(source: DataSource) -> tuple[Manifest | None, Mount]:
+    if source.volume is not None:
+        # Not read-only in the volume itself: the same claim may be mounted for writing by the same pod.
+        return claim_volume("source", source.volume.claim_name), Mount("source", _SOURCE, read_only=True)
+    if source.config_map is not None:
+        items = [{"key": source.config_map.key, "path": source.config_map.key}]
+        volume = {"name": "source", "configMap": {"name": source.config_map.name, "items": items}}
+        return volume, Mount("source", _SOURCE, read_only=True)
+    return None, Mount("config", f"{_SOURCE}/{INLINE_KEY}", INLINE_KEY, read_only=True)
+
+
+def fetch_manifests(
+    project: Project, source: BaseModelSource, key: str, *, image: str, plugin: Plugin
+) -> list[Manifest]:
+    """The ConfigMap and the Job that put a hub's model on the claim."""
+    name = names.fetch_job(project.metadata.name, key)
+    labels = names.labels(project.metadata.name, role="fetch")
+    volumes: list[Manifest] = []
+    mounts: list[Mount] = []
+    if source.secret_ref is not None:
+        items = [{"key": "token", "path": "token"}]
+        volumes = [{"name": "hub", "secret": {"secretName": source.secret_ref.name, "items": items}}]
+        mounts = [Mount("hub", TOKEN_DIR, read_only=True)]
+    config = FetchConfig(
+        uri=source.uri,
+        revision=source.revision,
+        base_key=key,
+        token_file=f"{TOKEN_DIR}/token" if source.secret_ref else None,
+    )
+    job = cpu_job(
+        name=name,
+        project=project,
+        owner=project_owner(project),
+        labels=labels,
+        annotations={},
+        command="fetch",
+        image=image,
+        plugins=[plugin],
+        volumes=volumes,
+        mounts=mounts,
+    )
+    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
+    return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
+
+
+def publish_manifests(
+    run: TrainingRun,
+    project: Project,
+    plugin: Plugin,
+    frozen: RunConfig,
+    wanted: StartPublish,
+    *,
+    image: str,
+    keep_run_uids: Sequence[str],
+) -> list[Manifest]:
+    """The ConfigMap and the Job that check and publish a run's artefact."""
+    name = names.publish_job(run.metadata.name)
+    labels = names.labels(project.metadata.name, role="publish", plugin=run.spec.plugin, run=run.metadata.name)
+    config = PublishConfig(
+        run_name=run.metadata.name,
+        run_uid=run.metadata.uid,
+        run_id=frozen.run_id,
+        plugin=run.spec.plugin,
+        model_name=frozen.model_name,
+        expected_digest=wanted.expected_digest,
+        promote=wanted.promote,
+        keep_run_uids=list(keep_run_uids),
+    )
+    job = cpu_job(
+        name=name,
+        project=project,
+        owner=run_owner(run),
+        labels=labels,
+        annotations={contract.RUN_UID_ANNOTATION: run.metadata.uid},
+        command="publish",
+        image=image,
+        plugins=[plugin],
+    )
+    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
+    return [config_map(name, run.metadata.namespace, labels, run_owner(run), data), job]

@@ -1,0 +1,89 @@
+"""Doing what was decided: children are created once, the status is written last and once, then users are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from chorus_operator.kube.errors import AlreadyExists, Conflict
+from chorus_operator.kube.resources import Resource, of
+from chorus_operator.manifests.job import service_account
+from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.patch import status_patch
+from chorus_operator.rules.decision import Decision
+
+Manifest = dict[str, Any]
+
+
+class Foreign(Exception):
+    """The name of a child is taken by an object of somebody else's; its text says which and what to do."""
+
+
+async def create_once(environment: Environment, manifests: Sequence[Manifest]) -> None:
+    """Create children in order. One that is there already is left as it is, if it is ours."""
+    for manifest in manifests:
+        try:
+            await environment.kube.create(manifest)
+        except AlreadyExists:
+            await _check_owner(environment, manifest)
+
+
+async def _check_owner(environment: Environment, manifest: Manifest) -> None:
+    metadata = manifest["metadata"]
+    wanted = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
+    if not wanted:
+        return
+    there = await environment.kube.get(of(manifest), namespace=metadata["namespace"], name=metadata["name"])
+    if there is None:
+        raise Conflict(f"{manifest['kind']} {metadata['name']} was just deleted", status=409, reason="Conflict")
+    owners = {owner["uid"] for owner in there["metadata"].get("ownerReferences", ())}
+    if there["metadata"].get("deletionTimestamp"):
+        raise Conflict(f"{manifest['kind']} {metadata['name']} is being deleted", status=409, reason="Conflict")
+    if not wanted & owners:
+        raise Foreign(
+            f"{manifest['kind']} {metadata['name']} exists and belongs to somebody else: delete or rename it."
+        )
+
+
+async def ensure_run_pods(environment: Environment, namespace: str) -> None:
+    """Make what pods of a namespace need before the first of them: an identity and the CA bundle."""
+    await create_once(environment, [service_account(namespace)])
+    await environment.ensure_namespace(namespace)
+
+
+async def finish(
+    environment: Environment, resource: Resource, stored: Mapping[str, Any], decision: Decision[Any]
+) -> float | None:
+    """Write the status if it changed, then send the Events; returns when to look again."""
+    metadata = stored["metadata"]
+    if await write_status(environment, resource, stored, decision.status):
+        for event in decision.events:
+            await environment.kube.create_event(
+                dict(stored),
+                reason=event.reason.value,
+                message=event.message,
+                warning=event.warning,
+                now=environment.clock(),
+                occurrence=metadata["resourceVersion"],
+            )
+    return decision.requeue_after
+
+
+async def write_status(
+    environment: Environment, resource: Resource, stored: Mapping[str, Any], status: BaseModel
+) -> bool:
+    """Write a status once, by merge patch; Conflict when the object changed since it was read. False: no change."""
+    patch = status_patch(stored.get("status", {}), status)
+    if not patch:
+        return False
+    metadata = stored["metadata"]
+    await environment.kube.patch_status(
+        resource,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        status=patch,
+        resource_version=metadata["resourceVersion"],
+    )
+    return True

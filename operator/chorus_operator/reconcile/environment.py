@@ -1,0 +1,25 @@
+"""What every reconcile is handed: the client, the images, the clock, and the ways to wake others."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from chorus_operator.kube.client import Kube
+from chorus_operator.reconcile.queue import Key
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The world of a reconcile. `since`: when this process began to receive messages."""
+
+    kube: Kube
+    operator_image: str
+    trainer_image: str
+    messages_url: str
+    clock: Callable[[], datetime]
+    since: datetime
+    ensure_namespace: Callable[[str], Awaitable[None]]
+    """Make sure that pods of a namespace find the CA bundle."""
+    wake: Callable[[Key], None]

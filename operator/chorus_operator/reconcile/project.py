@@ -1,0 +1,222 @@
+"""Reconcile a Project: read it, its runs and its prepare Job live, decide, act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chorus_api.ids import message_id
+from chorus_api.messages import StoredFrame
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.reasons import Reason
+from chorus_api.training_run import TrainingRun
+from chorus_operator.kube.errors import Invalid
+from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.manifests import job as manifests
+from chorus_operator.manifests.prepare import prepare_manifests
+from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish, write_status
+from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.invalid import parse
+from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.queue import Key
+from chorus_operator.rules import names
+from chorus_operator.rules.admission import is_final
+from chorus_operator.rules.conditions import Conditions
+from chorus_operator.rules.decision import Action, Admit, DeleteRun, MakeClaim, MakeRun, StartPrepare
+from chorus_operator.rules.frame import FrameResult
+from chorus_operator.rules.observed import job_view, pod_view
+from chorus_operator.rules.project import ProjectView, decide_project
+from chorus_operator.rules.run_phase import run_phase
+
+
+async def reconcile_project(environment: Environment, key: Key) -> float | None:
+    """Bring one Project forward; returns the seconds after which to look again."""
+    stored = await environment.kube.get(PROJECTS, namespace=key.namespace, name=key.name)
+    if stored is None or stored["metadata"].get("deletionTimestamp"):
+        return None
+    project = await parse(environment, PROJECTS, Project, stored)
+    if project is None:
+        return None
+    project = _with_id(project)
+    view, stored_runs = await _read(environment, project)
+    decision = decide_project(view)
+    try:
+        for action in decision.actions:
+            await _act(environment, view, stored_runs, action)
+    except (Foreign, Invalid) as error:
+        decision = decide_project(replace(view, source_problem=(Reason.JOB_REJECTED, str(error))))
+    if project.metadata.generation != project.status.observed_generation:
+        _wake_runs(environment, view)
+    return await finish(environment, PROJECTS, stored, decision)
+
+
+def _with_id(project: Project) -> Project:
+    """The id goes into the prepare Job, which is made before the first status is written."""
+    return project.model_copy(
+        update={"status": project.status.model_copy(update={"id": message_id(project.metadata.uid)})}
+    )
+
+
+def _wake_runs(environment: Environment, view: ProjectView) -> None:
+    """An edit of the Project, such as suspend, may concern its runs."""
+    for run in view.runs:
+        if not is_final(run):
+            metadata = run.metadata
+            environment.wake(Key("TrainingRun", metadata.namespace, metadata.name, view.project.metadata.name))
+
+
+async def _read(environment: Environment, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
+    kube, namespace = environment.kube, project.metadata.namespace
+    listed = await kube.list(TRAINING_RUNS, namespace=namespace, fields={"spec.projectRef.name": project.metadata.name})
+    runs = [await parse(environment, TRAINING_RUNS, TrainingRun, run) for run in listed]
+    known: dict[str, Any] = {
+        "project": project,
+        "plugins": await _read_plugins(environment, project),
+        "runs": [run for run in runs if run is not None],
+        "now": environment.clock(),
+        "trainer_image": environment.trainer_image,
+        "claim_exists": await _exists(environment, CLAIMS, namespace, names.claim(project)),
+    }
+    key = names.prepare_key(project)
+    known["frame"] = await _read_frame(environment, project, key)
+    if known["frame"] is None:
+        known |= await _read_prepare(environment, project, key)
+    return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
+
+
+async def _read_plugins(environment: Environment, project: Project) -> dict[str, Plugin]:
+    wanted = sorted({entry.plugin_ref.name for entry in project.spec.plugins})
+    found = {}
+    for name in wanted:
+        stored = await environment.kube.get(PLUGINS, namespace=project.metadata.namespace, name=name)
+        plugin = await parse(environment, PLUGINS, Plugin, stored) if stored else None
+        if plugin is not None:
+            found[name] = plugin
+    return found
+
+
+async def _exists(environment: Environment, resource: Any, namespace: str, name: str) -> bool:
+    return await environment.kube.get(resource, namespace=namespace, name=name) is not None
+
+
+async def _read_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
+    stored = await environment.kube.get(
+        CONFIG_MAPS,
+        namespace=project.metadata.namespace,
+        name=names.frame_config_map(project.metadata.name, key),
+    )
+    owned = stored is not None and project.metadata.uid in {
+        owner["uid"] for owner in stored["metadata"].get("ownerReferences", ())
+    }
+    return frame_result(stored["data"]["result.json"]) if stored is not None and owned else None
+
+
+def frame_result(text: str) -> FrameResult:
+    """Read what the message receiver stored of FRAME_READY or FRAME_FAILED."""
+    result = StoredFrame.model_validate_json(text)
+    failed = result.failed
+    return FrameResult(result.ready, failed.reason if failed else "", failed.detail if failed else "")
+
+
+async def _read_prepare(environment: Environment, project: Project, key: str) -> dict[str, Any]:
+    kube, namespace = environment.kube, project.metadata.namespace
+    name = names.prepare_job(project.metadata.name, key)
+    job = job_view(await kube.get(JOBS, namespace=namespace, name=name))
+    if job is None:
+        return {"source_problem": await _source_problem(environment, project)}
+    listed = await kube.list(PODS, namespace=namespace, labels={"batch.kubernetes.io/job-name": name})
+    pods = [pod_view(pod) for pod in listed]
+    tail = await log_tail(kube, namespace, pods) if job.failed else None
+    return {"prepare": job, "prepare_pods": pods, "log_tail": tail}
+
+
+async def _source_problem(environment: Environment, project: Project) -> tuple[Reason, str] | None:
+    """Look for the source before a Job is made that could only hang waiting for it."""
+    source, namespace = project.spec.dataset.source, project.metadata.namespace
+    storage = project.spec.storage
+    if storage and storage.claim_name and not await _exists(environment, CLAIMS, namespace, storage.claim_name):
+        return (
+            Reason.VOLUME_NOT_FOUND,
+            f"spec.storage.claimName: there is no PersistentVolumeClaim {storage.claim_name!r} in this namespace.",
+        )
+    if source.volume is not None and not await _exists(environment, CLAIMS, namespace, source.volume.claim_name):
+        return (
+            Reason.VOLUME_NOT_FOUND,
+            "spec.dataset.source.volume.claimName: there is no PersistentVolumeClaim "
+            f"{source.volume.claim_name!r} in this namespace; create it.",
+        )
+    if source.config_map is None:
+        return None
+    stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
+    if stored is None:
+        return (
+            Reason.CONFIG_MAP_NOT_FOUND,
+            f"spec.dataset.source.configMap.name: there is no ConfigMap {source.config_map.name!r} in this namespace; "
+            "create it.",
+        )
+    keys = sorted([*stored.get("data", {}), *stored.get("binaryData", {})])
+    if source.config_map.key not in keys:
+        return (
+            Reason.CONFIG_MAP_NOT_FOUND,
+            f"spec.dataset.source.configMap.key: ConfigMap {source.config_map.name!r} has no key "
+            f"{source.config_map.key!r}; it has {', '.join(keys[:20]) or 'none'}.",
+        )
+    return None
+
+
+async def _act(
+    environment: Environment, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Action
+) -> None:
+    project = view.project
+    namespace = project.metadata.namespace
+    match action:
+        case MakeClaim():
+            await create_once(environment, [manifests.project_claim(project)])
+        case StartPrepare():
+            await ensure_run_pods(environment, namespace)
+            await create_once(
+                environment,
+                prepare_manifests(
+                    project,
+                    action.key,
+                    image=environment.operator_image,
+                    plugins=_enabled_plugins(view),
+                    messages_url=environment.messages_url,
+                ),
+            )
+        case MakeRun():
+            await create_once(environment, [manifests.training_run(project, action.entry.name, action.name)])
+        case Admit():
+            await _admit(environment, view, stored_runs, action)
+        case DeleteRun():
+            await environment.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
+        case _:
+            raise AssertionError(f"{action} is not a Project's action")
+
+
+def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:
+    enabled = {entry.plugin_ref.name for entry in view.project.spec.plugins if entry.enabled}
+    return [plugin for name, plugin in sorted(view.plugins.items()) if name in enabled]
+
+
+async def _admit(
+    environment: Environment, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Admit
+) -> None:
+    """Write the verdict into the run's status: its own reconcile goes on from there."""
+    run = next(run for run in view.runs if run.metadata.name == action.run)
+    conditions = Conditions(run.status.conditions, generation=run.metadata.generation, now=view.now)
+    changes: dict[str, Any] = {}
+    if action.verdict == "accepted":
+        conditions.set("Accepted", True, action.reason, action.message)
+        conditions.drop("Suspended")
+    else:
+        if action.verdict == "notApplicable":
+            conditions.set("Applicable", False, action.reason, action.message)
+        conditions.set("Succeeded", False, action.reason, action.message)
+        changes["completion_time"] = view.now
+    phase, reason, message = run_phase(conditions.all())
+    changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
+    status = run.status.model_copy(update=changes)
+    await write_status(environment, TRAINING_RUNS, stored_runs[action.run], status)

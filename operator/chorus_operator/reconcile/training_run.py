@@ -1,0 +1,214 @@
+"""Reconcile a TrainingRun: read it and its children live, decide, act."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chorus_api import contract
+from chorus_api.messages import TrainingData
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.run_config import RunConfig
+from chorus_api.training_run import TrainingRun
+from chorus_operator.kube.errors import Invalid
+from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.manifests import job as manifests
+from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
+from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish
+from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.invalid import parse
+from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.queue import Key
+from chorus_operator.rules import names, resolve
+from chorus_operator.rules.decision import (
+    Action,
+    DeleteJob,
+    DeleteRun,
+    ForceDeletePod,
+    Freeze,
+    StartAttempt,
+    StartFetch,
+    StartPublish,
+    SuspendJob,
+)
+from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
+from chorus_operator.rules.run import RunView, decide_run, fetch_key, refuse_run
+from chorus_operator.rules.run_phase import FINAL
+
+
+async def reconcile_run(environment: Environment, key: Key) -> float | None:
+    """Bring one run forward; returns the seconds after which to look again."""
+    stored = await environment.kube.get(TRAINING_RUNS, namespace=key.namespace, name=key.name)
+    if stored is None or stored["metadata"].get("deletionTimestamp"):
+        return None
+    run = await parse(environment, TRAINING_RUNS, TrainingRun, stored)
+    if run is None:
+        return None
+    view = await _read(environment, run)
+    decision = decide_run(view)
+    try:
+        for action in decision.actions:
+            await _act(environment, view, action)
+    except (Foreign, Invalid) as error:
+        decision = refuse_run(view, str(error))
+    return await finish(environment, TRAINING_RUNS, stored, decision)
+
+
+async def _read(environment: Environment, run: TrainingRun) -> RunView:
+    namespace = run.metadata.namespace
+    known: dict[str, Any] = {
+        "run": run,
+        "project": None,
+        "plugin": None,
+        "now": environment.clock(),
+        "operator_since": environment.since,
+        "messages_url": environment.messages_url,
+        "trainer_image": environment.trainer_image,
+    }
+    if run.status.phase in FINAL:
+        return RunView(**known)
+    kube = environment.kube
+    project_json = await kube.get(PROJECTS, namespace=namespace, name=run.spec.project_ref.name)
+    if project_json is not None:
+        project = Project.model_validate(project_json)
+        known["project"] = project
+        entry = resolve.entry_of(project, run.spec.plugin)
+        plugin_json = await kube.get(PLUGINS, namespace=namespace, name=entry.plugin_ref.name) if entry else None
+        known["plugin"] = Plugin.model_validate(plugin_json) if plugin_json else None
+    if not _is_accepted(run):
+        return RunView(**known)
+    known |= await _read_frozen(environment, run)
+    known["job"], known["pods"] = await _read_job(
+        environment, namespace, names.attempt_job(run.metadata.name, max(1, run.status.attempts.current))
+    )
+    view = RunView(**known)
+    return await _read_side_jobs(environment, view, known)
+
+
+def _is_accepted(run: TrainingRun) -> bool:
+    return any(c.type == "Accepted" and c.status == "True" for c in run.status.conditions)
+
+
+async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, Any]:
+    namespace = run.metadata.namespace
+    known: dict[str, Any] = {}
+    stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=names.config_map(run.metadata.name))
+    if stored is not None:
+        known["frozen"] = RunConfig.model_validate_json(stored["data"]["run.json"])
+        known["frozen_hash"] = stored["data"]["train-key"]
+    if run.spec.resume_from is not None:
+        other = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=run.spec.resume_from.run)
+        known["resume"] = TrainingRun.model_validate(other) if other else None
+    return known
+
+
+async def _read_job(environment: Environment, namespace: str, name: str) -> tuple[JobView | None, Sequence[PodView]]:
+    job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
+    if job is None:
+        return None, ()
+    pods = await environment.kube.list(PODS, namespace=namespace, labels={"batch.kubernetes.io/job-name": name})
+    return job, tuple(pod_view(pod) for pod in pods)
+
+
+async def _read_side_jobs(environment: Environment, view: RunView, known: dict[str, Any]) -> RunView:
+    """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
+    namespace, name = view.run.metadata.namespace, view.run.metadata.name
+    key = fetch_key(view) if view.job is None else None
+    failed_pods: Sequence[PodView] = view.pods if view.job is not None and view.job.failed else ()
+    if key is not None:
+        known["fetch"], known["fetch_pods"] = await _read_job(
+            environment, namespace, names.fetch_job(view.run.spec.project_ref.name, key)
+        )
+        failed_pods = known["fetch_pods"] if known["fetch"] is not None and known["fetch"].failed else failed_pods
+    if view.job is not None and view.job.complete:
+        known["publish"], known["publish_pods"] = await _read_job(environment, namespace, names.publish_job(name))
+        failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
+    if failed_pods:
+        known["log_tail"] = await log_tail(environment.kube, namespace, failed_pods)
+    return RunView(**known)
+
+
+async def _act(environment: Environment, view: RunView, action: Action) -> None:
+    kube, namespace = environment.kube, view.run.metadata.namespace
+    match action:
+        case Freeze():
+            await create_once(environment, [_frozen_manifest(view, action)])
+        case StartFetch() | StartAttempt() | StartPublish():
+            await ensure_run_pods(environment, namespace)
+            await create_once(environment, await _job_manifests(environment, view, action))
+        case SuspendJob():
+            await kube.patch(
+                JOBS, namespace=namespace, name=action.name, merge_patch={"spec": {"suspend": action.suspend}}
+            )
+        case DeleteJob():
+            await kube.delete(JOBS, namespace=namespace, name=action.name, uid=action.uid)
+        case ForceDeletePod():
+            await kube.delete(PODS, namespace=namespace, name=action.name, uid=action.uid, grace_seconds=0)
+        case DeleteRun():
+            await kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
+        case _:
+            raise AssertionError(f"{action} is not a run's action")
+
+
+def _frozen_manifest(view: RunView, action: Freeze) -> dict[str, Any]:
+    config = action.config
+    message = TrainingData(
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+        training_df_name=config.frame_name,
+        parameters=action.parameters,
+        info=config.info,
+        location=str(contract.DATA_DIR),
+    )
+    labels = names.labels(config.project, role="config", plugin=config.plugin, run=config.run_name)
+    data = {
+        "run.json": config.model_dump_json(by_alias=True, indent=1),
+        "training_data.json": message.model_dump_json(indent=1),
+        "train-key": action.train_key,
+    }
+    return manifests.config_map(
+        names.config_map(config.run_name), config.namespace, labels, manifests.run_owner(view.run), data
+    )
+
+
+async def _job_manifests(
+    environment: Environment, view: RunView, action: StartFetch | StartAttempt | StartPublish
+) -> list[dict[str, Any]]:
+    assert view.project is not None
+    assert view.plugin is not None
+    assert view.frozen is not None
+    entry = resolve.entry_of(view.project, view.run.spec.plugin)
+    assert entry is not None
+    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
+    assert source is not None
+    if isinstance(action, StartFetch):
+        return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
+    if isinstance(action, StartPublish):
+        runs = await environment.kube.list(
+            TRAINING_RUNS,
+            namespace=view.run.metadata.namespace,
+            fields={"spec.projectRef.name": view.project.metadata.name},
+        )
+        return publish_manifests(
+            view.run,
+            view.project,
+            view.plugin,
+            view.frozen,
+            action,
+            image=environment.operator_image,
+            keep_run_uids=[run["metadata"]["uid"] for run in runs],
+        )
+    resume = view.resume.status.model.name if view.resume and view.resume.status.model else None
+    return [
+        manifests.training_job(
+            view.run,
+            view.project,
+            view.plugin,
+            view.frozen,
+            resolve.base_location(source, view.project),
+            attempt=action.attempt,
+            image=environment.trainer_image,
+            resume_model=resume,
+        )
+    ]
