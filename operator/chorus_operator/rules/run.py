@@ -94,7 +94,8 @@ class Draft:
         if failure is not None:
             self.changes["failure"] = failure
         job = self.view.job
-        if job is not None and not job.finished and not job.deleting:
+        ours = job is not None and job.owner_uid == self.view.run.metadata.uid
+        if job is not None and ours and not job.finished and not job.deleting:
             self.actions.append(DeleteJob(job.name, job.uid))
 
     def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
@@ -328,7 +329,7 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
         draft.conditions.set("PodsReady", False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
-    if job.owner_uid not in (None, view.run.metadata.uid):
+    if job.owner_uid != view.run.metadata.uid:
         draft.fail(
             Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
         )

@@ -1,0 +1,80 @@
+"""Which pod a bearer token belongs to, by the API server's word (TokenReview)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chorus_api.contract import AUDIENCE
+from chorus_operator.kube.client import Kube
+from chorus_operator.messages.cache import Cache
+from chorus_operator.messages.refusals import Cause, Refused
+
+GOOD_SECONDS = 60.0
+BAD_SECONDS = 10.0
+CACHE_SIZE = 4096
+MAX_TOKEN_BYTES = 8192
+_PREFIX = "system:serviceaccount:"
+_POD_NAME = "authentication.kubernetes.io/pod-name"
+_POD_UID = "authentication.kubernetes.io/pod-uid"
+
+
+@dataclass(frozen=True)
+class PodIdentity:
+    """The pod that a token is bound to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Authenticator:
+    """Asks the API server about each token once a minute; tokens are kept as their hashes alone."""
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], float]):
+        """`clock`: seconds that only rise."""
+        self._kube = kube
+        self._known: Cache[bytes, PodIdentity | Refused] = Cache(size=CACHE_SIZE, clock=clock)
+
+    async def identify(self, authorization: str | None) -> PodIdentity:
+        """Read an Authorization header; Refused (noToken, badToken, notAPod) unless it names a pod."""
+        token = _bearer(authorization)
+        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        found = self._known.get(digest)
+        if found is None:
+            try:
+                found = await self._review(token)
+                self._known.put(digest, found, seconds=GOOD_SECONDS)
+            except Refused as refused:
+                found = refused
+                self._known.put(digest, found, seconds=BAD_SECONDS)
+        if isinstance(found, Refused):
+            raise Refused(found.cause, found.detail)
+        return found
+
+    async def _review(self, token: str) -> PodIdentity:
+        status = await self._kube.token_review(token, audiences=[AUDIENCE])
+        if not status.get("authenticated"):
+            why = str(status.get("error") or "it is unknown, expired, or for another audience")[:300]
+            raise Refused(Cause.BAD_TOKEN, f"the API server does not accept the token: {why}")
+        if AUDIENCE not in status.get("audiences", []):
+            raise Refused(Cause.BAD_TOKEN, f"the token is not for the audience {AUDIENCE!r}")
+        user = status.get("user", {})
+        username = str(user.get("username", ""))
+        extra = user.get("extra", {})
+        names, uids = extra.get(_POD_NAME, []), extra.get(_POD_UID, [])
+        namespace, _, account = username.removeprefix(_PREFIX).partition(":")
+        if not (username.startswith(_PREFIX) and account and len(names) == len(uids) == 1):
+            raise Refused(Cause.NOT_A_POD, f"the token of {username[:200]!r} is not bound to a pod")
+        return PodIdentity(namespace, names[0], uids[0])
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Refused(Cause.NO_TOKEN, "the header 'Authorization: Bearer <service-account token>' is missing")
+    if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+        raise Refused(Cause.BAD_TOKEN, "the token is not a service-account token")
+    return token

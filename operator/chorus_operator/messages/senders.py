@@ -1,0 +1,134 @@
+"""Who sent a message, by what is written on the pod, and whether that pod may say what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chorus_api import contract
+from chorus_api.messages import Addressed, FrameFailed, FrameReady, Payload
+from chorus_operator.kube.client import Kube
+from chorus_operator.kube.resources import PODS
+from chorus_operator.messages.authentication import PodIdentity
+from chorus_operator.messages.cache import Cache
+from chorus_operator.messages.parse import Message
+from chorus_operator.messages.refusals import Cause, Refused
+
+POD_SECONDS = 10.0
+CACHE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class TrainingPod:
+    """A pod of a run's attempt, as the operator labelled it."""
+
+    namespace: str
+    name: str
+    uid: str
+    run: str
+    run_uid: str
+    attempt: int
+    project_id: int
+    plugin_id: int
+
+
+@dataclass(frozen=True)
+class PreparePod:
+    """A pod that prepares a Project's frame, as the operator labelled it."""
+
+    namespace: str
+    name: str
+    uid: str
+    project: str
+    prepare_key: str
+    project_id: int
+
+
+Sender = TrainingPod | PreparePod
+
+
+class Senders:
+    """Reads the pod of a token; what is on it cannot change in the seconds that it is remembered."""
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], float]):
+        self._kube = kube
+        self._known: Cache[str, Sender] = Cache(size=CACHE_SIZE, clock=clock)
+
+    async def find(self, identity: PodIdentity) -> Sender:
+        """Read who the pod is; Refused (wrongPod) unless it lives and is one that reports."""
+        known = self._known.get(identity.uid)
+        if known is not None:
+            return known
+        pod = await self._kube.get(PODS, namespace=identity.namespace, name=identity.name)
+        if pod is None or pod["metadata"]["uid"] != identity.uid:
+            raise Refused(Cause.WRONG_POD, f"pod {identity.name} with uid {identity.uid} is gone")
+        sender = sender_of(pod)
+        self._known.put(identity.uid, sender, seconds=POD_SECONDS)
+        return sender
+
+
+def sender_of(pod: dict[str, Any]) -> Sender:
+    """Read the labels and annotations of a pod; Refused (wrongPod) when it is not one of Chorus's that report."""
+    metadata = pod["metadata"]
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+    try:
+        if labels.get(contract.ROLE_LABEL) == "train":
+            return TrainingPod(
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                uid=metadata["uid"],
+                run=labels[contract.RUN_LABEL],
+                run_uid=annotations[contract.RUN_UID_ANNOTATION],
+                attempt=int(labels[contract.ATTEMPT_LABEL]),
+                project_id=int(annotations[contract.PROJECT_ID_ANNOTATION]),
+                plugin_id=int(annotations[contract.PLUGIN_ID_ANNOTATION]),
+            )
+        if labels.get(contract.ROLE_LABEL) == "prepare":
+            return PreparePod(
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                uid=metadata["uid"],
+                project=labels[contract.PROJECT_LABEL],
+                prepare_key=labels[contract.PREPARE_KEY_LABEL],
+                project_id=int(annotations[contract.PROJECT_ID_ANNOTATION]),
+            )
+    except (KeyError, ValueError) as error:
+        raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} lacks what Chorus writes on its pods: {error}") from None
+    raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is neither a training nor a prepare pod of Chorus")
+
+
+def check_training(pod: TrainingPod, message: Message) -> Addressed:
+    """Check that a run's pod speaks for its own run and attempt; the payload, or Refused."""
+    envelope, payload = message.envelope, message.payload
+    if not isinstance(payload, Addressed):
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a training pod's message")
+    if envelope.subject_uid != pod.run_uid:
+        raise Refused(
+            Cause.WRONG_RUN,
+            f"subjectuid {envelope.subject_uid} is not the uid of the pod's run {pod.run}, {pod.run_uid}",
+        )
+    if envelope.attempt != pod.attempt:
+        raise Refused(
+            Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not that of pod {pod.name}, which is {pod.attempt}"
+        )
+    _same_id("project_id", payload.project_id, pod.project_id)
+    _same_id("plugin_id", payload.plugin_id, pod.plugin_id)
+    return payload
+
+
+def check_prepare(pod: PreparePod, payload: Payload, *, kind: str) -> FrameReady | FrameFailed:
+    """Check that a prepare pod speaks for its own Project and key; the payload, or Refused."""
+    if not isinstance(payload, FrameReady | FrameFailed):
+        raise Refused(Cause.WRONG_POD, f"{kind} is not a prepare pod's message")
+    _same_id("project_id", payload.project_id, pod.project_id)
+    if payload.prepare_key != pod.prepare_key:
+        raise Refused(
+            Cause.WRONG_IDS, f"prepare_key {payload.prepare_key[:63]!r} is not that of the pod, {pod.prepare_key!r}"
+        )
+    return payload
+
+
+def _same_id(name: str, given: int, expected: int) -> None:
+    if given != expected:
+        raise Refused(Cause.WRONG_IDS, f"{name} {given} is not that of the pod's run, {expected}")

@@ -1,0 +1,349 @@
+"""A run from its creation to its end, and every way it can go wrong, told by what users see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chorus_api.run_config import TerminationRecord
+from unit_manifests import LORA, plugin, project, run
+from world import World, frame
+
+
+@pytest.fixture
+def world() -> World:
+    """A Project with one plugin whose frame is ready: its first run has its Job."""
+    world = World()
+    world.put(plugin(), project())
+    world.frame_ready()
+    return world
+
+
+def status(world: World, name: str = "home-soft-1") -> dict[str, Any]:
+    return dict(world.run(name)["status"])
+
+
+def test_an_applied_project_ends_with_a_trained_run_and_a_promoted_model(world: World) -> None:
+    assert world.jobs() == ["home-soft-1-1"]
+    assert world.phase("home-soft-1") == "queued"
+    world.train_to_the_end("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
+    assert world.project()["status"]["phase"] == "TRAINED"
+    latest = world.project()["status"]["latestModel"][0]
+    assert latest["run"] == "home-soft-1"
+    assert latest["value"] == "0.5"
+    assert [row["value"] for row in world.project()["status"]["leaderboard"]] == ["0.5"]
+
+
+def test_the_phases_follow_what_is_observed(world: World) -> None:
+    world.pod_starts("home-soft-1-1")
+    assert world.phase("home-soft-1") == "PREPROCESSING"
+    world.pod_says("home-soft-1", dataReport={"applicable": True})
+    assert world.phase("home-soft-1") == "PREPROCESSING"
+    world.pod_says("home-soft-1", trainingStart={})
+    assert world.phase("home-soft-1") == "TRAINING"
+    assert world.project()["status"]["phase"] == "TRAINING"
+    world.job_ends("home-soft-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.4))
+    assert world.phase("home-soft-1") == "TRAINING"
+    assert status(world)["reason"] == "Publishing"
+    world.publish("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
+
+
+def test_a_trained_run_is_never_touched_again(world: World) -> None:
+    world.train_to_the_end("home-soft-1")
+    before = world.run("home-soft-1")
+    world.later(100_000)
+    assert world.run("home-soft-1") == before
+    assert world.jobs() == ["home-soft-1-1"]
+
+
+def test_the_workings_of_a_run_are_frozen_when_it_is_accepted(world: World) -> None:
+    resolved = status(world)["resolved"]
+    world.put(plugin(lora=LORA | {"epochs": 9}))
+    assert status(world)["resolved"] == resolved
+    assert world.runs() == ["home-soft-1"], "editing a Plugin starts nothing"
+    assert world.project()["status"]["plugins"][0]["outdated"] is True
+
+
+def test_a_new_frame_or_new_parameters_of_the_project_make_a_new_run(world: World) -> None:
+    world.train_to_the_end("home-soft-1")
+    changed = project(plugins=[{"name": "soft", "pluginRef": {"name": "soft"}, "lora": {"epochs": 5}}])
+    world.put(changed)
+    assert world.runs() == ["home-soft-1", "home-soft-2"]
+    assert world.jobs() == ["home-soft-1-1", "home-soft-2-1"]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "terminated", "attempts"),
+    [(1, "", 1), (64, "", 1), (65, "", 1), (137, "OOMKilled", 1), (137, "", 4), (70, "", 4), (75, "", 11)],
+)
+def test_a_failed_attempt_is_tried_again_as_often_as_its_class_allows(
+    world: World, exit_code: int, terminated: str, attempts: int
+) -> None:
+    for attempt in range(1, attempts + 1):
+        assert world.phase("home-soft-1") != "failed"
+        world.pod_trains("home-soft-1")
+        world.job_ends(f"home-soft-1-{attempt}", exit_code=exit_code, terminated=terminated)
+    assert world.phase("home-soft-1") == "failed"
+    assert len(world.jobs()) == attempts
+    assert status(world)["failure"]["exitCode"] == exit_code
+    assert world.project()["status"]["phase"] == "failed"
+
+
+def test_a_retry_stays_in_training_and_says_so(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.job_ends("home-soft-1-1", exit_code=75)
+    assert world.phase("home-soft-1") == "TRAINING"
+    assert status(world)["reason"] == "Retrying"
+    assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 1}
+    world.train_to_the_end("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
+    assert "failure" not in status(world)
+
+
+@pytest.mark.parametrize(("rule", "klass"), [(0, "disruption"), (1, "disruption"), (5, "infrastructure")])
+def test_the_cause_is_known_from_the_job_when_the_pod_is_gone(world: World, rule: int, klass: str) -> None:
+    world.pod_trains("home-soft-1")
+    message = f"Container trainer for pod default/x failed with exit code 9 matching FailJob rule at index {rule}"
+    world.job_ends("home-soft-1-1", exit_code=9, keep_pod=False, job_reason="PodFailurePolicy", job_message=message)
+    assert status(world)["attempts"][klass] == 1
+    assert status(world)["failure"]["class"] == klass
+
+
+def test_the_pods_own_last_word_is_shown_with_the_fix(world: World) -> None:
+    record = TerminationRecord(
+        outcome="failed", reason="NonFiniteLoss", message="The loss became NaN at step 7.", hint="Lower learningRate."
+    )
+    world.pod_trains("home-soft-1")
+    world.job_ends("home-soft-1-1", exit_code=64, record=record)
+    assert status(world)["reason"] == "NonFiniteLoss"
+    assert status(world)["message"] == "The loss became NaN at step 7."
+    assert status(world)["failure"]["hint"] == "Lower learningRate."
+
+
+def test_a_plugin_that_says_not_applicable_takes_no_part(world: World) -> None:
+    world.pod_starts("home-soft-1-1")
+    world.pod_says("home-soft-1", dataReport={"applicable": False, "reason": "texts too short"})
+    world.job_ends("home-soft-1-1", exit_code=69)
+    assert world.phase("home-soft-1") == "notApplicable"
+    assert world.project()["status"]["phase"] == "failed"
+    assert world.project()["status"]["reason"] == "NoApplicablePlugin"
+
+
+def test_a_job_that_somebody_deletes_is_tried_again_under_a_new_number(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.kube.objects.pop(("Job", "default", "home-soft-1-1"))
+    world.settle()
+    assert world.jobs() == ["home-soft-1-2"]
+    assert status(world)["attempts"]["infrastructure"] == 1
+
+
+def test_exit_0_without_a_published_model_is_not_success(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.job_ends("home-soft-1-1")
+    world.pod_starts("home-soft-1-publish")
+    record = TerminationRecord(outcome="failed", reason="DigestMismatch", message="out/a differs from SHA256SUMS.")
+    world.job_ends("home-soft-1-publish", exit_code=65, record=record)
+    assert world.phase("home-soft-1") == "failed"
+    assert status(world)["reason"] == "DigestMismatch"
+
+
+def test_a_publish_job_whose_last_word_is_lost_is_asked_again(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.job_ends("home-soft-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.4))
+    world.pod_starts("home-soft-1-publish")
+    world.job_ends("home-soft-1-publish", keep_pod=False)
+    assert world.phase("home-soft-1") == "TRAINING"
+    world.publish("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
+
+
+def test_a_cancelled_run_stops_its_pod_and_stays_cancelled(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.put(run("home-soft-1", cancel=True) | {"spec": world.run("home-soft-1")["spec"] | {"cancel": True}})
+    assert world.jobs() == []
+    assert world.phase("home-soft-1") == "cancelled"
+    assert world.project()["status"]["phase"] == "failed"
+
+
+def test_a_suspended_run_has_no_pod_and_goes_on_with_the_same_attempt(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    job = world.job("home-soft-1-1")
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+    assert world.phase("home-soft-1") == "TRAINING", "suspended only once no pod is left"
+    for pod in [key for key in world.kube.objects if key[0] == "Pod"]:
+        world.kube.objects.pop(pod)
+    world.settle()
+    assert world.phase("home-soft-1") == "suspended"
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
+    job = world.job("home-soft-1-1")
+    assert job is not None
+    assert job["spec"]["suspend"] is False
+    world.train_to_the_end("home-soft-1")
+    assert status(world)["attempts"]["current"] == 1
+
+
+def test_a_job_that_failed_because_it_was_suspended_counts_against_nothing(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    world.job_ends("home-soft-1-1", exit_code=75)
+    assert world.phase("home-soft-1") == "suspended"
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
+    assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
+
+
+def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> None:
+    world.pod_waits("home-soft-1-1", unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    world.later(3600)
+    assert world.phase("home-soft-1") == "queued"
+    assert status(world)["reason"] == "Unschedulable"
+    assert "Insufficient nvidia.com/gpu" in status(world)["message"]
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_own_grace(world: World) -> None:
+    world.pod_waits("home-soft-1-1", reason="ImagePullBackOff", message="trainer:1: not found")
+    assert status(world)["reason"] == "ImagePull"
+    world.later(301)
+    assert world.phase("home-soft-1") == "failed"
+    assert status(world)["reason"] == "ImagePullFailed"
+    assert "not found" in status(world)["message"]
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "seconds", "starts", "reports", "reason"),
+    [
+        ({"startSeconds": 100}, 101, False, False, "StartDeadlineExceeded"),
+        ({"dataReportSeconds": 100}, 101, True, False, "DataReportDeadlineExceeded"),
+        ({"progressSeconds": 100}, 101, True, True, "ProgressDeadlineExceeded"),
+        ({"activeSeconds": 100}, 101, True, True, "ActiveDeadlineExceeded"),
+    ],
+)
+def test_every_wait_has_a_deadline_that_names_what_did_not_come(
+    deadlines: dict[str, int], seconds: int, starts: bool, reports: bool, reason: str
+) -> None:
+    world = World()
+    world.put(plugin(deadlines=deadlines), project())
+    world.frame_ready()
+    if not starts:
+        world.pod_waits("home-soft-1-1", unschedulable="no node")
+    else:
+        world.pod_starts("home-soft-1-1")
+    if reports:
+        world.pod_says("home-soft-1", dataReport={"applicable": True}, trainingStart={})
+    world.later(seconds - 2)
+    assert world.phase("home-soft-1") != "failed"
+    world.later(3)
+    assert world.phase("home-soft-1") == "failed"
+    assert status(world)["reason"] == reason
+    assert next(iter(deadlines)) in status(world)["message"]
+    assert world.jobs() == []
+
+
+def test_silence_while_the_operator_was_away_is_not_held_against_the_pod(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    world.now = world.now.replace(year=world.now.year + 1)
+    world.operator_since = world.now
+    world.settle()
+    assert world.phase("home-soft-1") == "TRAINING"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "named"),
+    [
+        ({"projectRef": {"name": "none"}}, "ProjectNotFound", "none"),
+        ({"plugin": "other"}, "PluginNotListed", "other"),
+        ({"resumeFrom": {"run": "older"}}, "ResumeRunNotFound", "older"),
+    ],
+)
+def test_a_reference_to_nothing_ends_with_a_reason_that_names_it(spec: dict[str, Any], reason: str, named: str) -> None:
+    world = World()
+    world.put(plugin(), project(trainOn="Manual"))
+    world.frame_ready()
+    world.put(run("mine") | {"spec": {"projectRef": {"name": "home"}, "plugin": "soft"} | spec})
+    world.later(61)
+    assert world.phase("mine") == "failed"
+    assert status(world, "mine")["reason"] == reason
+    assert named in status(world, "mine")["message"]
+
+
+def test_a_run_may_be_applied_before_its_project() -> None:
+    world = World()
+    world.put(run("mine"))
+    assert status(world, "mine")["reason"] == "ProjectNotFound"
+    assert world.phase("mine") == "queued"
+    world.put(plugin(), project(trainOn="Manual"))
+    world.frame_ready()
+    assert world.jobs() == ["mine-1"]
+
+
+def test_a_plugin_without_a_base_model_fails_with_the_field_to_set() -> None:
+    world = World()
+    world.put(plugin(lora={}), project())
+    world.frame_ready()
+    assert world.phase("home-soft-1") == "failed"
+    assert "spec.lora.baseModel.uri" in status(world)["message"]
+
+
+def test_a_hub_model_is_fetched_once_before_a_gpu_is_asked_for() -> None:
+    world = World()
+    world.put(plugin(lora={"baseModel": {"uri": "hf://google/flan-t5-small"}}), project())
+    world.frame_ready()
+    fetch = world.jobs("fetch")
+    assert len(fetch) == 1
+    assert world.jobs() == []
+    assert status(world)["reason"] == "AwaitingBaseModel"
+    world.pod_starts(fetch[0])
+    world.job_ends(fetch[0], record=TerminationRecord(outcome="succeeded"))
+    assert world.jobs() == ["home-soft-1-1"]
+
+
+def test_a_hub_model_that_does_not_exist_fails_the_run_by_name() -> None:
+    world = World()
+    world.put(plugin(lora={"baseModel": {"uri": "hf://no/such"}}), project())
+    world.frame_ready()
+    fetch = world.jobs("fetch")[0]
+    world.pod_starts(fetch)
+    record = TerminationRecord(outcome="failed", reason="BaseModelNotFound", message="The hub has no model no/such.")
+    world.job_ends(fetch, exit_code=64, record=record)
+    assert world.phase("home-soft-1") == "failed"
+    assert status(world)["reason"] == "BaseModelNotFound"
+    assert "no/such" in status(world)["message"]
+
+
+def test_a_run_is_deleted_so_long_after_its_end_as_it_asks() -> None:
+    world = World()
+    world.put(plugin(), project(trainOn="Manual"))
+    world.frame_ready(result=frame())
+    world.put(run("mine", ttlSecondsAfterFinished=60))
+    world.train_to_the_end("mine")
+    world.later(59)
+    assert world.runs() == ["mine"]
+    world.later(2)
+    assert world.runs() == []
+
+
+def test_a_job_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
+    world = World()
+    world.kube.put(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "mine-1", "labels": {"chorus.dev/role": "x"}}}
+    )
+    world.put(plugin(), project(trainOn="Manual"))
+    world.frame_ready()
+    world.put(run("mine"))
+    assert world.phase("mine") == "failed"
+    assert status(world, "mine")["reason"] == "JobRejected"
+    assert world.job("mine-1") is not None
+
+
+def test_the_log_of_a_failed_pod_is_kept_in_status(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    pod = world.pods_of("home-soft-1-1")[0]["metadata"]["name"]
+    world.kube.logs[pod] = "step 1\nValueError: bad\n"
+    world.job_ends("home-soft-1-1", exit_code=1)
+    assert "ValueError: bad" in status(world)["failure"]["logTail"]

@@ -1,0 +1,330 @@
+"""A small world for reconcile tests: the operator's reconciles over a cluster in memory, and hands for what pods do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chorus_api import contract
+from chorus_api.messages import ColumnProfile, FrameManifest
+from chorus_api.project import Project
+from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.errors import Conflict
+from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.reconcile import make_reconciler
+from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.queue import Key
+from chorus_operator.rules import names
+from fakes import FakeKube
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NAMESPACE = "default"
+MAX_ROUNDS = 60
+
+
+def frame(
+    name: str = "df-0123456789ab", *, rows: int = 100, columns: tuple[str, ...] = ("prompt", "response")
+) -> FrameManifest:
+    """Build a frame."""
+    return FrameManifest(
+        name=name,
+        digest="sha256:" + "ab" * 32,
+        rows=rows,
+        eval_rows=5,
+        read_rows=rows + 5,
+        columns=[ColumnProfile(name=column, type="string") for column in columns],
+    )
+
+
+def iso(time: datetime) -> str:
+    """Write a time as the API server does."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass
+class World:
+    """Reconciles everything until nothing changes; time moves only when told."""
+
+    now: datetime = START
+    images: tuple[str, str] = ("operator:1", "trainer:1")
+    wakes: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kube = FakeKube(clock=lambda: self.now)
+        self.operator_since = self.now
+
+    # Time and the operator
+
+    def settle(self) -> None:
+        """Let the operator look at everything until nothing changes any more."""
+        asyncio.run(self._settle())
+
+    async def _settle(self) -> None:
+        for _ in range(MAX_ROUNDS):
+            before = self._versions()
+            self.wakes = []
+            await self._round()
+            if self._versions() == before:
+                return
+        raise AssertionError("the operator does not come to rest")
+
+    async def _round(self) -> None:
+        reconcile = make_reconciler(self._environment())
+        for kind in (PLUGINS, PROJECTS, TRAINING_RUNS):
+            for stored in self.kube.all(kind):
+                metadata = stored["metadata"]
+                project = stored["spec"].get("projectRef", {}).get("name", metadata["name"] if kind is PROJECTS else "")
+                again = await self._one(reconcile, Key(kind.kind, metadata["namespace"], metadata["name"], project))
+                if again is not None:
+                    self.wakes.append(again)
+
+    @staticmethod
+    async def _one(reconcile: Any, key: Key) -> float | None:
+        try:
+            return await reconcile(key)
+        except Conflict:
+            return 0.0
+
+    def _versions(self) -> dict[Any, str]:
+        return {key: stored["metadata"]["resourceVersion"] for key, stored in self.kube.objects.items()}
+
+    def _environment(self) -> Environment:
+        async def ensure_namespace(namespace: str) -> None:
+            return None
+
+        return Environment(
+            kube=self.kube,  # type: ignore[arg-type]
+            operator_image=self.images[0],
+            trainer_image=self.images[1],
+            messages_url="https://chorus.test:8443/v1/messages",
+            clock=lambda: self.now,
+            since=self.operator_since,
+            ensure_namespace=ensure_namespace,
+            wake=lambda key: None,
+        )
+
+    def later(self, seconds: float) -> None:
+        """Let time pass, then let the operator look."""
+        self.now += timedelta(seconds=seconds)
+        self.settle()
+
+    # What is there
+
+    def put(self, *manifests: dict[str, Any]) -> None:
+        """Apply manifests as a user does, then let the operator look."""
+        for manifest in manifests:
+            kind = {"Project": PROJECTS, "Plugin": PLUGINS, "TrainingRun": TRAINING_RUNS}.get(manifest["kind"])
+            name = manifest["metadata"]["name"]
+            old = self.kube.find(kind, name) if kind else None
+            if old is not None:
+                old["spec"] = manifest["spec"]
+                old["metadata"]["generation"] += 1
+                self.kube.put(old)
+            else:
+                self.kube.put(manifest)
+        self.settle()
+
+    def project(self, name: str = "home") -> dict[str, Any]:
+        """Read a Project."""
+        found = self.kube.find(PROJECTS, name)
+        assert found is not None
+        return found
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Read a run."""
+        found = self.kube.find(TRAINING_RUNS, name)
+        assert found is not None, [run["metadata"]["name"] for run in self.kube.all(TRAINING_RUNS)]
+        return found
+
+    def phase(self, run: str) -> str:
+        """Read a run's phase."""
+        return str(self.run(run)["status"]["phase"])
+
+    def runs(self) -> list[str]:
+        """Name all runs."""
+        return sorted(run["metadata"]["name"] for run in self.kube.all(TRAINING_RUNS))
+
+    def job(self, name: str) -> dict[str, Any] | None:
+        """Read a Job."""
+        return self.kube.find(JOBS, name)
+
+    def jobs(self, role: str = "train") -> list[str]:
+        """Name all Jobs of a role."""
+        return sorted(
+            job["metadata"]["name"]
+            for job in self.kube.all(JOBS)
+            if job["metadata"]["labels"][contract.ROLE_LABEL] == role
+        )
+
+    # What pods do
+
+    def frame_ready(self, project: str = "home", *, result: FrameManifest | None = None) -> None:
+        """The prepare Job reports its frame."""
+        self._frame_result(project, {"ready": (result or frame()).model_dump(mode="json")})
+
+    def frame_failed(self, project: str = "home", *, reason: str, detail: str) -> None:
+        """The prepare Job reports why there is none."""
+        self._frame_result(project, {"failed": {"reason": reason, "detail": detail}})
+
+    def _frame_result(self, project: str, result: dict[str, Any]) -> None:
+        stored = self.project(project)
+        key = names.prepare_key(Project.model_validate(stored))
+        self.kube.put(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": names.frame_config_map(project, key),
+                    "ownerReferences": [{"uid": stored["metadata"]["uid"], "kind": "Project", "name": project}],
+                },
+                "data": {"result.json": json.dumps(result)},
+            }
+        )
+        self.settle()
+
+    def pod_starts(self, job: str, *, node: str = "node-1") -> str:
+        """A Job's pod starts; returns its name."""
+        name = self._make_pod(job, node=node)
+        self.settle()
+        return name
+
+    def _make_pod(self, job: str, *, node: str) -> str:
+        stored = self.job(job)
+        assert stored is not None, self.jobs()
+        name = f"{job}-x{len(self.kube.all(PODS))}"
+        container = stored["spec"]["template"]["spec"]["containers"][0]["name"]
+        labels = stored["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
+        self.kube.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "labels": labels,
+                    "annotations": stored["metadata"].get("annotations", {}),
+                    "ownerReferences": [{"uid": stored["metadata"]["uid"], "kind": "Job", "name": job}],
+                },
+                "spec": {"nodeName": node, "containers": [{"name": container}]},
+                "status": {
+                    "phase": "Running",
+                    "containerStatuses": [{"name": container, "state": {"running": {"startedAt": iso(self.now)}}}],
+                },
+            }
+        )
+        stored["status"] = {"active": 1}
+        self.kube.put(stored)
+        return name
+
+    def pod_waits(self, job: str, *, reason: str = "", message: str = "", unschedulable: str = "") -> str:
+        """A Job's pod is there, but does not start."""
+        name = self._make_pod(job, node="")
+        pod = self.kube.find(PODS, name)
+        assert pod is not None
+        container = pod["spec"]["containers"][0]["name"]
+        pod["status"] = {"phase": "Pending"}
+        if unschedulable:
+            pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": unschedulable}]
+        if reason:
+            waiting = {"reason": reason, "message": message}
+            pod["status"]["containerStatuses"] = [{"name": container, "state": {"waiting": waiting}}]
+        self.kube.put(pod)
+        self.settle()
+        return name
+
+    def pod_says(self, run: str, **blocks: Any) -> None:
+        """The message receiver writes what the pod of the present attempt reported."""
+        stored = self.run(run)
+        attempt = stored["status"]["attempts"]["current"]
+        report = stored["status"].get("report", {})
+        if report.get("attempt") != attempt:
+            report = {"attempt": attempt, "podUid": "pod", "sequence": 0}
+        timed = {name: value | {"time": iso(self.now)} for name, value in blocks.items() if name != "progress"}
+        stored["status"]["report"] = report | timed | {"sequence": report["sequence"] + 1}
+        if "progress" in blocks:
+            stored["status"]["progress"] = {"attempt": attempt, "percent": 0, "time": iso(self.now)} | blocks[
+                "progress"
+            ]
+        self.kube.put(stored)
+        self.settle()
+
+    def pod_trains(self, run: str) -> None:
+        """The pod of the present attempt starts, and says that it trains."""
+        attempt = self.run(run)["status"]["attempts"]["current"]
+        self.pod_starts(f"{run}-{attempt}")
+        self.pod_says(run, dataReport={"applicable": True}, trainingStart={})
+
+    def job_ends(
+        self,
+        job: str,
+        *,
+        exit_code: int = 0,
+        record: TerminationRecord | None = None,
+        terminated: str = "",
+        keep_pod: bool = True,
+        job_reason: str = "BackoffLimitExceeded",
+        job_message: str = "",
+    ) -> None:
+        """A Job's pod ends, and with it the Job."""
+        stored = self.job(job)
+        assert stored is not None, self.jobs()
+        for pod in self.pods_of(job):
+            container = pod["spec"]["containers"][0]["name"]
+            pod["status"]["phase"] = "Failed" if exit_code else "Succeeded"
+            ended = {
+                "exitCode": exit_code,
+                "reason": terminated or ("Error" if exit_code else "Completed"),
+                "message": record.model_dump_json(by_alias=True, exclude_none=True) if record else "",
+                "startedAt": pod["status"]
+                .get("containerStatuses", [{}])[0]
+                .get("state", {})
+                .get("running", {})
+                .get("startedAt")
+                or iso(self.now),
+            }
+            pod["status"]["containerStatuses"] = [{"name": container, "state": {"terminated": ended}}]
+            if keep_pod:
+                self.kube.put(pod)
+            else:
+                self.kube.objects.pop(("Pod", NAMESPACE, pod["metadata"]["name"]))
+        condition = (
+            {"type": "Failed", "reason": job_reason, "message": job_message} if exit_code else {"type": "Complete"}
+        )
+        stored["status"] = {"conditions": [condition | {"status": "True"}]}
+        self.kube.put(stored)
+        self.settle()
+
+    def pods_of(self, job: str) -> list[dict[str, Any]]:
+        return [
+            pod for pod in self.kube.all(PODS) if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == job
+        ]
+
+    def train_to_the_end(self, run: str, *, eval_loss: float = 0.5) -> None:
+        """The present attempt trains, ends well and is published."""
+        self.pod_trains(run)
+        attempt = self.run(run)["status"]["attempts"]["current"]
+        digest = "sha256:" + "cd" * 32
+        record = TerminationRecord(outcome="succeeded", digest=digest, final_loss=0.4, eval_loss=eval_loss, samples=100)
+        self.job_ends(f"{run}-{attempt}", record=record)
+        self.publish(run, eval_loss=eval_loss)
+
+    def publish(self, run: str, *, eval_loss: float = 0.5) -> None:
+        """The publish Job does what it was told."""
+        job = names.publish_job(run)
+        stored = self.kube.find(CONFIG_MAPS, job)
+        assert stored is not None
+        told = json.loads(stored["data"]["job.json"])
+        self.pod_starts(job)
+        record = TerminationRecord(
+            outcome="succeeded",
+            digest="sha256:" + "cd" * 32,
+            model_name=told["modelName"],
+            final_loss=0.4,
+            eval_loss=eval_loss,
+            samples=100,
+            bytes=1000,
+            promoted=told["promote"],
+        )
+        self.job_ends(job, record=record)
