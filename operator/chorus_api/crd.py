@@ -149,7 +149,7 @@ def definition(kind: Kind) -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "maxLength": 253, "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "maxLength": 63, "description": kind.name},
-            "metadata": {"type": "object", "description": "Standard metadata of an object."},
+            "metadata": {"type": "object"},  # the API server knows it and lets nothing be said about it
             "spec": structural_schema(kind.spec, defaults=True),
             "status": structural_schema(kind.status, defaults=False),
         },
