@@ -63,7 +63,7 @@ class StatusModel(Model):
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
-DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$"
 
 _LABEL_MESSAGE = PatternMessage("must be of lower-case letters, digits and '-', with a letter or digit at both ends")
 _NAME_MESSAGE = PatternMessage(

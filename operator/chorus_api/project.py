@@ -111,6 +111,10 @@ class Dataset(Model):
             "!has(self.query) || !has(self.format) || self.format == 'sqlite'",
             "query is for sqlite files only: remove it or set format: sqlite",
         ),
+        Rule(
+            "has(self.query) || !has(self.format) || self.format != 'sqlite'",
+            "query is required when format is sqlite: one SELECT that names the table",
+        ),
     )
 
     source: DataSource = Field(description="Where the rows are.")
