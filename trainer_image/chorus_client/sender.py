@@ -1,0 +1,223 @@
+"""Send a pod's messages to the control plane, in order and without ever holding up or failing the work.
+
+A background thread delivers. Messages that must arrive wait in a queue and are tried again until they are acknowledged,
+refused for good, or the deadline of `close` is over; of progress only the newest is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from cloudevents.core.v1.event import CloudEvent
+
+from chorus_api.messages import PAYLOADS, TYPE_PREFIX, MessageType, Payload, ProgressReport
+from chorus_api.run_config import Messaging
+from chorus_client.transport import Answer, HttpTransport, Transport
+
+LOG = logging.getLogger(__name__)
+_TYPES = {payload: message for message, payload in PAYLOADS.items()}
+
+
+class Pace(NamedTuple):
+    """How fast a sender tries, in seconds."""
+
+    first_backoff: float = 0.5
+    longest_backoff: float = 30.0
+    longest_backoff_closing: float = 1.0
+    progress_every: float = 5.0
+    """At most one progress message in so many seconds; the last one is sent when the sender closes."""
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A message that must arrive and did not."""
+
+    type: MessageType
+    id: str
+    sequence: int
+    error: str
+    refused: bool
+    """True: the receiver refused it for good. False: it could not be delivered in time."""
+
+
+@dataclass
+class _Letter:
+    type: MessageType
+    event: CloudEvent
+    sequence: int
+    tries: int = 0
+    error: str = "not tried yet"
+
+
+@dataclass
+class _State:
+    """What both threads touch; guarded by the sender's condition."""
+
+    queue: deque[_Letter] = field(default_factory=deque)
+    progress: ProgressReport | None = None
+    progress_sent: float = float("-inf")
+    sequence: int = 0
+    closing: bool = False
+    stopped: bool = False
+    refused: list[Undelivered] = field(default_factory=list)
+
+
+class Sender:
+    """Sends the messages of one pod; `attempt` is the run's attempt (0 in a prepare Job).
+
+    Sequence numbers start at 1 and rise with each message. `send` and `progress` return at once and never raise for
+    anything that the network or the receiver does.
+    """
+
+    def __init__(
+        self,
+        messaging: Messaging,
+        *,
+        attempt: int,
+        transport: Transport | None = None,
+        pace: Pace = Pace(),  # noqa: B008 (immutable)
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._messaging = messaging
+        self._attempt = attempt
+        self._transport = transport or HttpTransport(messaging)
+        self._pace = pace
+        self._now = now
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._state = _State()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="chorus-sender", daemon=True)
+        self._thread.start()
+
+    def send(self, payload: Payload) -> None:
+        """Queue a message that must arrive. After `close` it is logged and dropped."""
+        kind = _TYPES[type(payload)]
+        with self._changed:
+            if self._state.closing:
+                LOG.error("the message %s came after the sender was closed and is dropped", kind)
+                return
+            self._state.queue.append(self._letter(kind, payload))
+            self._changed.notify_all()
+
+    def progress(self, payload: ProgressReport) -> None:
+        """Offer a progress message; a newer one takes its place while it waits."""
+        with self._changed:
+            if not self._state.closing:
+                self._state.progress = payload
+                self._changed.notify_all()
+
+    def flush(self, deadline_seconds: float) -> bool:
+        """Wait until no message that must arrive is waiting; False if the deadline came first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._state.queue, timeout=deadline_seconds)
+
+    def close(self, deadline_seconds: float) -> list[Undelivered]:
+        """Deliver what waits, for at most `deadline_seconds`, and end; return the messages that did not arrive."""
+        with self._changed:
+            self._state.closing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._state.stopped, timeout=deadline_seconds)
+            self._state.stopped = True
+            self._changed.notify_all()
+            lost = [
+                Undelivered(letter.type, letter.event.get_id(), letter.sequence, letter.error, refused=False)
+                for letter in self._state.queue
+            ]
+            for message in lost:
+                LOG.error("the message %s was not delivered: %s", message.type, message.error)
+            return [*self._state.refused, *lost]
+
+    def _letter(self, kind: MessageType, payload: Payload) -> _Letter:
+        self._state.sequence += 1
+        event = CloudEvent(
+            {
+                "id": str(uuid.uuid4()),
+                "source": self._messaging.source,
+                "type": f"{TYPE_PREFIX}{kind}",
+                "time": self._now(),
+                "datacontenttype": "application/json",
+                "subjectuid": self._messaging.subject_uid,
+                "attempt": str(self._attempt),
+                "sequence": str(self._state.sequence),
+            },
+            payload.model_dump(mode="json", exclude_none=True),
+        )
+        return _Letter(type=kind, event=event, sequence=self._state.sequence)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                letter = self._next()
+            if letter is None:
+                return
+            answer = self._transport.post(letter.event)
+            with self._changed:
+                self._settle(letter, answer)
+                if self._state.stopped:
+                    return
+
+    def _next(self) -> _Letter | None:
+        """Wait for something to send; None when the sender is to end. Progress goes only when nothing else waits."""
+        while True:
+            state = self._state
+            if state.stopped:
+                return None
+            if state.queue:
+                return state.queue[0]
+            due = state.progress_sent + self._pace.progress_every - self._monotonic()
+            if state.progress is not None and (due <= 0 or state.closing):
+                payload, state.progress = state.progress, None
+                return self._letter(MessageType.PROGRESS, payload)
+            if state.closing:
+                state.stopped = True
+                self._changed.notify_all()
+                return None
+            self._changed.wait(timeout=max(due, 0.01) if state.progress is not None else None)
+
+    def _settle(self, letter: _Letter, answer: Answer) -> None:
+        if letter.type is MessageType.PROGRESS:
+            # A lost progress message is not sent again: the next one says more.
+            self._state.progress_sent = self._monotonic()
+            if not answer.accepted:
+                LOG.warning("a progress message was not accepted: %s", answer.error)
+            return
+        letter.tries += 1
+        letter.error = answer.error
+        if answer.retry:
+            self._back_off(letter, answer)
+            return
+        self._state.queue.popleft()
+        if not answer.accepted:
+            LOG.error("the message %s was refused: %s", letter.type, answer.error)
+            self._state.refused.append(
+                Undelivered(letter.type, letter.event.get_id(), letter.sequence, answer.error, refused=True)
+            )
+        self._changed.notify_all()
+
+    def pause_after(self, tries: int, answer: Answer) -> float:
+        """Seconds to wait after so many tries: doubling, with jitter, and at least what the receiver asked for."""
+        pause = min(self._pace.first_backoff * 2.0 ** min(tries - 1, 20), self._pace.longest_backoff)
+        pause *= 0.5 + self._jitter() / 2
+        return max(pause, min(answer.retry_after or 0.0, self._pace.longest_backoff))
+
+    def _back_off(self, letter: _Letter, answer: Answer) -> None:
+        pause = self.pause_after(letter.tries, answer)
+        level = logging.WARNING if letter.tries in (1, 2, 4) or letter.tries % 10 == 0 else logging.DEBUG
+        LOG.log(level, "the message %s was not delivered (try %d): %s", letter.type, letter.tries, answer.error)
+        if self._state.closing:
+            closing = min(pause, self._pace.longest_backoff_closing)
+            self._changed.wait_for(lambda: self._state.stopped, timeout=closing)
+        else:
+            self._changed.wait_for(lambda: self._state.closing, timeout=pause)
