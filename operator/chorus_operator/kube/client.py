@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -50,6 +51,18 @@ APPLY_PATCH = "application/apply-patch+yaml"
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """How to reach the API server, for another client library."""
+
+    server: str
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    insecure: bool
+    token: str | None = field(repr=False)
+
+
 class Kube:
     """The API server, as the operator uses it. Every method may raise any `KubeError`."""
 
@@ -80,6 +93,19 @@ class Kube:
     async def close(self) -> None:
         """Close the connections."""
         await self._api.close()
+
+    async def credentials(self) -> Credentials:
+        """Give what this client authenticates with, the token as it is now."""
+        configuration = self._api.configuration
+        bearer = (await configuration.auth_settings()).get("BearerToken")
+        return Credentials(
+            server=configuration.host,
+            ca_file=configuration.ssl_ca_cert,
+            certificate_file=configuration.cert_file,
+            key_file=configuration.key_file,
+            insecure=not configuration.verify_ssl,
+            token=str(bearer["value"]).partition(" ")[2] if bearer else None,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,8 +18,8 @@ REMEMBERED = 1024
 class Cause(StrEnum):
     """Why a message was refused."""
 
-    NO_TOKEN = "noToken"  # noqa: S105 - a word, not a secret
-    BAD_TOKEN = "badToken"  # noqa: S105
+    NO_TOKEN = "noToken"
+    BAD_TOKEN = "badToken"
     NOT_A_POD = "notAPod"
     WRONG_POD = "wrongPod"
     WRONG_RUN = "wrongRun"

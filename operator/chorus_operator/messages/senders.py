@@ -94,7 +94,7 @@ def sender_of(pod: dict[str, Any]) -> Sender:
                 project_id=int(annotations[contract.PROJECT_ID_ANNOTATION]),
             )
     except (KeyError, ValueError) as error:
-        raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} lacks what Chorus writes on its pods: {error}") from None
+        raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} lacks a label of Chorus: {error}") from None
     raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is neither a training nor a prepare pod of Chorus")
 
 

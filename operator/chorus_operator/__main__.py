@@ -1,0 +1,196 @@
+"""The operator's process: receive messages at once, reconcile while the Lease is held, end cleanly.
+
+Exit codes: 0 stopped by a signal, 1 the Lease or a part was lost (the kubelet starts it again), 2 bad settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from chorus_operator.health import Health
+from chorus_operator.kube.ca import Authority, BrokenAuthority, CaBundle, load_authority
+from chorus_operator.kube.client import Kube
+from chorus_operator.kube.errors import KubeError
+from chorus_operator.kube.lease import Lease
+from chorus_operator.logs import configure_logs
+from chorus_operator.messages.identity import service_hosts
+from chorus_operator.messages.receiver import Receiver
+from chorus_operator.reconcile import make_reconciler
+from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.queue import Key, WorkQueue
+from chorus_operator.settings import Settings, SettingsError, read_settings
+from chorus_operator.watch import Keys, Watches, resync
+
+log = structlog.get_logger()
+
+QUEUE_GRACE_SECONDS = 3.0
+THREAD_GRACE_SECONDS = 8.0
+
+
+class PartLost(Exception):
+    """A part that the process cannot do without has ended."""
+
+
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Run until `stop`; PartLost when the Lease, the receiver or the watches end before."""
+    async with AsyncExitStack() as stack:
+        kube = await Kube.connect(settings.kubeconfig)
+        stack.push_async_callback(kube.close)
+        authority = await load_authority(kube, namespace=settings.namespace, clock=utc_now)
+        receiver = _receiver(settings, authority)
+        stack.push_async_callback(_end_thread, receiver.stop, receiver.ended)
+        receiver.start()
+        since = utc_now()
+        leading = _Leading(settings, kube, authority, since=since)
+        health = Health(
+            beats={"messages": lambda: receiver.seconds_since_beat, "watches": lambda: leading.seconds_since_beat},
+            is_ready=lambda: receiver.serving,
+            port=settings.health_port,
+        )
+        await health.start()
+        stack.push_async_callback(health.stop)
+        await _first(
+            {
+                "": stop.wait(),
+                "the message receiver": asyncio.wrap_future(receiver.ended),
+                "leading": leading.lead(),
+            }
+        )
+
+
+def _receiver(settings: Settings, authority: Authority) -> Receiver:
+    return Receiver(
+        connect=lambda: Kube.connect(settings.kubeconfig),
+        authority=authority,
+        hosts=service_hosts(settings.messages_host),
+        port=settings.messages_port,
+        clock=utc_now,
+    )
+
+
+class _Leading:
+    """What only the holder of the Lease does: watch, and reconcile."""
+
+    def __init__(self, settings: Settings, kube: Kube, authority: Authority, *, since: datetime):
+        self._settings = settings
+        self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
+        self._keys = Keys()
+        self._queue = WorkQueue(
+            make_reconciler(
+                Environment(
+                    kube=kube,
+                    operator_image=settings.operator_image,
+                    trainer_image=settings.trainer_image,
+                    messages_url=settings.messages_url,
+                    clock=utc_now,
+                    since=since,
+                    ensure_namespace=CaBundle(kube, authority=authority).ensure,
+                    wake=self._wake,
+                )
+            )
+        )
+        self._watches = Watches(namespaces=settings.watch_namespaces, login=kube.credentials, on_event=self._on_event)
+
+    @property
+    def seconds_since_beat(self) -> float:
+        return self._watches.seconds_since_beat
+
+    async def lead(self) -> None:
+        """Wait for the Lease, then work until it or the watches are lost, or until cancelled."""
+        await self._lease.acquire()
+        try:
+            self._queue.start()
+            self._watches.start()
+            await _first(
+                {
+                    "the Lease": self._lease.hold(),
+                    "the watches": asyncio.wrap_future(self._watches.ended),
+                    "the resync": resync(self._keys, add=self._queue.add),
+                }
+            )
+        finally:
+            self._watches.stop()
+            await self._queue.stop(grace=QUEUE_GRACE_SECONDS)
+            await self._lease.release()
+            await _end_thread(self._watches.stop, self._watches.ended)
+
+    def _wake(self, key: Key) -> None:
+        self._queue.add(key)
+
+    def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
+        for key in self._keys.of(kind, deleted, stored):
+            self._queue.add(key)
+
+
+async def _first(parts: dict[str, Awaitable[Any]]) -> None:
+    """Wait until one of the parts ends, cancel the others; PartLost unless it is the one called ""."""
+    tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        log.info("stopping", because=[tasks[task] or "asked to" for task in tasks if task.done()])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        error = task.exception()
+        if isinstance(error, PartLost):
+            raise error
+        if error is not None or tasks[task]:
+            raise PartLost(tasks[task]) from error
+
+
+async def _end_thread(stop: Callable[[], None], ended: Future[None]) -> None:
+    """Ask a thread to end and give it a while."""
+    stop()
+    try:
+        async with asyncio.timeout(THREAD_GRACE_SECONDS):
+            await asyncio.wait([asyncio.wrap_future(ended)])
+    except TimeoutError:
+        log.warning("a thread did not end in time")
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await operate(settings, stop=stop)
+
+
+def main() -> int:
+    """Run the operator; gives the exit code."""
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        print(f"bad settings: {error}", file=sys.stderr)
+        return 2
+    configure_logs(level=settings.log_level, form=settings.log_format)
+    try:
+        asyncio.run(_run(settings))
+    except PartLost as error:
+        log.error("lost; exiting to be started again", part=str(error), exc_info=error.__cause__)
+        return 1
+    except (KubeError, BrokenAuthority, OSError) as error:
+        log.error("cannot start", error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

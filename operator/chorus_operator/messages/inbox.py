@@ -1,0 +1,68 @@
+"""What happens to a message between the socket and the API server: identify, parse, check, store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from chorus_api.messages import MessageType, ProgressReport
+from chorus_operator.kube.client import Kube
+from chorus_operator.kube.errors import Invalid, KubeError
+from chorus_operator.messages.authentication import Authenticator, PodIdentity
+from chorus_operator.messages.frames import Frames
+from chorus_operator.messages.parse import Message, parse
+from chorus_operator.messages.progress import ProgressBook
+from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.messages.runs import Outcome, RunReports
+from chorus_operator.messages.senders import PreparePod, Sender, Senders, check_prepare, check_training
+
+
+class Inbox:
+    """The receiver without its socket. Belongs to one event loop."""
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], datetime], seconds: Callable[[], float]):
+        """`clock`: the time that is written; `seconds`: seconds that only rise."""
+        self._authenticator = Authenticator(kube, clock=seconds)
+        self._senders = Senders(kube, clock=seconds)
+        self._reports = RunReports(kube, clock=clock, seconds=seconds)
+        self._frames = Frames(kube)
+        self.progress = ProgressBook(kube, clock=clock)
+        self.taken: Counter[tuple[MessageType, Outcome]] = Counter()
+        """Messages acknowledged since the start."""
+
+    async def identify(self, authorization: str | None) -> PodIdentity:
+        """Find the pod behind an Authorization header; Refused when there is none."""
+        try:
+            return await self._authenticator.identify(authorization)
+        except KubeError as error:
+            raise _unavailable(error) from error
+
+    async def take(self, identity: PodIdentity, body: bytes) -> Outcome:
+        """Take one message of a pod; it is stored when this returns (progress: it is kept). Else Refused."""
+        message = parse(body)
+        try:
+            outcome = await self._store(await self._senders.find(identity), message)
+        except Invalid as error:
+            raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
+        except KubeError as error:
+            raise _unavailable(error) from error
+        self.taken[message.envelope.type, outcome] += 1
+        return outcome
+
+    async def _store(self, sender: Sender, message: Message) -> Outcome:
+        envelope = message.envelope
+        if isinstance(sender, PreparePod):
+            result = check_prepare(sender, message.payload, kind=envelope.type)
+            return await self._frames.take(sender, subject_uid=envelope.subject_uid, payload=result)
+        payload = check_training(sender, message)
+        if not isinstance(payload, ProgressReport):
+            return await self._reports.take(sender, envelope=envelope, payload=payload)
+        if not await self._reports.is_open(sender):
+            return Outcome.KNOWN
+        new = self.progress.offer(sender, envelope=envelope, payload=payload)
+        return Outcome.TAKEN if new else Outcome.KNOWN
+
+
+def _unavailable(error: KubeError) -> Refused:
+    return Refused(Cause.UNAVAILABLE, f"the API server could not be asked: {error}"[:500])

@@ -1,0 +1,139 @@
+"""Writing what a training pod reports into the status of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from pydantic import ValidationError
+
+from chorus_api import contract
+from chorus_api.messages import Addressed, Envelope
+from chorus_api.training_run import Report
+from chorus_operator.kube.client import Kube, Manifest
+from chorus_operator.kube.errors import Conflict
+from chorus_operator.kube.resources import PODS, TRAINING_RUNS
+from chorus_operator.messages.cache import Cache
+from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.messages.report import updated_report
+from chorus_operator.messages.senders import TrainingPod
+
+REPORT_MANAGER = "chorus-report"
+MAX_CONFLICTS = 8
+STANDING_SECONDS = 5.0
+CACHE_SIZE = 4096
+
+
+class Outcome(Enum):
+    """What became of a message that was not refused."""
+
+    TAKEN = "taken"
+    KNOWN = "known"
+    """It says nothing new, or its run has ended: acknowledged and ignored."""
+
+
+class RunReports:
+    """Applies `status.report` of runs, one message at a time, over the resource version that was read.
+
+    So two receivers can work at once: the one that writes second gets a conflict, reads again and adds its message.
+    """
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], datetime], seconds: Callable[[], float]):
+        """`clock`: the time that is written; `seconds`: seconds that only rise."""
+        self._kube = kube
+        self._clock = clock
+        self._standing: Cache[str, bool] = Cache(size=CACHE_SIZE, clock=seconds)
+
+    async def take(self, pod: TrainingPod, *, envelope: Envelope, payload: Addressed) -> Outcome:
+        """Write one message down; returns when it is stored. Refused when the pod is not the run's present one."""
+        for _ in range(MAX_CONFLICTS):
+            run = await self._read(pod)
+            if is_final(run):
+                return Outcome.KNOWN
+            old = report_of(run)
+            new = updated_report(
+                old, envelope=envelope, payload=payload, pod_uid=pod.uid, now=self._clock().replace(microsecond=0)
+            )
+            if new == old:
+                return Outcome.KNOWN
+            try:
+                await self._kube.apply_status(
+                    TRAINING_RUNS,
+                    namespace=pod.namespace,
+                    name=pod.run,
+                    status_part={"report": new.model_dump(mode="json", exclude_none=True)},
+                    manager=REPORT_MANAGER,
+                    resource_version=run["metadata"]["resourceVersion"],
+                )
+            except Conflict:
+                continue
+            return Outcome.TAKEN
+        raise Refused(Cause.UNAVAILABLE, f"run {pod.run} is being written all the time; send the message again")
+
+    async def is_open(self, pod: TrainingPod) -> bool:
+        """Tell whether the pod's run goes on, as known for a few seconds; Refused as `take`."""
+        known = self._standing.get(pod.uid)
+        if known is None:
+            known = not is_final(await self._read(pod))
+            self._standing.put(pod.uid, known, seconds=STANDING_SECONDS)
+        return known
+
+    async def _read(self, pod: TrainingPod) -> Manifest:
+        run = await self._kube.get(TRAINING_RUNS, namespace=pod.namespace, name=pod.run)
+        if run is None or run["metadata"]["uid"] != pod.run_uid:
+            raise Refused(Cause.WRONG_RUN, f"run {pod.run} with uid {pod.run_uid} is gone")
+        if is_final(run):
+            return run
+        current = current_attempt(run)
+        if pod.attempt < current:
+            raise Refused(Cause.WRONG_ATTEMPT, f"attempt {pod.attempt} is over: run {pod.run} is at {current}")
+        if pod.attempt > current:
+            # The Job is made before the status says so; the reconcile that does both may have been cut off between.
+            raise Refused(Cause.NOT_YET, f"run {pod.run} has not recorded attempt {pod.attempt} yet; send it again")
+        await self._check_pod(pod, report_of(run))
+        return run
+
+    async def _check_pod(self, pod: TrainingPod, report: Report | None) -> None:
+        """An attempt has one pod; another one of the same Job may speak only when the first is gone or has ended."""
+        if report is None or report.attempt != pod.attempt or report.pod_uid == pod.uid:
+            return
+        pods = await self._kube.list(
+            PODS,
+            namespace=pod.namespace,
+            labels={contract.RUN_LABEL: pod.run, contract.ATTEMPT_LABEL: str(pod.attempt)},
+        )
+        for other in pods:
+            ended = other.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+            if other["metadata"]["uid"] == report.pod_uid and not ended:
+                raise Refused(
+                    Cause.WRONG_POD,
+                    f"attempt {pod.attempt} of run {pod.run} is reported by pod {other['metadata']['name']}, "
+                    f"not by {pod.name}",
+                )
+
+
+def is_final(run: Manifest) -> bool:
+    """Tell whether a run has ended: its Succeeded condition is True or False."""
+    conditions: list[dict[str, Any]] = run.get("status", {}).get("conditions", [])
+    return any(
+        condition.get("type") == "Succeeded" and condition.get("status") in {"True", "False"}
+        for condition in conditions
+    )
+
+
+def current_attempt(run: Manifest) -> int:
+    """Read the number of the run's present attempt; 0 before the first."""
+    return int(run.get("status", {}).get("attempts", {}).get("current", 0))
+
+
+def report_of(run: Manifest) -> Report | None:
+    """Read what a run's status holds of its pod's words; None when there is nothing that can be read."""
+    stored = run.get("status", {}).get("report")
+    if stored is None:
+        return None
+    try:
+        return Report.model_validate(stored)
+    except ValidationError:
+        return None

@@ -1,0 +1,74 @@
+"""What the process is told by its environment; the only place that reads it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from chorus_api.contract import MESSAGES_PATH, MESSAGES_PORT
+
+PREFIX = "CHORUS_"
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class SettingsError(Exception):
+    """The environment is incomplete or wrong; the text names each variable."""
+
+
+class Settings(BaseModel):
+    """Each field is the environment variable CHORUS_<FIELD>, but for `kubeconfig`, which is KUBECONFIG."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: Name = Field(description="Namespace of the operator: its Lease and its CA are here.")
+    pod_name: Name = Field(description="Name of this pod; tells apart who holds the Lease. The host's name by default.")
+    operator_image: Name = Field(description="Image of the prepare, fetch and publish Jobs.")
+    trainer_image: Name = Field(description="Image of the training Jobs.")
+    messages_url: Name = Field(description="https:// URL by which pods reach the message receiver.")
+    watch_namespaces: tuple[Name, ...] = Field((), description="Namespaces to serve, comma-separated; empty: all.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    messages_port: Port = Field(MESSAGES_PORT, description="Port that the message receiver listens on.")
+    health_port: Port = Field(8080, description="Port of /healthz and /readyz.")
+    kubeconfig: str | None = Field(None, description="File to reach the cluster by; the pod's own account when unset.")
+
+    @field_validator("messages_url")
+    @classmethod
+    def _is_https(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.path != MESSAGES_PATH:
+            raise ValueError(f"must be https://<host>[:<port>]{MESSAGES_PATH}, not {url!r}")
+        return url
+
+    @property
+    def messages_host(self) -> str:
+        """Host name that pods reach the receiver by."""
+        return urlsplit(self.messages_url).hostname or ""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings; SettingsError when a variable is missing or wrong. Unset and empty are the same."""
+    values: dict[str, Any] = {"pod_name": platform.node()}
+    for name in Settings.model_fields:
+        variable = variable_of(name)
+        if environment.get(variable):
+            values[name] = environment[variable]
+    if "watch_namespaces" in values:
+        values["watch_namespaces"] = tuple(
+            part.strip() for part in values["watch_namespaces"].split(",") if part.strip()
+        )
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{variable_of(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
+        raise SettingsError("; ".join(problems)) from None
+
+
+def variable_of(field: str) -> str:
+    """Name the environment variable of a field."""
+    return "KUBECONFIG" if field == "kubeconfig" else PREFIX + field.upper()

@@ -1,0 +1,249 @@
+"""The watches (kopf): every event becomes keys on the work queue, and nothing else happens here.
+
+kopf runs in a thread with an event loop of its own, because it takes over the signals and the tasks of its loop. Events
+cross to the main loop, where `Keys` turns them into keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import kopf
+
+from chorus_api.base import GROUP
+from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
+from chorus_operator.kube.client import Credentials
+from chorus_operator.kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_operator.reconcile.queue import Key
+
+RESYNC_SECONDS = 300.0
+LOGIN_LIFETIME = timedelta(minutes=10)
+BEAT_SECONDS = 1.0
+_WATCHED = (PROJECTS, PLUGINS, TRAINING_RUNS, JOBS, PODS)
+_OWN_REPORTS = {"report", "progress", "checkpoint"}
+
+Object = dict[str, Any]
+
+
+class Keys:
+    """Knows which keys an event concerns, and which keys are alive. Belongs to the main loop.
+
+    What it remembers of objects only spares work: which Projects use a Plugin, and whether an event of a run can
+    matter to its Project. A gap in it costs a delay until the next resync, never a decision.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[Key, None] = {}
+        self._plugins: dict[Key, frozenset[str]] = {}  # plugins that a Project uses
+        self._runs: dict[Key, Object] = {}  # what a Project sees of a run
+
+    def of(self, kind: str, deleted: bool, stored: Object) -> list[Key]:
+        """Name the keys to look at after an event."""
+        metadata = stored["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        match kind:
+            case "Project":
+                return [self._project(Key(kind, namespace, name, name), deleted, stored)]
+            case "Plugin":
+                return self._plugin(Key(kind, namespace, name, ""), deleted)
+            case "TrainingRun":
+                project = str(stored.get("spec", {}).get("projectRef", {}).get("name", ""))
+                return self._run(Key(kind, namespace, name, project), deleted, stored)
+            case _:
+                return _owner(namespace, metadata.get("labels", {}))
+
+    def live(self) -> list[Key]:
+        """All Projects and Plugins, and the runs that have not ended."""
+        return list(self._live)
+
+    def _project(self, key: Key, deleted: bool, stored: Object) -> Key:
+        if deleted:
+            self._live.pop(key, None)
+            self._plugins.pop(key, None)
+        else:
+            self._live[key] = None
+            entries = stored.get("spec", {}).get("plugins", [])
+            self._plugins[key] = frozenset(str(entry.get("pluginRef", {}).get("name")) for entry in entries)
+        return key
+
+    def _plugin(self, key: Key, deleted: bool) -> list[Key]:
+        if deleted:
+            self._live.pop(key, None)
+        else:
+            self._live[key] = None
+        users = [
+            project
+            for project, plugins in self._plugins.items()
+            if project.namespace == key.namespace and key.name in plugins
+        ]
+        return [key, *users]
+
+    def _run(self, key: Key, deleted: bool, stored: Object) -> list[Key]:
+        project = Key("Project", key.namespace, key.project, key.project)
+        if deleted:
+            self._live.pop(key, None)
+            self._runs.pop(key, None)
+            return [key, project] if key.project else [key]
+        status = stored.get("status", {})
+        if _has_ended(status):
+            self._live.pop(key, None)
+        else:
+            self._live[key] = None
+        seen = {
+            "generation": stored["metadata"].get("generation"),
+            "deletionTimestamp": stored["metadata"].get("deletionTimestamp"),
+            "status": {name: value for name, value in status.items() if name not in _OWN_REPORTS},
+        }
+        if not key.project or self._runs.get(key) == seen:
+            return [key]  # what its pod reports concerns the run alone
+        self._runs[key] = seen
+        return [key, project]
+
+
+def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:
+    run, project = labels.get(RUN_LABEL, ""), labels.get(PROJECT_LABEL, "")
+    if run:
+        return [Key("TrainingRun", namespace, run, project)]
+    return [Key("Project", namespace, project, project)] if project else []
+
+
+def _has_ended(status: Object) -> bool:
+    conditions: list[Object] = status.get("conditions", [])
+    return any(
+        condition.get("type") == "Succeeded" and condition.get("status") in {"True", "False"}
+        for condition in conditions
+    )
+
+
+async def resync(keys: Keys, *, add: Callable[[Key, float], None], every: float = RESYNC_SECONDS) -> None:
+    """Look at everything alive now and then, spread over the time between, in case a watch missed something."""
+    while True:
+        await asyncio.sleep(every)
+        live = keys.live()
+        for position, key in enumerate(live):
+            add(key, every * 0.8 * position / len(live))
+
+
+Login = Callable[[], Awaitable[Credentials]]
+OnEvent = Callable[[str, bool, Object], None]
+"""Takes the kind, whether the object is deleted, and the object."""
+
+
+class Watches:
+    """kopf in its thread, from `start` to `stop`."""
+
+    def __init__(self, *, namespaces: Sequence[str], login: Login, on_event: OnEvent):
+        """`namespaces`: all when empty. `on_event` is called on the loop that runs `start`."""
+        self._namespaces = namespaces
+        self._login = login
+        self._on_event = on_event
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
+        self._main_loop: asyncio.AbstractEventLoop | None = None
+        self._beat = time.monotonic()
+        self.ended: Future[None] = Future()
+        """Done when the thread has ended; with the error when a watch broke."""
+        self.ended.set_running_or_notify_cancel()  # whoever stops waiting for it does not cancel it
+
+    @property
+    def seconds_since_beat(self) -> float:
+        """Seconds since its loop turned last; 0 before it is started."""
+        return time.monotonic() - self._beat if self._main_loop is not None else 0.0
+
+    def start(self) -> None:
+        """Start the thread; call it on the loop that shall get the events."""
+        self._main_loop = asyncio.get_running_loop()
+        self._beat = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    async def _main(self) -> None:
+        beating = asyncio.create_task(self._beat_on())
+        try:
+            await kopf.operator(
+                registry=self._registry(),
+                settings=watch_settings(namespaced=bool(self._namespaces)),
+                standalone=True,
+                namespaces=list(self._namespaces),
+                clusterwide=not self._namespaces,
+                stop_flag=self._stop,
+            )
+        finally:
+            beating.cancel()
+
+    async def _beat_on(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return connection_info(await self._login(), now=datetime.now(UTC))
+
+        kopf.on.login(registry=registry, id="share-credentials")(login)
+        for resource in _WATCHED:
+            self._watch(registry, resource)
+        return registry
+
+    def _watch(self, registry: kopf.OperatorRegistry, resource: Resource) -> None:
+        group, _, version = resource.api_version.rpartition("/")
+
+        async def enqueue(event: Any, **_: Any) -> None:
+            assert self._main_loop is not None
+            deleted = event["type"] == "DELETED"
+            self._main_loop.call_soon_threadsafe(self._on_event, resource.kind, deleted, event["object"])
+
+        kopf.on.event(group, version, resource.plural, registry=registry, id=f"enqueue-{resource.plural}")(enqueue)
+
+
+def connection_info(credentials: Credentials, *, now: datetime) -> kopf.ConnectionInfo:
+    """Hand kopf the client's own credentials, for a while: tokens are rotated."""
+    return kopf.ConnectionInfo(
+        server=credentials.server,
+        ca_path=credentials.ca_file,
+        insecure=credentials.insecure,
+        certificate_path=credentials.certificate_file,
+        private_key_path=credentials.key_file,
+        scheme="Bearer" if credentials.token else None,
+        token=credentials.token,
+        expiration=now + LOGIN_LIFETIME,
+    )
+
+
+def watch_settings(*, namespaced: bool) -> kopf.OperatorSettings:
+    """Settings of kopf as a watcher: it writes nothing, posts nothing, and gets only Chorus's own Jobs and pods."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.watching.initial_streaming = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.scanning.disabled = namespaced
+    settings.process.ultimate_exiting_timeout = None
+    settings.persistence.finalizer = f"{GROUP}/unused"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP, v1=False)
+    own = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+    settings.watching.label_selectors["batch", "v1", JOBS.plural] = own
+    settings.watching.label_selectors["", "v1", PODS.plural] = own
+    return settings
