@@ -37,6 +37,9 @@ QUEUE_GRACE_SECONDS = 3.0
 THREAD_GRACE_SECONDS = 8.0
 
 
+STOPPED = "asked to"
+
+
 class PartLost(Exception):
     """A part that the process cannot do without has ended."""
 
@@ -66,7 +69,7 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
         stack.push_async_callback(health.stop)
         await _first(
             {
-                "": stop.wait(),
+                STOPPED: stop.wait(),
                 "the message receiver": asyncio.wrap_future(receiver.ended),
                 "leading": leading.lead(),
             }
@@ -138,12 +141,11 @@ class _Leading:
 
 
 async def _first(parts: dict[str, Awaitable[Any]]) -> None:
-    """Wait until one of the parts ends, cancel the others; PartLost unless it is the one called ""."""
+    """Wait until one of the parts ends, cancel the others; PartLost unless it is `STOPPED`."""
     tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        log.info("stopping", because=[tasks[task] or "asked to" for task in tasks if task.done()])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,7 +153,7 @@ async def _first(parts: dict[str, Awaitable[Any]]) -> None:
         error = task.exception()
         if isinstance(error, PartLost):
             raise error
-        if error is not None or tasks[task]:
+        if error is not None or tasks[task] != STOPPED:
             raise PartLost(tasks[task]) from error
 
 

@@ -42,5 +42,7 @@ def configure_logs(*, level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # It warns that signals are ignored outside the main thread, which is what the watches want.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     for library in ("aiohttp", "asyncio", "kopf", "kubernetes", "urllib3"):
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
