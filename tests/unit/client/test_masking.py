@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chorus_client import mask
 
-SECRET = st.text(string.ascii_letters + string.digits, min_size=12, max_size=40).filter(lambda s: not s.isdigit())
+SECRET = st.text(string.ascii_letters + string.digits, min_size=12, max_size=40).map("Zq9".__add__)
 CARRIERS = (
     "could not connect to postgresql://reader:{}@db.lab:5432/rows?sslmode=require",
     "GET https://{}@hub.example/api 403",
