@@ -8,8 +8,8 @@ those is tested against the real API server.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
+import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ class FakeKube:
 
     def put(self, manifest: Manifest) -> Manifest:
         """Store an object as it is, status included, as another program would; missing metadata is filled in."""
-        stored = copy.deepcopy(manifest)
+        stored = _copy(manifest)
         metadata = stored["metadata"]
         metadata.setdefault("namespace", "default")
         key = (stored["kind"], metadata["namespace"], metadata["name"])
@@ -75,15 +75,15 @@ class FakeKube:
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         metadata["resourceVersion"] = str(next(self._versions))
         self.objects[key] = stored
-        return copy.deepcopy(stored)
+        return _copy(stored)
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
         """Read an object without leaving a trace in `calls`."""
-        return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
+        return _copy(self.objects.get((resource.kind, namespace, name)))
 
     def all(self, resource: Resource) -> Manifests:
         """Read all objects of a kind without leaving a trace in `calls`."""
-        return [copy.deepcopy(stored) for (kind, _, _), stored in self.objects.items() if kind == resource.kind]
+        return [_copy(stored) for (kind, _, _), stored in self.objects.items() if kind == resource.kind]
 
     @property
     def events(self) -> list[tuple[str, str, str]]:
@@ -147,7 +147,7 @@ class FakeKube:
     async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
         async with self._call(Call("patch", resource.kind, name)):
             key = (resource.kind, namespace, name)
-            patch = copy.deepcopy(merge_patch)
+            patch = _copy(merge_patch)
             old = self._existing(key, patch.get("metadata", {}).pop("resourceVersion", None))
             if _has_status_subresource(resource):
                 patch.pop("status", None)
@@ -176,7 +176,7 @@ class FakeKube:
         async with self._call(Call("patch_status", resource.kind, name)):
             key = (resource.kind, namespace, name)
             old = self._existing(key, resource_version)
-            return self._store(key, old, _merge(old, {"status": copy.deepcopy(status)}))
+            return self._store(key, old, _merge(old, {"status": _copy(status)}))
 
     async def apply_status(
         self,
@@ -227,7 +227,7 @@ class FakeKube:
 
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         async with self._call(Call("token_review", "TokenReview")):
-            return copy.deepcopy(self.tokens.get(token, {"authenticated": False, "error": "unknown token"}))
+            return _copy(self.tokens.get(token, {"authenticated": False, "error": "unknown token"}))
 
     # How
 
@@ -253,20 +253,20 @@ class FakeKube:
             self.objects[key] = new
             if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
                 self._remove(key)
-        return copy.deepcopy(new)
+        return _copy(new)
 
     def _apply(self, key: ObjectKey, manifest: Manifest, *, manager: str, subresource: str | None) -> Manifest:
         """Make the manager's fields so: what it no longer names is removed, unless another manager holds it too."""
-        part = {name: copy.deepcopy(value) for name, value in manifest.items() if name != "metadata"}
+        part = {name: _copy(value) for name, value in manifest.items() if name != "metadata"}
         for field in ("labels", "annotations", "ownerReferences", "finalizers"):
             if field in manifest.get("metadata", {}):
-                part.setdefault("metadata", {})[field] = copy.deepcopy(manifest["metadata"][field])
+                part.setdefault("metadata", {})[field] = _copy(manifest["metadata"][field])
         old = self._existing(key, manifest.get("metadata", {}).get("resourceVersion"))
         gone = _leaves(self._applied.get((key, manager, subresource), {})) - _leaves(part)
         for (other, holder, _), held in self._applied.items():
             if other == key and holder != manager:
                 gone -= _leaves(held)
-        new = copy.deepcopy(old)
+        new = _copy(old)
         for path in sorted(gone, key=len, reverse=True):
             _drop(new, path)
         new = _merge(new, part, keep_nulls=True)
@@ -309,6 +309,11 @@ class _Calling:
             self._kube.after(self._call)
 
 
+def _copy(value: Any) -> Any:
+    """Copy plain JSON-like data; several times faster than a deep copy."""
+    return marshal.loads(marshal.dumps(value))
+
+
 def _at(manifest: Manifest, path: str) -> Any:
     """Read a field by its dotted path; None when it is not there."""
     value: Any = manifest
@@ -328,14 +333,14 @@ def _has_status_subresource(resource: Resource) -> bool:
 
 def _without_status(resource: Resource, manifest: Manifest) -> Manifest:
     hidden = {"status"} if _has_status_subresource(resource) else set()
-    return {name: copy.deepcopy(value) for name, value in manifest.items() if name not in hidden}
+    return {name: _copy(value) for name, value in manifest.items() if name not in hidden}
 
 
 def _merge(base: Any, patch: Any, *, keep_nulls: bool = False) -> Any:
     """RFC 7386 JSON merge patch."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    merged = dict(copy.deepcopy(base)) if isinstance(base, dict) else {}
+        return _copy(patch)
+    merged = dict(_copy(base)) if isinstance(base, dict) else {}
     for name, value in patch.items():
         if value is None and not keep_nulls:
             merged.pop(name, None)

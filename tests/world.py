@@ -12,7 +12,7 @@ from chorus_api import contract
 from chorus_api.messages import ColumnProfile, FrameManifest
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.errors import Conflict
+from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
@@ -44,6 +44,10 @@ def iso(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Killed(Exception):
+    """The operator's process ends at this very call; a new one starts and sees only what the API server holds."""
+
+
 @dataclass
 class World:
     """Reconciles everything until nothing changes; time moves only when told."""
@@ -51,6 +55,7 @@ class World:
     now: datetime = START
     images: tuple[str, str] = ("operator:1", "trainer:1")
     wakes: list[float] = field(default_factory=list)
+    disturbed: int = 0
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=lambda: self.now)
@@ -64,10 +69,10 @@ class World:
 
     async def _settle(self) -> None:
         for _ in range(MAX_ROUNDS):
-            before = self._versions()
+            before, disturbed = self._versions(), self.disturbed
             self.wakes = []
             await self._round()
-            if self._versions() == before:
+            if self._versions() == before and self.disturbed == disturbed:
                 return
         raise AssertionError("the operator does not come to rest")
 
@@ -81,11 +86,11 @@ class World:
                 if again is not None:
                     self.wakes.append(again)
 
-    @staticmethod
-    async def _one(reconcile: Any, key: Key) -> float | None:
+    async def _one(self, reconcile: Any, key: Key) -> float | None:
         try:
             return await reconcile(key)
-        except Conflict:
+        except (Conflict, Unavailable, Killed):
+            self.disturbed += 1
             return 0.0
 
     def _versions(self) -> dict[Any, str]:

@@ -262,13 +262,14 @@ def project_claim(project: Project) -> Manifest:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def training_run(project: Project, plugin: str, name: str) -> Manifest:
-    """An automatic run."""
+def training_run(project: Project, plugin: str, name: str, trigger_key: str) -> Manifest:
+    """An automatic run. It carries what it was made for, should the operator end before it can write so in status."""
     labels = names.labels(project.metadata.name, role="run", plugin=plugin)
+    annotations = {contract.TRIGGER_KEY_ANNOTATION: trigger_key}
     return {
         "apiVersion": "chorus.dev/v1alpha1",
         "kind": "TrainingRun",
-        "metadata": _metadata(name, project.metadata.namespace, labels, {}, project_owner(project)),
+        "metadata": _metadata(name, project.metadata.namespace, labels, annotations, project_owner(project)),
         "spec": {"projectRef": {"name": project.metadata.name}, "plugin": plugin, "triggeredBy": "chorus"},
     }
 

@@ -187,7 +187,8 @@ async def _act(
                 ),
             )
         case MakeRun():
-            await create_once(environment, [manifests.training_run(project, action.entry.name, action.name)])
+            manifest = manifests.training_run(project, action.entry.name, action.name, action.trigger_key)
+            await create_once(environment, [manifest])
         case Admit():
             await _admit(environment, view, stored_runs, action)
         case DeleteRun():

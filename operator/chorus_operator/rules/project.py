@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from chorus_api import contract
 from chorus_api.base import Condition
 from chorus_api.ids import message_id
 from chorus_api.messages import FrameManifest
@@ -106,13 +107,21 @@ def _entry(draft: ProjectDraft, entry: ProjectPlugin, frame: FrameManifest | Non
     view = draft.view
     before = next((row for row in view.project.status.plugins if row.name == entry.name), PluginRow(name=entry.name))
     runs = _runs_of(view, entry.name)
-    sequence = max(
-        [before.sequence, *(names.run_sequence(view.project.metadata.name, entry.name, r.metadata.name) for r in runs)]
-    )
-    row = PluginRow(name=entry.name, sequence=sequence, trigger_key=before.trigger_key)
+    row = _numbered(view, before, runs)
     verdict = verdict_for(view, entry, frame)
     row = row.model_copy(update=_shown(view, entry, verdict, runs))
     return Entry(row=row, optional=entry.optional, enabled=entry.enabled)
+
+
+def _numbered(view: ProjectView, before: PluginRow, runs: Sequence[TrainingRun]) -> PluginRow:
+    """Count on from the runs that are there: the operator may have ended between making one and writing it down."""
+    numbers = {names.run_sequence(view.project.metadata.name, before.name, run.metadata.name): run for run in runs}
+    highest = max([before.sequence, *numbers])
+    key = before.trigger_key
+    for number in sorted(numbers):
+        if number > before.sequence:
+            key = numbers[number].metadata.annotations.get(contract.TRIGGER_KEY_ANNOTATION, key)
+    return PluginRow(name=before.name, sequence=highest, trigger_key=key)
 
 
 def _shown(

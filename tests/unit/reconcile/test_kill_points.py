@@ -1,0 +1,104 @@
+"""The operator may end at any call to the API server, before it arrives or after it is done, and nothing goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.errors import Conflict, Unavailable
+from chorus_operator.kube.resources import JOBS, TRAINING_RUNS
+from fakes import Call
+from unit_manifests import plugin, project, run
+from world import Killed, World
+
+TWO = [
+    {"name": "a", "pluginRef": {"name": "soft"}},
+    {"name": "b", "pluginRef": {"name": "hub"}, "optional": True},
+]
+
+
+def story(world: World) -> None:
+    """Two plugins, one with a hub's model; a retry, a failure, and a run by hand that waits and is cancelled."""
+    world.put(plugin(), plugin("hub", lora={"baseModel": {"uri": "hf://a/b"}}), project(plugins=TWO))
+    world.frame_ready()
+    fetch = world.jobs("fetch")[0]
+    world.pod_starts(fetch)
+    world.job_ends(fetch, record=TerminationRecord(outcome="succeeded"))
+    world.pod_trains("home-a-1")
+    world.job_ends("home-a-1-1", exit_code=75)
+    world.now = world.now.replace(minute=1)
+    world.put(run("by-hand", plugin="a"))
+    world.train_to_the_end("home-a-1")
+    world.pod_trains("home-b-1")
+    world.job_ends("home-b-1-1", exit_code=1)
+    world.put(run("by-hand") | {"spec": world.run("by-hand")["spec"] | {"cancel": True}})
+
+
+def outcome(world: World) -> dict[str, Any]:
+    """What must be the same whenever the operator was killed."""
+    runs = {stored["metadata"]["name"]: stored["status"] for stored in world.kube.all(TRAINING_RUNS)}
+    return {
+        "jobs": sorted(job["metadata"]["name"] for job in world.kube.all(JOBS)),
+        "phases": {name: (status["phase"], status["reason"]) for name, status in runs.items()},
+        "attempts": {name: status["attempts"] for name, status in runs.items()},
+        "project": (world.project()["status"]["phase"], world.project()["status"]["latestModel"]),
+    }
+
+
+def undisturbed() -> tuple[list[int], dict[str, Any]]:
+    """Number the calls that change something, and see what they lead to. Kills between two of them leave the same."""
+    world = World()
+    story(world)
+    return [number for number, call in enumerate(world.kube.calls, start=1) if call.writes], outcome(world)
+
+
+WRITES, UNDISTURBED = undisturbed()
+
+
+def thinned(writes: list[int], step: int) -> list[Any]:
+    """Each `step`-th call in every test run; all the others in `make chaos`."""
+    return [
+        position if number % step == 0 else pytest.param(position, marks=pytest.mark.chaos)
+        for number, position in enumerate(writes)
+    ]
+
+
+def story_broken_at(position: int, error: Callable[[], Exception], *, when: str) -> World:
+    """Tell the story with the call of that number broken, once, before it arrives or after it is done."""
+    world = World()
+    left = iter([True])
+
+    def hook(call: Call) -> None:
+        if len(world.kube.calls) >= position and next(left, False):
+            raise error()
+
+    setattr(world.kube, when, hook)
+    story(world)
+    return world
+
+
+def test_the_story_goes_through_every_kind_of_end() -> None:
+    assert len(WRITES) > 80
+    assert {phase for phase, _ in UNDISTURBED["phases"].values()} == {"TRAINED", "failed", "cancelled"}
+
+
+@pytest.mark.parametrize("position", thinned(WRITES, 5))
+def test_killed_after_any_write_the_operator_loses_nothing_and_starts_nothing_twice(position: int) -> None:
+    world = story_broken_at(position, Killed, when="after")
+    assert world.disturbed == 1
+    assert outcome(world) == UNDISTURBED
+
+
+@pytest.mark.parametrize("position", thinned(WRITES, 12))
+def test_a_conflict_at_any_write_only_makes_the_operator_look_again(position: int) -> None:
+    error = Conflict("changed", status=409, reason="Conflict")
+    assert outcome(story_broken_at(position, lambda: error, when="before")) == UNDISTURBED
+
+
+@pytest.mark.parametrize("position", thinned(WRITES, 12))
+def test_an_api_server_that_is_away_is_no_failure_of_a_run(position: int) -> None:
+    error = Unavailable("away", status=503)
+    assert outcome(story_broken_at(position, lambda: error, when="before")) == UNDISTURBED
