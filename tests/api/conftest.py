@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from harness.apiserver import ControlPlane
-from harness.binaries import REPOSITORY, kube_binaries
+from harness.binaries import REPOSITORY, kube_binaries, kustomize
 from harness.client import Api, Manifest
 
 _numbers = itertools.count(1)
@@ -20,12 +20,20 @@ _numbers = itertools.count(1)
 def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane(kube_binaries()) as running:
         asyncio.run(running.install(committed_crds()))
+        running.start_controllers()
         yield running
 
 
 def committed_crds() -> list[Manifest]:
     files = [file for file in sorted((REPOSITORY / "crds").glob("*.yaml")) if file.name != "kustomization.yaml"]
     return [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+
+
+@pytest.fixture(scope="session")
+def installed(control_plane: ControlPlane) -> ControlPlane:
+    """The control plane with everything that `kubectl apply -k deploy/` makes."""
+    asyncio.run(control_plane.install(kustomize(REPOSITORY / "deploy", binaries=control_plane.binaries)))
+    return control_plane
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """A real control plane for tests: etcd, API server and controller manager alone, ready in about three seconds.
 
+    with ControlPlane(kube_binaries()) as control_plane:
+        await control_plane.install(crds)
+        control_plane.start_controllers()
+
 No node, no scheduler: pods are objects that never start. Objects are checked, defaulted, collected and authorised as
 in any cluster. Nothing of it outlives the test process: the programs get SIGKILL when their parent dies.
 """
@@ -48,10 +52,10 @@ class StartError(RuntimeError):
 
 
 class ControlPlane:
-    """A running control plane. Use it as a context manager, or call `stop`."""
+    """A control plane. Use it as a context manager, or call `stop`."""
 
     def __init__(self, binaries: Path) -> None:
-        """Start it from the programs in `binaries`; StartError when it does not come up within a minute."""
+        """Start etcd and the API server from the programs in `binaries`; StartError when they do not come up."""
         memory = Path("/dev/shm")
         self.directory = Path(tempfile.mkdtemp(prefix="chorus-api-", dir=memory if memory.is_dir() else None))
         self.authority = Authority("test-cluster")
@@ -76,6 +80,24 @@ class ControlPlane:
         """Kill every component and remove the data."""
         self._kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start_controllers(self) -> None:
+        """Start the controller manager. Install CRDs before: kinds that come later are collected half a minute late."""
+        manager = self.authority.client("system:kube-controller-manager")
+        kubeconfig = self.write_kubeconfig("controller-manager", _certificate_user(manager))
+        self._run(
+            "kube-controller-manager",
+            f"--kubeconfig={kubeconfig}",
+            f"--controllers={','.join(CONTROLLERS)}",
+            "--leader-elect=false",
+            "--use-service-account-credentials",
+            f"--service-account-private-key-file={self._service_accounts}",
+            f"--root-ca-file={self.directory}/ca.crt",
+            "--secure-port=0",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            "--concurrent-namespace-syncs=20",
+        )
 
     # Clients
 
@@ -181,6 +203,8 @@ class ControlPlane:
             f"--advertise-address={HOST}",
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address
             "--authorization-mode=RBAC",
+            # Off by default, on in some clusters: a child may block its owner's deletion only with the right to it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--client-ca-file={self.directory}/ca.crt",
             f"--tls-cert-file={self.directory}/server.crt",
             f"--tls-private-key-file={self.directory}/server.key",
@@ -192,21 +216,6 @@ class ControlPlane:
         context = ssl.create_default_context(cadata=self.authority.pair.certificate.decode())
         load_pair(context, certificate=self._admin.certificate, key=self._admin.key)
         self._wait(f"{self.url}/readyz", context=context)
-        manager = self.authority.client("system:kube-controller-manager")
-        kubeconfig = self.write_kubeconfig("controller-manager", _certificate_user(manager))
-        self._run(
-            "kube-controller-manager",
-            f"--kubeconfig={kubeconfig}",
-            f"--controllers={','.join(CONTROLLERS)}",
-            "--leader-elect=false",
-            "--use-service-account-credentials",
-            f"--service-account-private-key-file={self._service_accounts}",
-            f"--root-ca-file={self.directory}/ca.crt",
-            "--secure-port=0",
-            "--kube-api-qps=500",
-            "--kube-api-burst=1000",
-            "--concurrent-namespace-syncs=20",
-        )
 
     def _run(self, program: str, *arguments: str) -> None:
         with (self.directory / f"{program}.log").open("wb") as log:
