@@ -18,8 +18,8 @@ import kopf
 
 from chorus_api.base import GROUP
 from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
-from chorus_operator.kube.client import Credentials
 from chorus_operator.kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_operator.kube.transport import Credentials
 from chorus_operator.reconcile.queue import Key
 
 RESYNC_SECONDS = 300.0

@@ -6,16 +6,12 @@ One `Kube` belongs to one event loop and keeps one connection pool for its life.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -27,40 +23,19 @@ from chorus_operator.kube.errors import (
     Invalid,
     KubeError,
     NotFound,
-    Unavailable,
-    from_response,
 )
 from chorus_operator.kube.events import event_manifest
 from chorus_operator.kube.resources import PODS, Resource
+from chorus_operator.kube.transport import APPLY_PATCH, MERGE_PATCH, Credentials, Manifest, Transport
 
-Manifest = dict[str, Any]
 Manifests = list[Manifest]
 
 FIELD_MANAGER = "chorus"
 PAGE = 500
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
 DEADLINE_SECONDS = 40.0
-FIRST_BACKOFF = 0.1
-LONGEST_BACKOFF = 5.0
 
-JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """How to reach the API server, for another client library."""
-
-    server: str
-    ca_file: str | None
-    certificate_file: str | None
-    key_file: str | None
-    insecure: bool
-    token: str | None = field(repr=False)
 
 
 class Kube:
@@ -70,12 +45,12 @@ class Kube:
         self, api_client: ApiClient, *, deadline: float = DEADLINE_SECONDS, jitter: random.Random | None = None
     ):
         """`deadline`: seconds that one call may take, repetitions included."""
-        self._api = api_client
-        self._api.user_agent = "chorus-operator"
-        self._deadline = deadline
-        self._jitter = jitter or random.Random()
-        self.requests: Counter[tuple[str, str, int]] = Counter()
+        self._transport = Transport(api_client, deadline=deadline, jitter=jitter or random.Random())
+
+    @property
+    def requests(self) -> Counter[tuple[str, str, int]]:
         """Requests sent, by method, plural and HTTP status (0: no answer)."""
+        return self._transport.sent
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> Self:
@@ -92,20 +67,11 @@ class Kube:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._transport.close()
 
     async def credentials(self) -> Credentials:
         """Give what this client authenticates with, the token as it is now."""
-        configuration = self._api.configuration
-        bearer = (await configuration.auth_settings()).get("BearerToken")
-        return Credentials(
-            server=configuration.host,
-            ca_file=configuration.ssl_ca_cert,
-            certificate_file=configuration.cert_file,
-            key_file=configuration.key_file,
-            insecure=not configuration.verify_ssl,
-            token=str(bearer["value"]).partition(" ")[2] if bearer else None,
-        )
+        return await self._transport.credentials()
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,7 +84,7 @@ class Kube:
     async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
         """Read one object; None when it is not there."""
         try:
-            return await self._json("GET", resource, namespace, name)
+            return await self._transport.json("GET", resource, namespace, name)
         except NotFound:
             return None
 
@@ -143,7 +109,7 @@ class Kube:
     async def _list(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Manifests:
         items: Manifests = []
         while True:
-            page = await self._json("GET", resource, namespace, query=query)
+            page = await self._transport.json("GET", resource, namespace, query=query)
             # Items of built-in kinds come without their type.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
             position = page["metadata"].get("continue")
@@ -167,7 +133,7 @@ class Kube:
             if value is not None
         }
         try:
-            body = await self._request("GET", PODS, namespace, name, "log", query=query)
+            body = await self._transport.request("GET", PODS, namespace, name, "log", query=query)
         except (NotFound, Invalid):
             return None
         return body.decode(errors="replace")
@@ -180,7 +146,7 @@ class Kube:
         A creation whose answer was lost is not sent again: the next look finds the object or creates it.
         """
         resource = resources.of(manifest)
-        return await self._json(
+        return await self._transport.json(
             "POST",
             resource,
             manifest["metadata"]["namespace"],
@@ -196,7 +162,7 @@ class Kube:
     async def replace(self, manifest: Manifest) -> Manifest:
         """Replace an object by the manifest, whose resourceVersion must still be the newest; else Conflict."""
         metadata = manifest["metadata"]
-        return await self._json(
+        return await self._transport.json(
             "PUT",
             resources.of(manifest),
             metadata["namespace"],
@@ -207,7 +173,7 @@ class Kube:
 
     async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
         """Merge a patch into an object; with metadata.resourceVersion in it, Conflict when that is not the newest."""
-        return await self._json(
+        return await self._transport.json(
             "PATCH",
             resource,
             namespace,
@@ -234,7 +200,7 @@ class Kube:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._request("DELETE", resource, namespace, name, body=options)
+            await self._transport.request("DELETE", resource, namespace, name, body=options)
         except NotFound:
             return False
         except Conflict:
@@ -247,7 +213,7 @@ class Kube:
         self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
     ) -> Manifest:
         """Merge into an object's status; Conflict unless the object still has this resource version."""
-        return await self._json(
+        return await self._transport.json(
             "PATCH",
             resource,
             namespace,
@@ -304,17 +270,15 @@ class Kube:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": list(audiences)},
         }
-        answer = await self._json("POST", _TOKEN_REVIEWS, body=review)
+        answer = await self._transport.json("POST", _TOKEN_REVIEWS, body=review)
         status: Manifest = answer["status"]
         return status
-
-    # One request
 
     async def _apply(
         self, resource: Resource, manifest: Manifest, *, manager: str, subresource: str | None
     ) -> Manifest:
         metadata = manifest["metadata"]
-        return await self._json(
+        return await self._transport.json(
             "PATCH",
             resource,
             metadata["namespace"],
@@ -324,99 +288,6 @@ class Kube:
             body=manifest,
             content_type=APPLY_PATCH,
         )
-
-    async def _json(
-        self,
-        method: str,
-        resource: Resource,
-        namespace: str | None = None,
-        name: str | None = None,
-        subresource: str | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
-        content_type: str = JSON,
-        idempotent: bool = True,
-    ) -> Manifest:
-        answer: Manifest = json.loads(
-            await self._request(
-                method,
-                resource,
-                namespace,
-                name,
-                subresource,
-                query=query,
-                body=body,
-                content_type=content_type,
-                idempotent=idempotent,
-            )
-        )
-        return answer
-
-    async def _request(
-        self,
-        method: str,
-        resource: Resource,
-        namespace: str | None = None,
-        name: str | None = None,
-        subresource: str | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
-        content_type: str = JSON,
-        idempotent: bool = True,
-    ) -> bytes:
-        path = resource.path(namespace, name, subresource)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._deadline
-        backoff = FIRST_BACKOFF
-        while True:
-            try:
-                return await self._once(method, resource, path, query, body, content_type, seconds=end - loop.time())
-            except Unavailable as error:
-                # 429 means that nothing was done; every other failure may hide a success.
-                if not (idempotent or error.status == 429) or error.status == 404:
-                    raise
-                wait = error.retry_after if error.retry_after is not None else backoff * self._jitter.uniform(0.5, 1.5)
-                if loop.time() + wait >= end:
-                    raise
-            await asyncio.sleep(wait)
-            backoff = min(backoff * 2, LONGEST_BACKOFF)
-
-    async def _once(
-        self,
-        method: str,
-        resource: Resource,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Manifest | None,
-        content_type: str,
-        *,
-        seconds: float,
-    ) -> bytes:
-        what = f"{method} {path}"
-        timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        status = 0
-        try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "*/*" if path.endswith("/log") else JSON, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=timeout)
-            status = response.status
-            answer: bytes = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            text = f"{what}: the API server did not answer: {type(error).__name__} {error}".rstrip()
-            raise Unavailable(text, reason="NoAnswer") from error
-        finally:
-            self.requests[method, resource.plural, status] += 1
-        if 200 <= status < 300:
-            return answer
-        raise from_response(what, status=status, body=answer, retry_after=response.headers.get("Retry-After"))
 
 
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews")

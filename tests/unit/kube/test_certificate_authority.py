@@ -1,0 +1,87 @@
+"""The CA is made once, kept, and put where pods find it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from chorus_api.contract import CA_CONFIG_MAP, CA_KEY
+from chorus_operator.kube.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
+from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
+from fakes import FakeKube
+from simulated_time import simulate
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def load(kube: FakeKube, *, now: datetime = NOW) -> object:
+    return await load_authority(kube, namespace="chorus-system", clock=lambda: now)  # type: ignore[arg-type]
+
+
+async def test_the_first_operator_makes_the_ca_and_the_next_uses_it() -> None:
+    kube = FakeKube()
+    assert await load(kube) == await load(kube, now=NOW + timedelta(days=3000))
+    assert len(kube.all(SECRETS)) == 1
+
+
+async def test_two_operators_that_start_at_once_use_the_same_ca() -> None:
+    kube = FakeKube()
+    first, second = await asyncio.gather(load(kube), load(kube))
+    assert first == second
+
+
+async def test_the_ca_lives_ten_years_and_its_key_is_not_shown() -> None:
+    authority = await load_authority(FakeKube(), namespace="chorus-system", clock=lambda: NOW)  # type: ignore[arg-type]
+    certificate = x509.load_pem_x509_certificate(authority.certificate)
+    assert certificate.not_valid_after_utc - NOW == timedelta(days=3650)
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert "PRIVATE" not in repr(authority)
+
+
+@pytest.mark.parametrize("data", [{}, {"tls.crt": "aGk=", "tls.key": "aGk="}, {"tls.crt": "***", "tls.key": "***"}])
+async def test_a_ca_that_cannot_be_read_says_what_to_do(data: dict[str, str]) -> None:
+    kube = FakeKube()
+    kube.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": CA_SECRET, "namespace": "chorus-system"},
+            "data": data,
+        }
+    )
+    with pytest.raises(BrokenAuthority, match="delete Secret chorus-system/chorus-ca"):
+        await load(kube)
+
+
+async def test_an_expired_ca_says_what_to_do() -> None:
+    kube = FakeKube()
+    await load(kube)
+    with pytest.raises(BrokenAuthority, match="expired"):
+        await load(kube, now=NOW + timedelta(days=3651))
+
+
+def test_the_bundle_is_made_once_and_mended_after_a_while() -> None:
+    async def main() -> None:
+        kube = FakeKube()
+        authority = await load_authority(kube, namespace="chorus-system", clock=lambda: NOW)  # type: ignore[arg-type]
+        bundle = CaBundle(kube, authority=authority)  # type: ignore[arg-type]
+        for _ in range(3):
+            await bundle.ensure("team")
+        assert [call.verb for call in kube.calls if call.name == CA_CONFIG_MAP and call.kind == "ConfigMap"] == [
+            "get",
+            "apply",
+        ]
+        stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+        assert stored is not None
+        assert stored["data"] == {CA_KEY: authority.certificate.decode()}
+        kube.put({**stored, "data": {CA_KEY: "somebody else's"}})
+        await asyncio.sleep(61)
+        await bundle.ensure("team")
+        mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+        assert mended is not None
+        assert mended["data"] == {CA_KEY: authority.certificate.decode()}
+
+    simulate(main())
