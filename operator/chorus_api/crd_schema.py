@@ -154,8 +154,10 @@ class _Converter:
         node.need(schema, "maxItems", "give the list a max_length")
         node.move(schema, "minItems")
         keys = node.take("x-list-map-keys")
-        items = self.convert(node.take("items"), path=f"{node.path}[]")
-        schema["items"] = items
+        of = node.take("items")
+        if not isinstance(of, dict):
+            node.fail("a list without one type of items, such as a tuple: give the list one, or use a model")
+        items = schema["items"] = self.convert(of, path=f"{node.path}[]")
         if keys is None:
             schema["x-kubernetes-list-type"] = "atomic"
             return
@@ -184,7 +186,7 @@ class _Converter:
 
     def _map(self, node: _Node, schema: Schema, values: Any) -> None:
         if not isinstance(values, dict):
-            node.fail("a map of anything: give the dict a type of value, or use a model")
+            node.fail("a map of anything, or with a pattern for its keys: give its values a type, or use a model")
         node.need(schema, "maxProperties", "give the dict a max_length")
         node.move(schema, "minProperties")
         schema["additionalProperties"] = self.convert(values, path=f"{node.path}{{}}")
