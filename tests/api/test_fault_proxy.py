@@ -61,6 +61,7 @@ async def test_requests_go_through_unchanged_and_are_recorded(
     ]
     assert {(request.group, request.namespace) for request in seen} == {("chorus.dev", namespace)}
     assert json.loads(seen[1].body) == patch
+    assert [proxy.statuses[request.number] for request in seen] == [201, 200, 200, 404, 200]
     assert [request.number for request in proxy.requests] == list(range(1, len(proxy.requests) + 1))
 
 
@@ -78,6 +79,7 @@ async def test_a_request_can_be_refused_before_it_is_done(
     with pytest.raises(ApiError, match="not now") as refused:
         await operator.create(make_config_map("a", namespace=namespace))
     assert (refused.value.status, refused.value.reason) == (status, reason)
+    assert proxy.requests[-1].number not in proxy.statuses
     assert await api.find("ConfigMap", "a", namespace=namespace) is None
     await operator.create(make_config_map("a", namespace=namespace))
 

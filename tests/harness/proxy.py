@@ -94,6 +94,8 @@ async def _let_pass(request: ApiRequest, stage: Stage) -> Fault | None:
 class FaultProxy:
     """Passes requests on to a control plane, watches too. `requests` holds all of them, in order.
 
+    `statuses` holds what the API server answered, by the number of the request; what never got to it has none.
+
     It speaks TLS with a certificate of the control plane's authority, so a kubeconfig needs another `server` and
     nothing else. It does not pass client certificates on: clients use tokens. A client may repeat a cut GET, PUT or
     DELETE of its own accord, as aiohttp does on a connection that it used before.
@@ -102,6 +104,7 @@ class FaultProxy:
     def __init__(self, control_plane: ControlPlane, *, hook: Hook = _let_pass) -> None:
         self.hook = hook
         self.requests: list[ApiRequest] = []
+        self.statuses: dict[int, int] = {}
         self.url = ""
         self._control_plane = control_plane
         self._open_watches: list[web.Request] = []
@@ -158,6 +161,7 @@ class FaultProxy:
         async with self._session.request(
             request.method, request.raw_path, headers=headers, data=seen.body or None, allow_redirects=False
         ) as answer:
+            self.statuses[seen.number] = answer.status
             body = None if seen.verb == "watch" else await answer.read()
             if fault := await self.hook(seen, "after"):
                 return _strike(request, fault)
