@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a one-layer image archive from a directory or a tar file; the same input gives the same image id.
 
-The archive carries the OCI layout (for containerd) and docker's older listing of the same blobs (for docker load before version 25).
+The archive carries the OCI layout, for containerd, and docker's older listing of the same blobs, for docker load before 25.
 """
 
 import argparse
@@ -53,7 +53,9 @@ def blob_path(descriptor: Descriptor) -> str:
     return "blobs/sha256/" + str(descriptor["digest"]).removeprefix("sha256:")
 
 
-def archive_of(layer_data: bytes, *, reference: str, entrypoint: list[str], command: list[str], env: list[str]) -> bytes:
+def archive_of(
+    layer_data: bytes, *, reference: str, entrypoint: list[str], command: list[str], env: list[str]
+) -> bytes:
     """Return the image archive of one layer under one name."""
     blobs: Blobs = {}
     layer = describe(blobs, layer_data, "layer.v1.tar")

@@ -113,6 +113,13 @@ make_cluster() {
   link_tools
 }
 
+# verb_check: what `up` would need and only finds out later.
+verb_check() {
+  [ "$MODE" != external ] || return 0
+  if [ "$MODE" = own ]; then need_own_engine; need_go; fi
+  [ -n "$(ls "$CLUSTERS" 2>/dev/null)" ] || need_disk 25
+}
+
 verb_up() {
   options up "$@"
   NAME=${NAME:-chorus}
@@ -122,7 +129,7 @@ verb_up() {
     say "the cluster of KUBECONFIG is used: nothing is made"
     return
   fi
-  [ -d "$CLUSTERS/$NAME" ] || need_disk 25
+  verb_check
   with_machine make_cluster
   say "ready: eval \"\$(kind/cluster env$([ "$NAME" = chorus ] || echo " --name $NAME"))\""
 }

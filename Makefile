@@ -1,0 +1,46 @@
+# Two commands to know: make demo, make test. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PYTHONPATH := operator:trainer_image
+# The environment is made when a recipe first asks for it, not when make reads this file.
+VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
+RUN = $(VENV)/bin/python tests/run.py
+TIERS := unit api trainer cluster
+
+.PHONY: help demo test lint format generate up down clean $(TIERS:%=test-%)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: ## a cluster, Chorus, a Project with two plugins, to TRAINED and an answer (KEEP=1 leaves the cluster)
+	@kind/cluster check
+	@bash examples/demo/run.sh
+
+test: ## every test, with all set-up (KEEP=1 leaves the cluster)
+	@$(RUN) lint $(notdir $(wildcard $(addprefix tests/,$(TIERS) federated chart web)))
+
+test-unit: ## logic alone, seconds (ARGS="-k word" goes to pytest, here and below)
+test-api: ## against a real API server, no engine
+test-trainer: ## the LoRA trainer on small models
+test-cluster: ## real pods in a kind cluster, or in that of KUBECONFIG
+$(TIERS:%=test-%): test-%:
+	@$(RUN) $* -- $(ARGS)
+
+lint: ## ruff, mypy, the layer rule, shell scripts
+	@$(RUN) lint
+
+format: ## ruff format and its safe fixes
+	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .
+
+generate: ## crds/ from the models
+	@$(VENV)/bin/python -m chorus_api.crd --out crds
+
+up: ## the cluster, two workers with two pretend GPUs each
+	@kind/cluster up --workers 2 --gpus 2
+
+down: ## delete our clusters, stop our engine
+	@kind/cluster down
+
+clean: down ## and delete images, registry data and tool caches
+	@kind/cluster down --purge
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
