@@ -1,0 +1,141 @@
+"""Messages, pods and runs for tests of the receiver."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chorus_api.contract import (
+    ATTEMPT_LABEL,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PLUGIN_ID_ANNOTATION,
+    PREPARE_KEY_LABEL,
+    PROJECT_ID_ANNOTATION,
+    PROJECT_LABEL,
+    ROLE_LABEL,
+    RUN_LABEL,
+    RUN_UID_ANNOTATION,
+)
+
+PROJECT_ID, PLUGIN_ID = 4095123, 77
+IDS = {"project_id": PROJECT_ID, "plugin_id": PLUGIN_ID}
+FRAME = {
+    "name": "df-0123456789ab",
+    "digest": "sha256:" + "ab" * 32,
+    "rows": 100,
+    "eval_rows": 5,
+    "read_rows": 105,
+    "columns": [{"name": "prompt", "type": "string"}],
+}
+
+
+def message(
+    kind: str,
+    *,
+    subject: str,
+    attempt: int = 1,
+    sequence: int = 1,
+    ids: dict[str, int] | None = None,
+    attributes: dict[str, Any] | None = None,
+    **data: Any,
+) -> bytes:
+    """Build the body of a message; `attributes` replace the envelope's (None removes one)."""
+    event = {
+        "specversion": "1.0",
+        "id": f"m-{sequence}",
+        "source": "/namespaces/default/pods/train",
+        "type": f"dev.chorus.{kind}",
+        "datacontenttype": "application/json",
+        "subjectuid": subject,
+        "attempt": str(attempt),
+        "sequence": str(sequence),
+        "data": {**(IDS if ids is None else ids), **data},
+        **(attributes or {}),
+    }
+    return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
+
+
+def training_pod(
+    run: dict[str, Any], *, name: str = "pod-1", attempt: int = 1, project: str = "home", **metadata: Any
+) -> dict[str, Any]:
+    """Build the pod of a run's attempt, as the operator labels it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": run["metadata"]["namespace"],
+            "labels": {
+                MANAGED_BY_LABEL: MANAGED_BY,
+                PROJECT_LABEL: project,
+                ROLE_LABEL: "train",
+                RUN_LABEL: run["metadata"]["name"],
+                ATTEMPT_LABEL: str(attempt),
+            },
+            "annotations": {
+                RUN_UID_ANNOTATION: run["metadata"]["uid"],
+                PROJECT_ID_ANNOTATION: str(PROJECT_ID),
+                PLUGIN_ID_ANNOTATION: str(PLUGIN_ID),
+            },
+            **metadata,
+        },
+        "spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]},
+    }
+
+
+def prepare_pod(project: dict[str, Any], *, name: str = "prepare-1", key: str = "abc123") -> dict[str, Any]:
+    """Build the pod that prepares a Project's frame, as the operator labels it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": project["metadata"]["namespace"],
+            "labels": {
+                MANAGED_BY_LABEL: MANAGED_BY,
+                PROJECT_LABEL: project["metadata"]["name"],
+                ROLE_LABEL: "prepare",
+                PREPARE_KEY_LABEL: key,
+            },
+            "annotations": {PROJECT_ID_ANNOTATION: str(PROJECT_ID)},
+        },
+        "spec": {"containers": [{"name": "prepare", "image": "operator:1"}]},
+    }
+
+
+def training_run(
+    name: str = "home-soft-1", *, project: str = "home", attempt: int = 1, **status: Any
+) -> dict[str, Any]:
+    """Build a run at an attempt."""
+    return {
+        "apiVersion": "chorus.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"projectRef": {"name": project}, "plugin": "soft"},
+        "status": {"attempts": {"current": attempt}, **status},
+    }
+
+
+def ended(status: str = "True") -> dict[str, Any]:
+    """Give the condition of a run that has ended."""
+    return {
+        "type": "Succeeded",
+        "status": status,
+        "reason": "Trained",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def project(name: str = "home") -> dict[str, Any]:
+    """Build a Project."""
+    return {
+        "apiVersion": "chorus.dev/v1alpha1",
+        "kind": "Project",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "dataset": {"source": {"inline": {"data": "prompt,response\na,b\n"}}, "format": "csv"},
+            "plugins": [{"name": "soft", "pluginRef": {"name": "soft"}}],
+        },
+    }
