@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 1800
 
 
+@cache
 def kube_binaries() -> Path:
     """Name the directory of the programs: `CHORUS_KUBE_BIN`, else what `kind/cluster binaries` makes or has made."""
     if given := os.environ.get("CHORUS_KUBE_BIN"):
