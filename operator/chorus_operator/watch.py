@@ -179,7 +179,7 @@ class Watches:
         try:
             await kopf.operator(
                 registry=self._registry(),
-                settings=watch_settings(namespaced=bool(self._namespaces)),
+                settings=watch_settings(),
                 standalone=True,
                 namespaces=list(self._namespaces),
                 clusterwide=not self._namespaces,
@@ -229,7 +229,7 @@ def connection_info(credentials: Credentials, *, now: datetime) -> kopf.Connecti
     )
 
 
-def watch_settings(*, namespaced: bool) -> kopf.OperatorSettings:
+def watch_settings() -> kopf.OperatorSettings:
     """Settings of kopf as a watcher: it writes nothing, posts nothing, and gets only Chorus's own Jobs and pods."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
@@ -238,7 +238,7 @@ def watch_settings(*, namespaced: bool) -> kopf.OperatorSettings:
     settings.watching.initial_streaming = True
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.scanning.disabled = namespaced
+    settings.scanning.disabled = True  # the CRDs come with Chorus, and reading CRDs and namespaces takes rights
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = f"{GROUP}/unused"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
