@@ -1,0 +1,51 @@
+"""The CPU Jobs of a Project: `python -m chorus_dataset prepare | fetch | publish`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from chorus_api.contract import JOB_CONFIG, TERMINATION_LOG, VOLUME_DIR
+from chorus_api.run_config import FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
+from chorus_client import StopFlag
+from chorus_dataset.jobs import read_config, run_job
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one Job and return its exit code."""
+    parser = argparse.ArgumentParser(prog="chorus_dataset", description=__doc__)
+    parser.add_argument("job", choices=["prepare", "fetch", "publish"])
+    parser.add_argument("--config", type=Path, default=Path(JOB_CONFIG), help="configuration (default: %(default)s)")
+    parser.add_argument("--volume", type=Path, default=Path(VOLUME_DIR), help="the Project's claim (%(default)s)")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    # The pods of a Project have one group and may have different users.
+    os.umask(0o002)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its lines hold every address that is asked, and no cause.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stop = StopFlag().install()
+
+    def work(flag: StopFlag) -> TerminationRecord:
+        # Imported here, so that each Job loads only what it needs.
+        if options.job == "prepare":
+            from chorus_dataset.prepare import run_prepare
+
+            return run_prepare(read_config(options.config, PrepareConfig), options.volume, stop=flag)
+        if options.job == "fetch":
+            from chorus_dataset.fetch import run_fetch
+
+            return run_fetch(read_config(options.config, FetchConfig), options.volume, stop=flag)
+        from chorus_dataset.publish import run_publish
+
+        return run_publish(read_config(options.config, PublishConfig), options.volume, stop=flag)
+
+    return run_job(work, termination_log=options.termination_log, stop=stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
