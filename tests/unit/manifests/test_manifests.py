@@ -1,0 +1,169 @@
+"""What the operator asks the cluster for: restricted pods that see only what they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chorus_api import contract
+from chorus_api.reasons import ExitCode
+from chorus_operator.manifests.pod import whole_cpus
+from chorus_operator.rules.classify import POLICY_EXIT_CODES, cause_of
+from chorus_operator.rules.observed import job_view
+from unit_manifests import plugin, project, run
+from world import World
+
+GPU = {"resourceName": "nvidia.com/gpu", "count": 1}
+HUB = {"baseModel": {"uri": "hf://google/flan-t5-small", "secretRef": {"name": "hub"}}}
+
+
+def all_jobs() -> dict[str, dict[str, Any]]:
+    """One Job of each role, by role."""
+    world = World()
+    world.put(plugin(accelerator=GPU, lora=HUB, resources={"limits": {"cpu": "1500m"}}), project())
+    prepare = world.jobs("prepare")[0]
+    world.frame_ready()
+    fetch = world.jobs("fetch")[0]
+    world.pod_starts(fetch)
+    world.job_ends(fetch)
+    world.pod_trains("home-soft-1")
+    world.job_ends("home-soft-1-1")
+    names = {"prepare": prepare, "fetch": fetch, "train": "home-soft-1-1", "publish": "home-soft-1-publish"}
+    jobs = {role: world.job(name) for role, name in names.items()}
+    return {role: job for role, job in jobs.items() if job is not None}
+
+
+JOBS = all_jobs()
+ROLES = sorted(JOBS)
+
+
+def pod(role: str) -> dict[str, Any]:
+    return dict(JOBS[role]["spec"]["template"]["spec"])
+
+
+def test_every_role_has_its_job() -> None:
+    assert ROLES == ["fetch", "prepare", "publish", "train"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_pod_passes_the_restricted_profile_and_has_no_api_token(role: str) -> None:
+    spec = pod(role)
+    container = spec["containers"][0]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_training_pods_ask_for_a_gpu(role: str) -> None:
+    limits = pod(role)["containers"][0]["resources"]["limits"]
+    assert ("nvidia.com/gpu" in limits) is (role == "train")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_fetch_job_sees_the_hubs_secret(role: str) -> None:
+    secrets = [volume["secret"]["secretName"] for volume in pod(role)["volumes"] if "secret" in volume]
+    assert secrets == (["hub"] if role == "fetch" else [])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_run_job_is_owned_by_the_run_and_a_project_job_by_the_project(role: str) -> None:
+    owner = JOBS[role]["metadata"]["ownerReferences"][0]
+    assert owner["kind"] == ("TrainingRun" if role in ("train", "publish") else "Project")
+    assert owner["controller"] is True
+
+
+def test_a_training_pod_can_write_to_its_own_directory_and_nowhere_else() -> None:
+    mounts = {mount["mountPath"]: mount for mount in pod("train")["containers"][0]["volumeMounts"]}
+    writable = sorted(path for path, mount in mounts.items() if not mount["readOnly"])
+    assert writable == [str(contract.RUN_DIR), "/tmp"]
+    assert mounts[str(contract.RUN_DIR)]["subPath"].startswith("runs/")
+    assert mounts[str(contract.BASE_DIR)]["subPath"].startswith("base/")
+    assert str(contract.VOLUME_DIR) not in mounts
+
+
+def test_thread_pools_follow_the_cpu_limit() -> None:
+    env = {variable["name"]: variable["value"] for variable in pod("train")["containers"][0]["env"]}
+    assert env["OMP_NUM_THREADS"] == "2"
+    assert whole_cpus({"requests": {"cpu": "250m"}}) == 1
+    assert whole_cpus({}) is None
+
+
+def test_pods_of_a_project_are_kept_on_one_node_unless_its_volume_can_be_on_many() -> None:
+    assert "podAffinity" in pod("train")["affinity"]
+    world = World()
+    world.put(plugin(), project(storage={"accessMode": "ReadWriteMany"}))
+    prepare = world.job(world.jobs("prepare")[0])
+    assert prepare is not None
+    assert prepare["spec"]["template"]["spec"]["affinity"] == {}
+
+
+def test_a_base_model_on_a_claim_is_mounted_read_only_from_its_path() -> None:
+    world = World()
+    world.put(plugin(lora={"baseModel": {"uri": "pvc://models/a/b"}}), project())
+    world.frame_ready()
+    job = world.job("home-soft-1-1")
+    assert job is not None
+    spec = job["spec"]["template"]["spec"]
+    base = next(m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == str(contract.BASE_DIR))
+    assert (base["subPath"], base["readOnly"]) == ("a/b", True)
+    volume = next(volume for volume in spec["volumes"] if volume["name"] == base["name"])
+    assert volume["persistentVolumeClaim"]["claimName"] == "models"
+
+
+def test_a_base_model_on_the_projects_own_claim_needs_no_second_volume() -> None:
+    world = World()
+    storage = {"claimName": "mine"}
+    world.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}})
+    world.put(plugin(lora={"baseModel": {"uri": "pvc://mine/base/t5"}}), project(storage=storage))
+    world.frame_ready()
+    job = world.job("home-soft-1-1")
+    assert job is not None
+    claims = [v for v in job["spec"]["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    assert len(claims) == 1
+
+
+def test_resuming_from_a_run_mounts_its_model() -> None:
+    world = World()
+    world.put(plugin(), project(trainOn="Manual"))
+    world.frame_ready()
+    world.put(run("first"))
+    world.train_to_the_end("first")
+    world.put(run("second", resumeFrom={"run": "first"}))
+    job = world.job("second-1")
+    assert job is not None
+    mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    resume = next(mount for mount in mounts if mount["mountPath"] == str(contract.RESUME_DIR))
+    assert resume["subPath"] == f"models/{world.run('first')['status']['model']['name']}"
+
+
+@pytest.mark.parametrize("code", [75, 64, 65, 69, 70, 137, 1, 3])
+def test_the_failure_policy_and_the_reading_of_it_are_one_table(code: int) -> None:
+    """Find the rule that Kubernetes would apply to the exit code, and read the Job's condition that it would write."""
+    rules = JOBS["train"]["spec"]["podFailurePolicy"]["rules"]
+    matches = [
+        index
+        for index, rule in enumerate(rules)
+        if "onExitCodes" in rule
+        and (code in rule["onExitCodes"]["values"]) is (rule["onExitCodes"]["operator"] == "In")
+    ]
+    condition = {
+        "type": "Failed",
+        "status": "True",
+        "reason": "PodFailurePolicy",
+        "message": f"Container trainer for pod a/b failed with exit code {code} "
+        f"matching FailJob rule at index {matches[0]}",
+    }
+    job = job_view({"metadata": {"name": "j", "uid": "u"}, "status": {"conditions": [condition]}})
+    assert job is not None
+    cause = cause_of(job, None)
+    expected = {75: "disruption", 70: "infrastructure", 137: "infrastructure"}.get(code, "user")
+    assert cause.failure_class.value == expected
+    assert cause.exit_code == (code if code in POLICY_EXIT_CODES else None)
+    assert cause.not_applicable is (code == ExitCode.NOT_APPLICABLE)
