@@ -1,0 +1,221 @@
+"""Put a base model from a model hub on a Project's volume, once a revision, whole or not at all."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.utils import disable_progress_bars
+from pydantic import Field, ValidationError
+
+from chorus_api.contract import BASES
+from chorus_api.reasons import Reason
+from chorus_api.run_config import FetchConfig, FileModel, TerminationRecord
+from chorus_client import StopFlag
+from chorus_dataset.artefact import file_digest
+from chorus_dataset.errors import DataError, listing
+from chorus_dataset.files import make_dir, sync, sync_tree, write_file
+
+LOG = logging.getLogger(__name__)
+RECORD_FILE = "base.json"
+SCHEME = "hf://"
+PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+"""Files that are fetched, of the repository's top directory: weights, configuration, tokenizer. No code, no pickle."""
+_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SECRET_HINT = "spec.lora.baseModel.secretRef must name a Secret whose token may read the model"
+
+
+class BaseFile(FileModel):
+    """One file of a base model."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class BaseRecord(FileModel):
+    """base.json: where a base model came from and what it consists of."""
+
+    uri: str
+    revision: str | None = Field(None, description="As it was asked for; None is the hub's default branch.")
+    commit: str = Field(description="Commit that the revision stood for.")
+    digest: str = Field(description="sha256:… over the lines `<sha256>  <path>` of the files, sorted by path.")
+    bytes: int
+    files: list[BaseFile]
+
+
+def run_fetch(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None) -> TerminationRecord:
+    """Fetch the model into `base/<key>/` and return the termination record; a model that is there is used.
+
+    `endpoint` is the hub's address, by default that of the environment (HF_ENDPOINT). Raises `DataError`:
+    BaseModelNotFound if the model or revision does not exist, may not be read, or has no weights that can be used;
+    BadConfiguration for a bad address; InternalError, to be retried, if the hub cannot be reached.
+    """
+    record = fetch_model(config, volume, stop=stop, endpoint=endpoint)
+    return TerminationRecord(
+        outcome="succeeded",
+        message=f"{config.uri} at commit {record.commit}",
+        digest=record.digest,
+        bytes=record.bytes,
+        base_model=config.uri[:200],
+    )
+
+
+def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None) -> BaseRecord:
+    """Do the work of `run_fetch` and return what is on the volume."""
+    if not config.uri.startswith(SCHEME):
+        raise DataError(Reason.BAD_CONFIGURATION, f"{config.uri} is no hf:// address", hint="use hf://owner/name")
+    if not _KEY.fullmatch(config.base_key):
+        raise DataError(Reason.BAD_CONFIGURATION, f"baseKey {config.base_key!r} cannot be the name of a directory")
+    target = volume / BASES / config.base_key
+    if (record := _present(target)) is not None:
+        LOG.info("%s is already there, at commit %s", config.uri, record.commit)
+        return record
+    disable_progress_bars()
+    token = _token(config)
+    api = HfApi(endpoint=endpoint, token=token or False)
+    repository = config.uri.removeprefix(SCHEME)
+    with _hub_errors(config):
+        info = api.model_info(repository, revision=config.revision, files_metadata=True, timeout=30)
+    files = choose(info, uri=config.uri)
+    # Under a fixed name, so that what a stopped Job has fetched is not fetched again.
+    part = make_dir(volume / BASES / f".part-{config.base_key}")
+    _check_room(files, part)
+    for file in files:
+        stop.check()
+        LOG.info("fetching %s (%s bytes)", file.rfilename, file.size)
+        with _hub_errors(config):
+            api.hf_hub_download(repository, file.rfilename, revision=info.sha, local_dir=part)
+    stop.check()
+    record = _record(config, commit=str(info.sha), files=files, folder=part)
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    write_file(part / RECORD_FILE, record.model_dump_json(indent=1).encode())
+    sync_tree(part)
+    if target.exists():
+        shutil.rmtree(target)  # not whole, or it would have been used above
+    part.rename(target)
+    sync(target.parent)
+    return record
+
+
+def choose(info: ModelInfo, *, uri: str) -> list[RepoSibling]:
+    """Choose the files to fetch; `BaseModelNotFound` if there are no weights or no configuration among them."""
+    top = [file for file in info.siblings or [] if "/" not in file.rfilename]
+    chosen = [file for file in top if any(fnmatch.fnmatch(file.rfilename, pattern) for pattern in PATTERNS)]
+    weights = [file.rfilename for file in chosen if file.rfilename.endswith(".safetensors")]
+    # Some repositories hold the same weights again under other names or in other precisions.
+    usual = [name for name in weights if _WEIGHTS.fullmatch(name)]
+    spare = set(weights) - set(usual) if usual else set()
+    if not weights or not any(file.rfilename == "config.json" for file in chosen):
+        lacks = "config.json" if weights else "weights in .safetensors files"
+        raise DataError(
+            Reason.BASE_MODEL_NOT_FOUND,
+            f"{uri} has no {lacks}; it has: {listing([file.rfilename for file in top])}",
+            hint="choose a model, or a revision of it, that has model.safetensors and config.json",
+        )
+    return [file for file in chosen if file.rfilename not in spare]
+
+
+def _token(config: FetchConfig) -> str | None:
+    if config.token_file is None:
+        return None
+    try:
+        return Path(config.token_file).read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        message = f"the hub's token cannot be read from {config.token_file}: {error.strerror}"
+        raise DataError(Reason.BAD_CONFIGURATION, message, hint=_SECRET_HINT) from error
+
+
+def _check_room(files: Sequence[RepoSibling], folder: Path) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed = sum(file.size or 0 for file in files) - there
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            Reason.PREPARATION_FAILED,
+            f"the base model needs {needed / 1e9:.1f} GB more, but the Project's volume has {free / 1e9:.1f} GB free",
+            hint="use a larger volume: spec.storage.size",
+        )
+
+
+def _record(config: FetchConfig, *, commit: str, files: Sequence[RepoSibling], folder: Path) -> BaseRecord:
+    entries = []
+    for file in sorted(files, key=lambda each: each.rfilename):
+        path = folder / file.rfilename
+        digest = file_digest(path)
+        if file.lfs is not None and file.lfs.sha256 != digest:
+            path.unlink()
+            raise DataError(
+                Reason.INTERNAL_ERROR, f"{config.uri}: {file.rfilename} arrived damaged from the hub", retryable=True
+            )
+        entries.append(BaseFile(path=file.rfilename, bytes=path.stat().st_size, sha256=digest))
+    lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in entries)
+    return BaseRecord(
+        uri=config.uri,
+        revision=config.revision,
+        commit=commit,
+        digest=f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}",
+        bytes=sum(entry.bytes for entry in entries),
+        files=entries,
+    )
+
+
+def _present(folder: Path) -> BaseRecord | None:
+    """Return the record of a model that is wholly there, else None."""
+    try:
+        record = BaseRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
+        whole = all((folder / file.path).stat().st_size == file.bytes for file in record.files)
+    except (OSError, ValidationError):
+        return None
+    return record if whole else None
+
+
+@contextmanager
+def _hub_errors(config: FetchConfig) -> Iterator[None]:
+    """Turn what the hub's client raises into a `DataError` that names the model."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise DataError(Reason.BAD_CONFIGURATION, f"{config.uri}: {error}", hint="use hf://owner/name") from error
+    except GatedRepoError as error:
+        message = f"{config.uri} is open only to those who accepted its terms"
+        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=_SECRET_HINT) from error
+    except RevisionNotFoundError as error:
+        message = f"{config.uri} has no revision {config.revision!r}"
+        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint="give a commit, tag or branch of it") from error
+    except RepositoryNotFoundError as error:
+        message = f"{config.uri} does not exist on the hub, or may not be read"
+        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=f"check the name; or {_SECRET_HINT}") from error
+    except HfHubHTTPError as error:
+        raise _http_error(error, config) from error
+    except (httpx.TransportError, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+        message = f"the hub cannot be reached for {config.uri}: {str(error).splitlines()[0] if str(error) else error!r}"
+        hint = "see whether pods of this namespace may reach it, or use a pvc:// model"
+        raise DataError(Reason.INTERNAL_ERROR, message, hint=hint, retryable=True) from error
+
+
+def _http_error(error: HfHubHTTPError, config: FetchConfig) -> DataError:
+    status = error.response.status_code
+    if status in (401, 403):
+        message = f"the hub does not let {config.uri} be read (HTTP {status})"
+        return DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=_SECRET_HINT)
+    message = f"the hub answered HTTP {status} for {config.uri}: {error.server_message or error.response.reason_phrase}"
+    return DataError(Reason.INTERNAL_ERROR, message, retryable=status in (408, 429) or status >= 500)
