@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a one-layer image archive from a directory or a tar file; the same input gives the same image id.
 
-The archive carries the OCI layout, for containerd, and docker's older listing of the same blobs, for docker load before 25.
+The archive carries the OCI layout, for containerd, and the older listing of the same blobs that docker below 25 loads.
 """
 
 import argparse

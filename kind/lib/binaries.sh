@@ -1,6 +1,7 @@
 # Programs built from Go modules: kind/modules/FAMILY/go.mod names and pins them, go.sum pins every byte. Sourced, not run.
 
-module_files() { local f; for f; do echo "$HERE/modules/$f"/go.mod "$HERE/modules/$f"/go.sum; done; }
+# module_files FAMILY...: FILES are what pins them.
+module_files() { local family; FILES=(); for family; do FILES+=("$HERE/modules/$family/go.mod" "$HERE/modules/$family/go.sum"); done; }
 version_of() { sed -n "s|^\(require \)\{0,1\}[[:space:]]*$2 v\([^ ]*\).*|\2|p" "$HERE/modules/$1/go.mod" | head -1; }   # FAMILY MODULE
 
 # go_build FAMILY OUT [PACKAGE...]: without packages, every tool of the family. One build at a time: they share a cache and the cores.
@@ -29,7 +30,7 @@ build_api() {
   mv "$1"/etcd.d/* "$1/etcd" && rmdir "$1/etcd.d"
 }
 # api_binaries: DIR with etcd, kube-apiserver, kube-controller-manager, kubectl.
-api_binaries() { need_go; artefact api build_api "$HERE/lib/binaries.sh" $(module_files kubernetes etcd); }
+api_binaries() { need_go; module_files kubernetes etcd; artefact api build_api "$HERE/lib/binaries.sh" "${FILES[@]}"; }
 
 build_node_binaries() {
   local k=k8s.io/kubernetes/cmd
@@ -40,16 +41,19 @@ build_node_binaries() {
   go_build cni "$1/cni"
   go_build storage "$1"
 }
-node_binaries() { need_go; artefact node-binaries build_node_binaries "$HERE/lib/binaries.sh" $(module_files kubernetes coredns containerd crictl cni storage); }
+node_binaries() {
+  need_go; module_files kubernetes coredns containerd crictl cni storage
+  artefact node-binaries build_node_binaries "$HERE/lib/binaries.sh" "${FILES[@]}"
+}
 
 build_registry() { go_build registry "$1" .; }
-registry_binary() { need_go; artefact registry build_registry "$HERE/lib/binaries.sh" "$HERE/modules/registry/main.go" $(module_files registry); }
+registry_binary() { need_go; module_files registry; artefact registry build_registry "$HERE/lib/binaries.sh" "$HERE/modules/registry/main.go" "${FILES[@]}"; }
 
 build_kind() { go_build kind "$1"; }
 # have_kind: KIND is the program, from PATH if it is there.
 have_kind() {
   if [ "$MODE" = host ] && command -v kind >/dev/null; then KIND=$(command -v kind); else
-    need_go; artefact kind build_kind "$HERE/lib/binaries.sh" $(module_files kind); KIND=$DIR/kind
+    need_go; module_files kind; artefact kind build_kind "$HERE/lib/binaries.sh" "${FILES[@]}"; KIND=$DIR/kind
   fi
 }
 have_kubectl() {

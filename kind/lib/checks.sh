@@ -5,7 +5,7 @@ packages() {
   local pair missing=()
   for pair; do command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}"); done
   [ ${#missing[@]} -gt 0 ] || return 0
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "missing: ${missing[*]}. Install them (Debian: sudo apt-get install ${missing[*]})"
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then die "missing: ${missing[*]}. Install them (Debian: sudo apt-get install ${missing[*]})"; fi
   say "installing ${missing[*]}"
   package_lists
   DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -qy --no-install-recommends "${missing[@]}" >&2 || die "apt-get install ${missing[*]} failed: see above"
@@ -13,6 +13,7 @@ packages() {
 
 # package_lists: fetches the lists of Debian's packages when there are none.
 package_lists() {
+  # shellcheck disable=SC2016  # apt's own variable
   [ -n "$(apt-get indextargets --format '$(FILENAME)' 'Created-By: Packages' | xargs -r ls -d 2>/dev/null)" ] && return
   timeout 300 apt-get update -q >&2 || die "apt-get update failed: the cluster's engine and node are made of Debian packages"
 }
@@ -36,7 +37,7 @@ os_release() { (. /etc/os-release && echo "${!1:-}"); }
 need_own_engine() {
   local how="start a container engine (docker or podman) or set KUBECONFIG to a cluster of yours"
   [ "$(uname -sm)" = "Linux x86_64" ] || die "no container engine runs here, and one can be made on Linux x86_64 only: $how"
-  command -v apt-get >/dev/null && [ "$(os_release ID)" = debian ] || die "no container engine runs here, and one can be made from Debian's packages only: $how"
+  [ "$(os_release ID)" = debian ] || die "no container engine runs here, and one can be made from Debian's packages only: $how"
   [ "$(id -u)" = 0 ] || die "no container engine runs here, and making one needs root: $how"
   [ "$(os_release VERSION_CODENAME)" = bookworm ] || say "Debian $(os_release VERSION_CODENAME): the engine was proven on bookworm only"
   local memory

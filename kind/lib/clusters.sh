@@ -41,7 +41,7 @@ create_cluster() {
   echo "${FAST:-no}" >"$directory/fast-node-loss"
   say "cluster $NAME, $WORKERS worker(s)"
   timeout 600 "$KIND" create cluster --name "$NAME" --kubeconfig "$(kubeconfig_of "$NAME")" --config "$directory/kind.yaml" --wait 240s -q \
-    ${NAME_OF_NODE_IMAGE:+--image "$NAME_OF_NODE_IMAGE"} >&2 || {
+    ${NODE_IMAGE:+--image "$NODE_IMAGE"} >&2 || {
     timeout 120 "$KIND" delete cluster --name "$NAME" -q >/dev/null 2>&1 || true
     rm -rf "$directory"
     die "kind could not make the cluster: see above; 'kind/cluster status' tells memory and disk"
@@ -62,10 +62,10 @@ take_cluster() {
 
 wire_registry() {
   local node directory=/etc/containerd/certs.d/localhost:$REGISTRY_PORT
-  engine network connect kind $REGISTRY_NAME >/dev/null 2>&1 || true      # already connected
+  engine network connect kind "$REGISTRY_NAME" >/dev/null 2>&1 || true      # already connected
   for node in $(nodes); do
     engine exec "$node" mkdir -p "$directory"
-    printf '[host."http://%s:5000"]\n' $REGISTRY_NAME | engine exec -i "$node" cp /dev/stdin "$directory/hosts.toml"
+    printf '[host."http://%s:5000"]\n' "$REGISTRY_NAME" | engine exec -i "$node" cp /dev/stdin "$directory/hosts.toml"
   done
 }
 
@@ -97,15 +97,14 @@ link_tools() {
 }
 
 make_cluster() {
-  local wanted_image
   need_engine
   have_kind; have_kubectl
   registry_up
   if [ -e "$(kubeconfig_of "$NAME")" ] && timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME"; then take_cluster; else
     timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME" && [ "$MODE" = host ] && die "there is a kind cluster $NAME that is not ours: choose another --name"
     timeout 120 "$KIND" delete cluster --name "$NAME" -q >/dev/null 2>&1 || true
-    node_image; wanted_image=$NODE_IMAGE
-    NAME_OF_NODE_IMAGE=$wanted_image create_cluster
+    node_image
+    create_cluster
   fi
   wire_registry
   cluster_ready
@@ -140,7 +139,7 @@ verb_env() {
   if [ "$MODE" = external ]; then printf 'export KUBECONFIG=%q\n' "$KUBECONFIG"; return; fi
   [ -e "$(kubeconfig_of "$NAME")" ] || die "there is no cluster $NAME: kind/cluster up --name $NAME"
   printf 'export KUBECONFIG=%q\n' "$(kubeconfig_of "$NAME")"
-  case ":$PATH:" in *":$TOOLS:"*) ;; *) printf 'export PATH=%q:"$PATH"\n' "$TOOLS" ;; esac
+  case ":$PATH:" in *":$TOOLS:"*) ;; *) printf 'export PATH=%q:"%sPATH"\n' "$TOOLS" '$' ;; esac
   [ "$MODE" != own ] || printf 'export DOCKER_HOST=%q\n' "$OWN_SOCKET"
 }
 
@@ -169,6 +168,7 @@ verb_images() {
   for name in "${wanted[@]}"; do
     build "$name"
     reference=$(push "chorus-$name:dev")
+    forget "chorus-$name"
     echo "export CHORUS_${name^^}_IMAGE=$reference"
   done
 }
@@ -183,14 +183,14 @@ delete_clusters() { # NAME...
 }
 
 stop_all() {
-  engine rm -f $REGISTRY_NAME >/dev/null 2>&1 || true
+  engine rm -f "$REGISTRY_NAME" >/dev/null 2>&1 || true
   if [ "$MODE" = own ]; then stop_own_engine; fi
   rm -rf "$TOOLS"
 }
 
 purge() {
   if [ "$MODE" = own ]; then rm -rf "$DATA"; return; fi
-  engine volume rm $REGISTRY_NAME >/dev/null 2>&1 || true
+  engine volume rm "$REGISTRY_NAME" >/dev/null 2>&1 || true
   engine image ls --format '{{.Repository}}:{{.Tag}}' | grep -e "^\(localhost/\)\{0,1\}chorus-" -e "^$REGISTRY/chorus-" | xargs -r "$ENGINE" image rm -f >/dev/null
 }
 

@@ -8,6 +8,7 @@ debian_tar() {
   if [ "$1" = "$(os_release VERSION_CODENAME)" ]; then
     apt-get indextargets --format "deb [signed-by=$key] \$(REPO_URI) \$(CODENAME) \$(COMPONENT)" 'Created-By: Packages' 'Origin: Debian' | sort -u >"$sources"
   else
+    # shellcheck disable=SC2016  # apt's own variable
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | grep '/debian/\{0,1\}$' | sort -u | head -1 |
       sed "s|.*|deb [signed-by=$key] & $1 main|" >"$sources"
   fi
@@ -25,8 +26,8 @@ node_base() { artefact node-base build_node_base "$HERE/lib/debian.sh" "=$(os_re
 
 # What python:3.13-slim-trixie holds, as far as our Dockerfiles use it.
 build_image_base() {
-  local python=(python3 python3-venv)
-  debian_tar trixie "ca-certificates,${python[0]},${python[1]}" "$1/root.tar" \
+  # shellcheck disable=SC2016  # expanded by mmdebstrap's shell
+  debian_tar trixie ca-certificates,python3,python3-venv "$1/root.tar" \
     'ln -s ../../bin/python3 "$1/usr/local/bin/python"; rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1/usr/lib/python3.13/EXTERNALLY-MANAGED"'
   python3 "$HERE/mkimage.py" --env LANG=C.UTF-8 --command python3 "$1/image.tar" "chorus-base:$(digest "$1/root.tar")" "$1/root.tar"
   digest "$1/root.tar" >"$1/id"

@@ -25,7 +25,8 @@ find_mode() {
 own_engine() {
   if own_engine_runs; then ENGINE_DIR=$(cat "$RUN/engine-dir"); else
     need_go
-    artefact engine build_engine "$HERE/lib/debian.sh" "$HERE/runc-wrap" $(module_files coredns)
+    module_files coredns
+    artefact engine build_engine "$HERE/lib/debian.sh" "$HERE/runc-wrap" "${FILES[@]}"
     ENGINE_DIR=$DIR/docker
   fi
   export PATH=$ENGINE_DIR/usr/bin:$ENGINE_DIR/usr/sbin:$PATH:/usr/sbin:/sbin
@@ -65,12 +66,14 @@ start_own_engine() {
   [ ! -e /sys/class/net/docker0 ] || die "a bridge docker0 is there but no engine answers: start that engine (systemctl start docker), or remove the bridge (ip link del docker0)"
   say "container engine"
   mkdir -p "$RUN" "$DATA"
-  local name
+  local name cgroup
   for name in $SYSCTLS; do echo "$name=$(sysctl -n "$name")"; done >"$RUN/sysctls"      # stop_own_engine puts them back
   [ "$(sysctl -n fs.inotify.max_user_instances)" -ge 1024 ] || sysctl -qw fs.inotify.max_user_instances=1024
   [ -d /lib/modules ] || { mkdir -p /lib/modules; touch "$RUN/made-lib-modules"; }      # kind mounts it into the nodes
   echo starting >"$RUN/engine.pid"
   echo "$ENGINE_DIR" >"$RUN/engine-dir"
+  cgroup=chorus-$(digest "=$CACHE" | cut -c1-8)      # of its own, so that stopping it touches no other engine's
+  echo "$cgroup" >"$RUN/cgroup"
   ip link add docker0 type bridge; ip addr add "$BRIDGE" dev docker0; ip link set docker0 up
   nft "table ip chorus_kind { chain out { type nat hook postrouting priority srcnat; ip saddr $BRIDGE oifname != docker0 masquerade; }; }"
   write_resolver
@@ -79,7 +82,7 @@ start_own_engine() {
   setsid unshare --mount --pid --fork --mount-proc --kill-child sh -c 'coredns -conf "$0" & exec "$@"' "$RUN/Corefile" \
     dockerd --host "$OWN_SOCKET" --pidfile "$RUN/docker.pid" --data-root "$DATA" --exec-root "$RUN/exec" \
     --iptables=false --ip6tables=false --oom-score-adjust=0 --storage-driver overlay2 \
-    --add-runtime "chorus=$ENGINE_DIR/usr/bin/runc-wrap" --default-runtime chorus \
+    --add-runtime "chorus=$ENGINE_DIR/usr/bin/runc-wrap" --default-runtime chorus --cgroup-parent "/$cgroup" \
     --bip "$BRIDGE" --dns "${BRIDGE%/*}" --default-address-pool "base=$POOL,size=24" </dev/null >"$RUN/dockerd.log" 2>&1 6>&- 7>&- 8>&- 9>&- &
   echo $! >"$RUN/engine.pid"
   until_ok 60 "the engine does not answer: its last words are in $RUN/dockerd.log" own_engine_runs
@@ -87,7 +90,7 @@ start_own_engine() {
 
 stop_own_engine() {
   [ -e "$RUN/engine.pid" ] || return 0
-  local outer inner name
+  local outer inner name cgroup
   outer=$(cat "$RUN/engine.pid")
   if grep -qs dockerd "/proc/$outer/cmdline"; then
     inner=$(ps -o pid= --ppid "$outer" | tr -d ' ')       # dockerd, first process of its pid namespace; unshare itself ignores SIGTERM
@@ -100,7 +103,8 @@ stop_own_engine() {
   nft delete table ip chorus_kind 2>/dev/null || true
   [ ! -e "$RUN/sysctls" ] || sysctl -qp "$RUN/sysctls"
   [ ! -e "$RUN/made-lib-modules" ] || rmdir /lib/modules 2>/dev/null || true
-  for name in /sys/fs/cgroup/*/docker /sys/fs/cgroup/docker; do
+  cgroup=$(cat "$RUN/cgroup" 2>/dev/null || echo chorus-none)
+  for name in /sys/fs/cgroup/*/"$cgroup" /sys/fs/cgroup/"$cgroup"; do
     [ ! -d "$name" ] || find "$name" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
   rm -rf "$RUN"

@@ -21,11 +21,11 @@ registry_image() { # prints the image, made from its Go module where our engine 
 
 registry_up() {
   local image
-  if [ "$(engine inspect -f '{{.State.Running}}' $REGISTRY_NAME 2>/dev/null)" != true ]; then
+  if [ "$(engine inspect -f '{{.State.Running}}' "$REGISTRY_NAME" 2>/dev/null)" != true ]; then
     image=$(registry_image)
-    engine rm -f $REGISTRY_NAME >/dev/null 2>&1 || true
+    engine rm -f "$REGISTRY_NAME" >/dev/null 2>&1 || true
     say "registry $REGISTRY"
-    timeout 300 "$ENGINE" run -d --restart=always --name $REGISTRY_NAME -p "127.0.0.1:$REGISTRY_PORT:5000" -v $REGISTRY_NAME:/var/lib/registry "$image" >/dev/null ||
+    timeout 300 "$ENGINE" run -d --restart=always --name "$REGISTRY_NAME" -p "127.0.0.1:$REGISTRY_PORT:5000" -v "$REGISTRY_NAME:/var/lib/registry" "$image" >/dev/null ||
       die "the registry did not start: see above (CHORUS_REGISTRY_PORT takes another port, CHORUS_REGISTRY_IMAGE another image)"
   fi
   until_ok 60 "nothing answers at $REGISTRY: see '$ENGINE logs $REGISTRY_NAME'" registry_answers
@@ -46,6 +46,9 @@ push() {
   fi
   echo "$reference"
 }
+
+# forget NAME: all but the three newest references of an image go from the engine; the registry keeps what was pushed.
+forget() { engine image ls --format '{{.Repository}}:{{.Tag}}' "$REGISTRY/$1" | tail -n +4 | xargs -r "$ENGINE" image rm >/dev/null 2>&1 || true; }
 
 # base_image: prints what the Dockerfiles start from: the public default, or its like from Debian packages where our engine can pull nothing.
 base_image() {

@@ -10,7 +10,8 @@ node_image() {
   node_binaries; binaries=$DIR
   api_binaries; api=$DIR
   node_base; base=$DIR
-  BINARIES=$binaries API=$api BASE=$base artefact node-image build_node_image "$HERE/lib/nodeimage.sh" "$HERE/mkimage.py" "$HERE"/node/* \
+  BINARIES=$binaries API=$api BASE=$base
+  artefact node-image build_node_image "$HERE/lib/nodeimage.sh" "$HERE/mkimage.py" "$HERE"/node/* \
     "=$(basename "$binaries") $(basename "$api") $(basename "$base")"
   NODE_IMAGE=chorus-node:$(basename "$DIR")
   engine image inspect "$NODE_IMAGE" >/dev/null 2>&1 && return
@@ -19,6 +20,7 @@ node_image() {
 }
 
 build_node_image() {
+  # BINARIES, API and BASE are node_image's
   ROOTFS=$1/root IMAGES=$1/images KUBERNETES=$(version_of kubernetes k8s.io/kubernetes)
   mkdir "$ROOTFS" "$IMAGES"
   say "node image"
@@ -36,7 +38,7 @@ build_node_image() {
 
 node_files() {
   local unit
-  cd "$ROOTFS"
+  cd "$ROOTFS" || die "no $ROOTFS"
   # No unit of Debian's is wanted beyond the bare boot; udev, binfmt and getty would reach for the machine itself.
   rm -f etc/systemd/system/*.wants/* lib/systemd/system/{multi-user,local-fs,basic}.target.wants/* lib/systemd/system/sockets.target.wants/*{udev,initctl}*
   mkdir -p etc/systemd/system/multi-user.target.wants kind/bin kind/manifests opt/cni/bin etc/cni/net.d etc/containerd/certs.d etc/kubernetes/{manifests,kubelet.conf.d}
@@ -56,7 +58,7 @@ node_files() {
   echo 'runtime-endpoint: unix:///run/containerd/containerd.sock' >etc/crictl.yaml
   echo "v$KUBERNETES" >kind/version
   : >etc/fstab; : >etc/resolv.conf; : >etc/machine-id
-  cd "$ROOT"
+  cd "$ROOT" || die "no $ROOT"
 }
 
 name_of() { grep "/$1:" <<<"$NAMES"; }     # as kubeadm calls the image
@@ -112,8 +114,8 @@ import_images() {
   mount -t proc proc "$ROOTFS/proc"; mount --rbind /dev "$ROOTFS/dev"; mount -t tmpfs tmpfs "$ROOTFS/run"; mount -t tmpfs tmpfs "$ROOTFS/tmp"
   printf 'version = 3\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]\n' >"$ROOTFS/tmp/c.toml"
   chroot "$ROOTFS" containerd --config /tmp/c.toml >"$IMAGES/import.log" 2>&1 &
-  local i archive
-  for i in $(seq 100); do ! chroot "$ROOTFS" ctr version >/dev/null 2>&1 || break; sleep 0.1; done
+  local archive
+  for _ in $(seq 100); do ! chroot "$ROOTFS" ctr version >/dev/null 2>&1 || break; sleep 0.1; done
   for archive in "$IMAGES"/*.tar; do
     chroot "$ROOTFS" ctr -n k8s.io images import --local --discard-unpacked-layers - <"$archive" >>"$IMAGES/import.log" 2>&1
   done
