@@ -38,7 +38,7 @@ digest() {
 }
 
 # artefact NAME BUILD INPUT...: sets DIR to what the function BUILD makes of the INPUTs. Built once in a temporary directory, then renamed;
-# this key and the one used before it are kept.
+# this key, the one used before it, and what runs are kept.
 artefact() {
   local name=$1 build=$2 work; shift 2
   DIR=$ARTEFACTS/$name/$(digest "$@")
@@ -57,8 +57,12 @@ artefact() {
   touch "$DIR"
   local old
   # shellcheck disable=SC2012  # names are our own hex keys
-  ls -t "$ARTEFACTS/$name" | tail -n +3 | while read -r old; do rm -rf "${ARTEFACTS:?}/$name/$old"; done
+  ls -t "$ARTEFACTS/$name" | tail -n +3 | while read -r old; do
+    in_use "$ARTEFACTS/$name/$old" || rm -rf "${ARTEFACTS:?}/$name/$old"
+  done
 }
+# in_use DIRECTORY: the engine runs from there, or a caller's PATH leads there.
+in_use() { { cat "$RUN/engine-dir" 2>/dev/null; find "$TOOLS" -type l -printf '%l\n' 2>/dev/null; } | grep -q "^$1/"; }
 
 # with_machine COMMAND...: one at a time of what starts or stops engine, registry and clusters.
 with_machine() { locked 6 machine; "$@"; unlocked 6; }
