@@ -54,12 +54,15 @@ class World:
 
     now: datetime = START
     images: tuple[str, str] = ("operator:1", "trainer:1")
+    claims: tuple[str, ...] = ("models",)
     wakes: list[float] = field(default_factory=list)
     disturbed: int = 0
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=lambda: self.now)
         self.operator_since = self.now
+        for claim in self.claims:
+            self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
 
     # Time and the operator
 

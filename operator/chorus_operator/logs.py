@@ -44,5 +44,7 @@ def configure_logs(*, level: str, form: str) -> None:
     root.setLevel(level.upper())
     # It warns that signals are ignored outside the main thread, which is what the watches want.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # It reports what strangers send as an error of ours; ours are caught and logged by the handlers.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     for library in ("aiohttp", "asyncio", "kopf", "kubernetes", "urllib3"):
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))

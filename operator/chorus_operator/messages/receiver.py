@@ -28,6 +28,7 @@ log = structlog.get_logger()
 BEAT_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 SHUTDOWN_SECONDS = 2.0
+LINGER_SECONDS = 2.0  # how long to read on after an answer that did not need the whole body
 
 
 class Receiver:
@@ -103,6 +104,7 @@ class Receiver:
                 make_app(inbox, refusals=self.refusals),
                 access_log=None,
                 auto_decompress=False,
+                lingering_time=LINGER_SECONDS,
                 shutdown_timeout=SHUTDOWN_SECONDS,
             )
             await runner.setup()

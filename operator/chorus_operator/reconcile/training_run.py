@@ -12,7 +12,7 @@ from chorus_api.project import Project
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.kube.errors import Invalid
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
 from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish
@@ -79,6 +79,8 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
     if not _is_accepted(run):
         return RunView(**known)
     known |= await _read_frozen(environment, run)
+    if "frozen" not in known:
+        return RunView(**known, missing_claim=await _missing_claim(environment, RunView(**known)))
     known["job"], known["pods"] = await _read_job(
         environment, namespace, names.attempt_job(run.metadata.name, max(1, run.status.attempts.current))
     )
@@ -101,6 +103,19 @@ async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, 
         other = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=run.spec.resume_from.run)
         known["resume"] = TrainingRun.model_validate(other) if other else None
     return known
+
+
+async def _missing_claim(environment: Environment, view: RunView) -> str | None:
+    """Name the claim that the base model should be on, if it is not there."""
+    entry = resolve.entry_of(view.project, view.run.spec.plugin) if view.project else None
+    if view.project is None or view.plugin is None or entry is None:
+        return None
+    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
+    base = resolve.base_location(source, view.project) if source else None
+    if base is None or base.claim is None or base.fetch_key is not None:
+        return None
+    there = await environment.kube.get(CLAIMS, namespace=view.run.metadata.namespace, name=base.claim)
+    return None if there else base.claim
 
 
 async def _read_job(environment: Environment, namespace: str, name: str) -> tuple[JobView | None, Sequence[PodView]]:
@@ -185,11 +200,8 @@ async def _job_manifests(
     if isinstance(action, StartFetch):
         return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
     if isinstance(action, StartPublish):
-        runs = await environment.kube.list(
-            TRAINING_RUNS,
-            namespace=view.run.metadata.namespace,
-            fields={"spec.projectRef.name": view.project.metadata.name},
-        )
+        # Of the whole namespace: Projects may share a claim, and what is not listed is swept from it.
+        runs = await environment.kube.list(TRAINING_RUNS, namespace=view.run.metadata.namespace)
         return publish_manifests(
             view.run,
             view.project,

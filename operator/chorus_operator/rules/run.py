@@ -52,6 +52,7 @@ class RunView:
     frozen: RunConfig | None = None
     frozen_hash: str = ""
     resume: TrainingRun | None = None
+    missing_claim: str | None = None
     job: JobView | None = None
     pods: Sequence[PodView] = ()
     fetch: JobView | None = None
@@ -226,6 +227,8 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     if problem is not None:
         draft.fail(problem.reason, problem.message)
         return draft.done()
+    if view.missing_claim is not None:
+        return _without_claim(draft, view.missing_claim)
     if view.project.status.dataset is None or not view.project.status.id or not view.plugin.status.id:
         return draft.done(again=LOOK_AGAIN_SECONDS)
     config = resolve.run_config(
@@ -237,6 +240,18 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
         config_map=names.config_map(view.run.metadata.name), hash=key, frame=config.frame_name
     )
     return draft.done(again=0.0)
+
+
+def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
+    """Look for the base model's claim before a pod is made that could only hang waiting for it."""
+    message = f"lora.baseModel.uri: there is no PersistentVolumeClaim {claim!r} in this namespace; create it."
+    accepted = draft.conditions.get("Accepted")
+    since = accepted.last_transition_time if accepted else draft.view.now
+    if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
+        draft.fail(Reason.BASE_MODEL_NOT_FOUND, message)
+        return draft.done()
+    draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, message)
+    return draft.done(again=10.0)
 
 
 def _resume_problem(view: RunView) -> resolve.Problem | None:

@@ -347,3 +347,15 @@ def test_the_log_of_a_failed_pod_is_kept_in_status(world: World) -> None:
     world.kube.logs[pod] = "step 1\nValueError: bad\n"
     world.job_ends("home-soft-1-1", exit_code=1)
     assert "ValueError: bad" in status(world)["failure"]["logTail"]
+
+
+def test_a_base_model_on_a_claim_that_is_not_there_fails_by_name_but_may_come_late() -> None:
+    world = World(claims=())
+    world.put(plugin(), project())
+    world.frame_ready()
+    assert status(world)["reason"] == "AwaitingBaseModel"
+    assert world.jobs() == []
+    world.later(61)
+    assert world.phase("home-soft-1") == "failed"
+    assert status(world)["reason"] == "BaseModelNotFound"
+    assert "PersistentVolumeClaim 'models'" in status(world)["message"]
