@@ -18,7 +18,7 @@ RECORD_FILE = "training_run.json"
 METRICS_FILE = "metrics.jsonl"
 ADDED_FILES = (RECORD_FILE, METRICS_FILE)
 """Files that publishing adds to the artefact; the sums need not name them."""
-SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".jsonl", ".model"})
+SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".jsonl", ".model", ".jinja"})
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 _MAX_SUMS_BYTES = 4 << 20
 _BLOCK = 1 << 20
