@@ -52,6 +52,8 @@ class CheckpointStore:
         aside.mkdir(parents=True)
         try:
             write(aside)
+            for path in aside.iterdir():
+                path.chmod(0o664)  # libraries make some files their owner's alone; a pod of the next attempt must read
             files = {path.name: _flushed_digest(path) for path in sorted(aside.iterdir())}
             marker = {"step": step, "attempt": self.attempt, "fingerprint": self.fingerprint, "files": files}
             (aside / COMPLETE).write_text(json.dumps(marker, indent=1))

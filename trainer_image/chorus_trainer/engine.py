@@ -143,7 +143,7 @@ class LoraTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         def write(directory: Path) -> None:
             assert isinstance(self.model, PeftModel)
-            self.model.save_pretrained(directory, save_embedding_layers=False)
+            self.model.save_pretrained(str(directory), save_embedding_layers=False)
             (directory / "README.md").unlink(missing_ok=True)
             self._save_optimizer_and_scheduler(str(directory))
             self._save_rng_state(str(directory))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from chorus_api.run_config import RunConfig, RunRecord
 from chorus_trainer.checkpoint import digest_of, flush_directory
@@ -40,7 +40,8 @@ def write_artefact(
     aside.mkdir(parents=True)
     base = public_base_name(config.base_model_uri)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
-    save_file(weights, aside / WEIGHTS_FILE, metadata={"format": "pt"})
+    # Not save_file: it makes a file that only its owner may read, and the publish Job may be another user.
+    (aside / WEIGHTS_FILE).write_bytes(save(weights, metadata={"format": "pt"}))
     (aside / CONFIG_FILE).write_text(json.dumps(adapter_config(model, base=base), indent=2, sort_keys=True) + "\n")
     tokenizer.save_pretrained(aside)
     _forget_paths(aside / "tokenizer_config.json", base=base)

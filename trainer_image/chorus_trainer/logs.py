@@ -31,5 +31,6 @@ def set_up(run_dir: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("default")
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks for it
     for name in ("httpx", "httpcore", "accelerate", "transformers", "peft"):
         logging.getLogger(name).setLevel(logging.WARNING)

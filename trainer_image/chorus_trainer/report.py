@@ -7,37 +7,20 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from chorus_api.messages import Payload, ProgressReport, TrainingStart
+from chorus_api.messages import ProgressReport, TrainingStart
 from chorus_api.run_config import RunConfig
 from chorus_trainer.engine import Progress
+from chorus_trainer.ports import Messages, Stop
 
 logger = logging.getLogger(__name__)
 REPORT_SECONDS = 2.0
 MOST_POINTS = 1000
 """Points of the curve that a run aims at: up to so many steps, every one is logged."""
 METRICS_FILE = "metrics.jsonl"
-
-
-class Messages(Protocol):
-    """The way to the control plane. Neither call waits, and neither fails a training."""
-
-    def send(self, payload: Payload) -> None:
-        """Send until acknowledged, in the background."""
-
-    def progress(self, payload: ProgressReport) -> None:
-        """Send once, if nothing newer comes first."""
-
-
-class Stop(Protocol):
-    """Whether the pod was told to stop."""
-
-    @property
-    def requested(self) -> bool:
-        """A signal came."""
 
 
 class Curve:

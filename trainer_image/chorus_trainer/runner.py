@@ -6,7 +6,6 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from chorus_api.messages import ErrorReport, ModelName
 from chorus_api.reasons import ExitCode, Reason
@@ -15,19 +14,12 @@ from chorus_client.masking import mask
 from chorus_client.termination import clip, write_termination
 from chorus_trainer import logs
 from chorus_trainer.errors import BadConfiguration, NotApplicable, Preempted, TrainerError, as_memory_error
-from chorus_trainer.report import Messages, Stop
+from chorus_trainer.ports import ClosingMessages, Stop
 from chorus_trainer.settings import Settings, parse, read_config
 
 logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 60.0
 CLOSE_SECONDS_PREEMPTED = 5.0
-
-
-class ClosingMessages(Messages, Protocol):
-    """Messages that can be waited for."""
-
-    def close(self, deadline_seconds: float) -> object:
-        """Deliver what waits, for at most so long."""
 
 
 MakeMessages = Callable[[Messaging, int], ClosingMessages]

@@ -33,7 +33,8 @@ from chorus_trainer.engine import Job, LoraTrainer, Progress, progress_of
 from chorus_trainer.errors import BadData, NotApplicable, Preempted, TrainerError
 from chorus_trainer.evaluate import Evaluation, evaluate
 from chorus_trainer.export import write_artefact
-from chorus_trainer.report import METRICS_FILE, Curve, Messages, Reporter, Stop
+from chorus_trainer.ports import Messages, Stop
+from chorus_trainer.report import METRICS_FILE, Curve, Reporter
 from chorus_trainer.resume import start_from
 from chorus_trainer.settings import Settings
 
