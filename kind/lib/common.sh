@@ -62,7 +62,11 @@ artefact() {
   done
 }
 # in_use DIRECTORY: the engine runs from there, or a caller's PATH leads there.
-in_use() { { cat "$RUN/engine-dir" 2>/dev/null; find "$TOOLS" -type l -printf '%l\n' 2>/dev/null; } | grep -q "^$1/"; }
+in_use() {
+  local used
+  used=$(cat "$RUN/engine-dir" 2>/dev/null || true; find "$TOOLS" -type l -printf '%l\n' 2>/dev/null || true)
+  [[ $'\n'$used == *$'\n'"$1"/* ]]
+}
 
 # with_machine COMMAND...: one at a time of what starts or stops engine, registry and clusters.
 with_machine() { locked 6 machine; "$@"; unlocked 6; }
