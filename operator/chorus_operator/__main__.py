@@ -22,6 +22,7 @@ from chorus_operator.kube.ca import Authority, BrokenAuthority, CaBundle, load_a
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import KubeError
 from chorus_operator.kube.lease import Lease
+from chorus_operator.kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
 from chorus_operator.messages.receiver import Receiver
@@ -33,6 +34,7 @@ from chorus_operator.watch import Keys, Watches, resync
 
 log = structlog.get_logger()
 
+CRD_SECONDS = 2.0
 QUEUE_GRACE_SECONDS = 3.0
 THREAD_GRACE_SECONDS = 8.0
 
@@ -90,7 +92,7 @@ class _Leading:
     """What only the holder of the Lease does: watch, and reconcile."""
 
     def __init__(self, settings: Settings, kube: Kube, authority: Authority, *, since: datetime):
-        self._settings = settings
+        self._kube = kube
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
         self._queue = WorkQueue(
@@ -115,6 +117,7 @@ class _Leading:
 
     async def lead(self) -> None:
         """Wait for the Lease, then work until it or the watches are lost, or until cancelled."""
+        await self._kinds_served()
         await self._lease.acquire()
         try:
             self._queue.start()
@@ -131,6 +134,13 @@ class _Leading:
             await self._queue.stop(grace=QUEUE_GRACE_SECONDS)
             await self._lease.release()
             await _end_thread(self._watches.stop, self._watches.ended)
+
+    async def _kinds_served(self) -> None:
+        """Wait for the CRDs: a watch that starts before them would never see their objects."""
+        wanted = {PROJECTS.plural, PLUGINS.plural, TRAINING_RUNS.plural}
+        while missing := wanted - await self._kube.served(PROJECTS.api_version):
+            log.warning("waiting for the CRDs; apply them", missing=sorted(missing))
+            await asyncio.sleep(CRD_SECONDS)
 
     def _wake(self, key: Key) -> None:
         self._queue.add(key)

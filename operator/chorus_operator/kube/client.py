@@ -23,6 +23,7 @@ from chorus_operator.kube.errors import (
     Invalid,
     KubeError,
     NotFound,
+    Unavailable,
 )
 from chorus_operator.kube.events import event_manifest
 from chorus_operator.kube.resources import PODS, Resource
@@ -116,6 +117,16 @@ class Kube:
             if not position:
                 return items
             query = {**query, "continue": position}
+
+    async def served(self, api_version: str) -> frozenset[str]:
+        """Name the plurals that the API server serves of a group's version; empty when it does not know it."""
+        try:
+            answer = await self._transport.json("GET", Resource(api_version, "", ""))
+        except Unavailable as error:
+            if error.status != 404:
+                raise
+            return frozenset()
+        return frozenset(str(resource["name"]) for resource in answer["resources"])
 
     async def pod_log(
         self,

@@ -22,7 +22,7 @@ class Resource:
         parts = ["/apis" if "/" in self.api_version else "/api", self.api_version]
         if namespace is not None:
             parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part is not None]
+        parts += [part for part in (self.plural, name, subresource) if part]
         return "/".join(parts)
 
 

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 BEAT_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 SHUTDOWN_SECONDS = 2.0
+GOODBYE_SECONDS = 0.25  # for TLS connections to end as they should, once the loop has closed them
 LINGER_SECONDS = 2.0  # how long to read on after an answer that did not need the whole body
 
 
@@ -114,6 +115,7 @@ class Receiver:
                 self._serving.clear()
                 await runner.cleanup()
                 await _flush(inbox)
+                await asyncio.sleep(GOODBYE_SECONDS)
         finally:
             await kube.close()
 

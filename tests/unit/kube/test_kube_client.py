@@ -273,6 +273,19 @@ async def test_a_log_is_text_and_none_when_there_is_none(kube: Kube, server: Ser
     assert await kube.pod_log("ns", name="pod") is None
 
 
+async def test_it_tells_which_kinds_are_served(kube: Kube, server: Server) -> None:
+    server.answers = [
+        Answer(200, {"resources": [{"name": "projects"}, {"name": "projects/status"}]}),
+        Answer(404, b"404 page not found"),
+        refusal(422),
+    ]
+    assert await kube.served("chorus.dev/v1alpha1") == {"projects", "projects/status"}
+    assert await kube.served("chorus.dev/v1alpha1") == frozenset()
+    assert server.asked == ["GET /apis/chorus.dev/v1alpha1"] * 2
+    with pytest.raises(Invalid):
+        await kube.served("chorus.dev/v1alpha1")
+
+
 async def test_requests_are_counted_by_answer(kube: Kube, server: Server) -> None:
     server.answers = [Answer(200), MISSING, Answer(200)]
     await kube.get(PODS, namespace="ns", name="pod")

@@ -14,7 +14,7 @@ from chorus_operator.messages.parse import parse
 from chorus_operator.messages.refusals import Cause, Refused
 from message_builders import FRAME, message
 
-GOOD = {
+GOOD: dict[MessageType, dict[str, Any]] = {
     MessageType.DATA_REPORT: {"applicable": True},
     MessageType.TRAINING_START: {},
     MessageType.MODEL_NAME: {"model_name": "home-soft-1"},

@@ -59,8 +59,8 @@ def test_metrics_stay_bounded_and_the_newest_win() -> None:
 
 def test_nothing_is_written_over_a_newer_attempt_time_or_step() -> None:
     ours = merge(None, said(50, step=5))
-    newer = {"attempt": {"attempt": 2}, "time": {"time": NOW + timedelta(seconds=1)}, "step": {"step": 6}}
-    for change in newer.values():
+    newer: list[dict[str, Any]] = [{"attempt": 2}, {"time": NOW + timedelta(seconds=1)}, {"step": 6}]
+    for change in newer:
         assert progress_to_write(ours.model_copy(update=change), ours) is None
     assert progress_to_write(ours, ours) is None
     assert progress_to_write(None, ours) == ours

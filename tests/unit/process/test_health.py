@@ -1,0 +1,51 @@
+"""Alive while every loop turns; ready while messages are received."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from chorus_operator.health import STALE_SECONDS, Health
+
+
+class Parts:
+    beat = 0.0
+    ready = True
+
+
+@pytest.fixture
+async def url_and_parts() -> AsyncIterator[tuple[str, Parts]]:
+    parts = Parts()
+    health = Health(
+        beats={"messages": lambda: parts.beat, "watches": lambda: 0.0},
+        is_ready=lambda: parts.ready,
+        port=0,
+        address="127.0.0.1",
+    )
+    await health.start()
+    yield f"http://127.0.0.1:{health.port}", parts
+    await health.stop()
+
+
+async def status(url: str) -> tuple[int, str]:
+    async with aiohttp.request("GET", url) as response:
+        return response.status, await response.text()
+
+
+async def test_a_loop_that_does_not_turn_is_named(url_and_parts: tuple[str, Parts]) -> None:
+    url, parts = url_and_parts
+    assert (await status(f"{url}/healthz"))[0] == 200
+    parts.beat = STALE_SECONDS + 1
+    code, text = await status(f"{url}/healthz")
+    assert code == 503
+    assert "messages" in text
+    assert "watches" not in text
+
+
+async def test_readiness_is_that_of_the_receiver(url_and_parts: tuple[str, Parts]) -> None:
+    url, parts = url_and_parts
+    assert (await status(f"{url}/readyz"))[0] == 200
+    parts.ready = False
+    assert (await status(f"{url}/readyz"))[0] == 503

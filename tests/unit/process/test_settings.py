@@ -1,0 +1,68 @@
+"""The environment is read once and its mistakes are named."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from chorus_operator.settings import Settings, SettingsError, read_settings, variable_of
+
+GOOD = {
+    "CHORUS_NAMESPACE": "chorus-system",
+    "CHORUS_POD_NAME": "chorus-0",
+    "CHORUS_OPERATOR_IMAGE": "operator:1",
+    "CHORUS_TRAINER_IMAGE": "trainer:1",
+    "CHORUS_MESSAGES_URL": "https://chorus-messages.chorus-system.svc:8443/v1/messages",
+}
+
+
+def test_a_full_environment_is_read_and_the_rest_has_defaults() -> None:
+    settings = read_settings({**GOOD, "PATH": "/bin", "CHORUS_LOG_FORMAT": "console", "KUBECONFIG": "/tmp/config"})
+    assert settings.namespace == "chorus-system"
+    assert settings.messages_host == "chorus-messages.chorus-system.svc"
+    assert (settings.messages_port, settings.health_port) == (8443, 8080)
+    assert (settings.log_level, settings.log_format, settings.kubeconfig) == ("info", "console", "/tmp/config")
+    assert settings.watch_namespaces == ()
+
+
+@pytest.mark.parametrize("text", ["a,b", " a , b ,", ",a,,b"])
+def test_namespaces_are_separated_by_commas(text: str) -> None:
+    assert read_settings({**GOOD, "CHORUS_WATCH_NAMESPACES": text}).watch_namespaces == ("a", "b")
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    empty = {"CHORUS_WATCH_NAMESPACES": "", "CHORUS_LOG_LEVEL": "", "KUBECONFIG": "", "CHORUS_HEALTH_PORT": ""}
+    assert read_settings({**GOOD, **empty}) == read_settings(GOOD)
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "CHORUS_POD_NAME"])
+def test_a_missing_variable_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        read_settings({key: value for key, value in GOOD.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHORUS_MESSAGES_URL", "http://x/v1/messages"),
+        ("CHORUS_MESSAGES_URL", "https://x/other"),
+        ("CHORUS_MESSAGES_URL", "chorus"),
+        ("CHORUS_LOG_LEVEL", "loud"),
+        ("CHORUS_LOG_FORMAT", "xml"),
+        ("CHORUS_MESSAGES_PORT", "0"),
+        ("CHORUS_HEALTH_PORT", "many"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        read_settings({**GOOD, name: value})
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        read_settings(GOOD).namespace = "other"  # type: ignore[misc]
+
+
+def test_every_setting_has_its_variable() -> None:
+    names = {variable_of(name) for name in Settings.model_fields}
+    assert {*GOOD, "CHORUS_WATCH_NAMESPACES", "CHORUS_LOG_LEVEL", "CHORUS_LOG_FORMAT", "KUBECONFIG"} <= names

@@ -1,0 +1,120 @@
+"""Which keys an event wakes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from chorus_api.contract import PROJECT_LABEL, RUN_LABEL
+from chorus_operator.kube.transport import Credentials
+from chorus_operator.reconcile.queue import Key
+from chorus_operator.watch import Keys, connection_info, resync, watch_settings
+from message_builders import ended, project, training_run
+from simulated_time import simulate
+
+PROJECT = Key("Project", "default", "home", "home")
+RUN = Key("TrainingRun", "default", "home-soft-1", "home")
+PLUGIN = Key("Plugin", "default", "soft", "")
+
+
+def run(**status: Any) -> dict[str, Any]:
+    return training_run(**status)
+
+
+def plugin(namespace: str = "default") -> dict[str, Any]:
+    return {"metadata": {"name": "soft", "namespace": namespace}, "spec": {}}
+
+
+def child(**labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": "child", "namespace": "default", "labels": labels}}
+
+
+def test_a_project_wakes_itself() -> None:
+    assert Keys().of("Project", False, project()) == [PROJECT]
+
+
+def test_a_run_wakes_itself_and_its_project() -> None:
+    assert Keys().of("TrainingRun", False, run()) == [RUN, PROJECT]
+
+
+def test_what_a_pod_reports_wakes_the_run_alone() -> None:
+    keys = Keys()
+    keys.of("TrainingRun", False, run(phase="TRAINING"))
+    reported = run(phase="TRAINING", progress={"percent": 5}, report={"attempt": 1}, checkpoint={"step": 2})
+    assert keys.of("TrainingRun", False, reported) == [RUN]
+    assert keys.of("TrainingRun", False, run(phase="TRAINED")) == [RUN, PROJECT]
+
+
+def test_a_change_of_a_runs_spec_or_its_deletion_wakes_the_project() -> None:
+    keys = Keys()
+    keys.of("TrainingRun", False, run())
+    edited = run()
+    edited["metadata"]["generation"] = 2
+    assert keys.of("TrainingRun", False, edited) == [RUN, PROJECT]
+    edited["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert keys.of("TrainingRun", False, edited) == [RUN, PROJECT]
+    assert keys.of("TrainingRun", True, edited) == [RUN, PROJECT]
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_a_child_wakes_its_run_or_else_its_project(kind: str) -> None:
+    keys = Keys()
+    assert keys.of(kind, False, child(**{RUN_LABEL: "home-soft-1", PROJECT_LABEL: "home"})) == [RUN]
+    assert keys.of(kind, True, child(**{PROJECT_LABEL: "home"})) == [PROJECT]
+    assert keys.of(kind, False, child()) == []
+    assert keys.of(kind, False, {"metadata": {"name": "bare", "namespace": "default"}}) == []
+
+
+def test_a_plugin_wakes_the_projects_that_use_it() -> None:
+    keys = Keys()
+    keys.of("Project", False, project())
+    assert keys.of("Plugin", False, plugin()) == [PLUGIN, PROJECT]
+    assert keys.of("Plugin", False, plugin("elsewhere")) == [Key("Plugin", "elsewhere", "soft", "")]
+    without = project()
+    without["spec"]["plugins"] = [{"name": "x", "pluginRef": {"name": "other"}}]
+    keys.of("Project", False, without)
+    assert keys.of("Plugin", False, plugin()) == [PLUGIN]
+    keys.of("Project", False, project())
+    keys.of("Project", True, project())
+    assert keys.of("Plugin", True, plugin()) == [PLUGIN]
+
+
+def test_everything_alive_is_looked_at_again_every_five_minutes_and_not_all_at_once() -> None:
+    async def main() -> None:
+        keys = Keys()
+        keys.of("Project", False, project())
+        keys.of("Plugin", False, plugin())
+        keys.of("TrainingRun", False, run())
+        added: list[tuple[Key, float]] = []
+        task = asyncio.create_task(resync(keys, add=lambda key, after: added.append((key, after)), every=300))
+        await asyncio.sleep(301)
+        assert [key for key, _ in added] == [PROJECT, PLUGIN, RUN]
+        assert [after for _, after in added] == pytest.approx([0, 80, 160])
+        keys.of("TrainingRun", False, run(conditions=[ended()]))
+        keys.of("Plugin", True, plugin())
+        added.clear()
+        await asyncio.sleep(300)
+        assert [key for key, _ in added] == [PROJECT]
+        task.cancel()
+
+    simulate(main())
+
+
+def test_kopf_gets_the_clients_own_credentials_for_a_while() -> None:
+    credentials = Credentials("https://api", "/ca", None, None, insecure=False, token="secret")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    info = connection_info(credentials, now=now)
+    assert (info.server, info.ca_path, info.scheme, info.token) == ("https://api", "/ca", "Bearer", "secret")
+    assert info.expiration is not None
+    assert info.expiration > now
+
+
+def test_kopf_writes_nothing_and_gets_only_our_own_jobs_and_pods() -> None:
+    settings = watch_settings()
+    assert settings.peering.standalone
+    assert not settings.posting.enabled
+    assert set(settings.watching.label_selectors.values()) == {"app.kubernetes.io/managed-by=chorus"}
+    assert len(settings.watching.label_selectors) == 2
