@@ -27,7 +27,7 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "timestamp_utc": pa.timestamp("us", tz="UTC"),
 }
 _MISSING_WORDS = frozenset({"na", "n/a", "nan", "null", "none", "#n/a"})
-_INTEGER = re.compile(r"\s*(?:0|-?[1-9]\d{0,18})\s*", re.ASCII)
+_INTEGER = re.compile(r"\s*(?:0|-?[1-9]\d*)\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?\s*", re.ASCII)
 # 007 and +31 are codes and phone numbers, not quantities.
 _CODE = re.compile(r"\s*(?:-?0\d|\+)", re.ASCII)
@@ -128,8 +128,9 @@ def _tell_value(value: Cell) -> int:
 
 def _tell_text(value: Cell) -> int:
     text = str(value)
-    if _INTEGER.fullmatch(text) and int(text) in _INT64:
-        return _INTEGER_SEEN
+    if _INTEGER.fullmatch(text):
+        # Digits that no 64-bit number holds are an identifier; as a floating number it would lose its end.
+        return _INTEGER_SEEN if len(text.strip()) <= 20 and int(text) in _INT64 else _TEXT_SEEN
     if _NUMBER.fullmatch(text) and not _CODE.match(text) and math.isfinite(float(text)):
         return _NUMBER_SEEN
     word = text.strip().casefold()

@@ -2,10 +2,10 @@
 
 *Digest.* SHA-256 over, in this order: the line `chorus-frame-1`; the columns as canonical JSON, a list of
 `[name, type]`; a line break; the evaluation fraction as a decimal in lowest terms (`0.05`); a line break; then for each
-row, in the source's order, the 32 bytes of its own SHA-256. A row's SHA-256 is taken over its values as one JSON list
-without white space, in UTF-8: texts, whole numbers, numbers in Python's shortest form, true and false, null for a
-missing value, timestamps as microseconds since 1970. So the same names, types, values and order give the same digest
-whether they came from CSV, JSON lines, Parquet or SQLite.
+row, in the source's order, the 32 bytes of its own SHA-256. A row's SHA-256 is taken over its values, in the order of
+their columns' names, as one JSON list without white space, in UTF-8: texts, whole numbers, numbers in Python's shortest
+form, true and false, null for a missing value, timestamps as microseconds since 1970. So the same names, types, values
+and order give the same digest whether they came from CSV, JSON lines, Parquet or SQLite.
 
 *Split.* A row is held back for evaluation if the first 8 bytes of its SHA-256, as a fraction of 2**64, are below the
 evaluation fraction. So neither chance nor order decides, equal rows stay on one side, and a row stays on its side when
@@ -75,7 +75,7 @@ def parse_fraction(text: str) -> Decimal:
 
 
 def row_hash(row: Sequence[Cell]) -> bytes:
-    """SHA-256 of a row's typed values."""
+    """SHA-256 of a row's typed values, which are in the order of their columns' names."""
     return hashlib.sha256(_ENCODE(row).encode()).digest()
 
 
@@ -113,6 +113,7 @@ def _write(
     schema = pa.schema([pa.field(column.name, ARROW_TYPES[column.type]) for column in columns])
     names = json.dumps([[column.name, column.type] for column in columns], ensure_ascii=False, separators=(",", ":"))
     digest = hashlib.sha256(f"chorus-frame-1\n{names}\n{fraction:f}\n".encode())
+    by_name = sorted(range(len(columns)), key=lambda index: columns[index].name)
     lowest, highest = _RANGE, -1
     with (
         _Part(folder / TRAIN_FILE, schema, profile) as train,
@@ -121,7 +122,7 @@ def _write(
         for block in spool.blocks():
             check()
             for row in _typed(block, columns):
-                hashed = row_hash(row)
+                hashed = row_hash([row[index] for index in by_name])
                 digest.update(hashed)
                 position = int.from_bytes(hashed[:8])
                 lowest, highest = min(lowest, position), max(highest, position)

@@ -22,7 +22,15 @@ def fit(manifest: FrameManifest) -> FrameManifest:
 
     Raises `FormatInvalid` if the names of the columns alone are too long.
     """
-    for shorten in (_same, _shorter_ranges, _without_ranges, _fewer_examples, _without_examples, _without_info):
+    for shorten in (
+        _same,
+        _shorter_ranges,
+        _without_ranges,
+        _fewer_examples,
+        _without_counts,
+        _without_examples,
+        _without_info,
+    ):
         manifest = shorten(manifest)
         if manifest_bytes(manifest) <= MAX_BYTES:
             return manifest
@@ -50,6 +58,11 @@ def _ranges(manifest: FrameManifest, change: Callable[[str | None], str | None])
     columns = [
         column.model_copy(update={"min": change(column.min), "max": change(column.max)}) for column in manifest.columns
     ]
+    return manifest.model_copy(update={"columns": columns})
+
+
+def _without_counts(manifest: FrameManifest) -> FrameManifest:
+    columns = [column.model_copy(update={"distinct": None, "max_length": None}) for column in manifest.columns]
     return manifest.model_copy(update={"columns": columns})
 
 

@@ -161,6 +161,9 @@ class SqliteReader(Reader):
                     " ORDER BY name"
                 )
             ]
+            # Table functions declare their columns when they are first used, which the authorizer would not allow.
+            for function in ("json_each", "json_tree"):
+                connection.execute(f"SELECT 1 FROM {function}('[]')")  # noqa: S608
             connection.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
             connection.close()
