@@ -16,7 +16,7 @@ from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish, write_status
+from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -24,7 +24,7 @@ from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.rules.admission import is_final
 from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Action, Admit, DeleteRun, MakeClaim, MakeRun, StartPrepare
+from chorus_operator.rules.decision import Action, Admit, Decision, DeleteRun, Event, MakeClaim, MakeRun, StartPrepare
 from chorus_operator.rules.frame import FrameResult
 from chorus_operator.rules.observed import job_view, pod_view
 from chorus_operator.rules.project import ProjectView, decide_project
@@ -220,4 +220,5 @@ async def _admit(
     phase, reason, message = run_phase(conditions.all())
     changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
     status = run.status.model_copy(update=changes)
-    await write_status(environment, TRAINING_RUNS, stored_runs[action.run], status)
+    told = Decision(status, events=(Event(action.reason, action.message),))
+    await finish(environment, TRAINING_RUNS, stored_runs[action.run], told)

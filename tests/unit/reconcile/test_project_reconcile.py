@@ -217,6 +217,15 @@ def test_forbid_cancels_a_run_made_by_hand_while_another_is_active() -> None:
     assert world.phase("one") == "queued"
 
 
+def test_users_are_told_once_what_became_of_a_run_in_line() -> None:
+    world = World()
+    world.put(plugin(), project(trainOn="Manual", concurrencyPolicy="Forbid"))
+    world.frame_ready()
+    world.put(run("one"), run("two"))
+    told = [(name, reason) for name, reason, _ in world.kube.events if name in ("one", "two")]
+    assert told == [("one", "Accepted"), ("two", "ConcurrencyForbidden")]
+
+
 def test_a_suspended_project_prepares_and_starts_nothing() -> None:
     world = World()
     world.put(plugin(), project(suspend=True))
