@@ -1,0 +1,112 @@
+"""A pod that holds a claim, to put files there, to look at what others left, and to speak to Services."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.client import Manifest
+from harness.cluster import Place
+
+POD = "hands"
+CLAIM = "data"
+MOUNT = "/claim"
+START_SECONDS = 180.0
+LIFE_SECONDS = 3600
+
+
+def manifests(image: str) -> list[Manifest]:
+    """The claim, and the pod that holds it."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    container = {
+        "name": "main",
+        "image": image,
+        "command": ["sleep", str(LIFE_SECONDS)],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": CLAIM, "mountPath": MOUNT}],
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [{"name": CLAIM, "persistentVolumeClaim": {"claimName": CLAIM}}],
+        },
+    }
+    return [claim, pod]
+
+
+async def lay_hands(place: Place, *, image: str, models: Path, files: Mapping[str, bytes] | None = None) -> None:
+    """Make the claim with base-models/t5, base-models/decoder and `files`, and the pod that holds it."""
+    await place.apply(*manifests(image))
+    await place.wait("Pod", POD, where=_runs, seconds=START_SECONDS)
+    words = ("exec", "-i", POD, "--", "tar", "--no-same-owner", "-xf", "-", "-C", MOUNT)
+    await place.kubectl(*words, stdin=_archive(models, files or {}))
+
+
+def _runs(pod: Manifest) -> bool:
+    return bool(pod.get("status", {}).get("phase") == "Running")
+
+
+def _archive(models: Path, files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(models, arcname="base-models", filter=_readable)
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o644
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _readable(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.mode |= 0o055 if info.isdir() else 0o044
+    return info
+
+
+TREE = """
+import hashlib, json, os, sys
+root = json.load(sys.stdin)
+found = {}
+for folder, folders, files in os.walk(root):
+    for name in files + [one for one in folders if os.path.islink(os.path.join(folder, one))]:
+        path = os.path.join(folder, name)
+        link = os.readlink(path) if os.path.islink(path) else None
+        digest = None if link else hashlib.sha256(open(path, "rb").read()).hexdigest()
+        found[os.path.relpath(path, root)] = {"link": link, "sha256": digest, "size": os.lstat(path).st_size}
+print(json.dumps(found))
+"""
+
+
+async def tree(place: Place, path: str = "") -> dict[str, dict[str, Any]]:
+    """Every file and link below a directory of the claim: where the link points, or sha256 and size."""
+    found: dict[str, dict[str, Any]] = await place.python(POD, TREE, given=f"{MOUNT}/{path}".rstrip("/"))
+    return found
+
+
+async def read(place: Place, path: str) -> str:
+    """The text of a file of the claim."""
+    return await place.kubectl("exec", POD, "--", "cat", f"{MOUNT}/{path}")
