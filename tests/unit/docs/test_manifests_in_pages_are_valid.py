@@ -1,4 +1,4 @@
-"""Every manifest of examples/ and of the pages is one that the models accept."""
+"""Every manifest of examples/ and of the pages is one that the models accept, and the examples' data suits them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from pydantic import ValidationError
 
 from chorus_api.base import API_VERSION
 from chorus_api.crd import KINDS
+from chorus_api.plugin import Plugin
+from chorus_api.project import Dataset, ProjectSpec
+from chorus_api.run_config import Messaging, PrepareConfig
+from chorus_dataset.prepare import prepare_frame
+from chorus_operator.rules.applicability import suits
 from docs_text import REPOSITORY, Fence, fences, name_of
 
 SPECS = {kind.name: kind for kind in KINDS}
@@ -24,6 +29,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "TrainingRun": {"projectRef": {"name": "a"}, "plugin": "a"},
 }
 EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.yaml"))
+TABLE = "examples/demo/data/home_requests.sqlite"
 Manifest = dict[str, Any]
 
 
@@ -65,6 +71,40 @@ def test_the_names_in_an_example_fit_together(name: str) -> None:
     for run in (manifest for manifest in manifests if manifest["kind"] == "TrainingRun"):
         project = projects[run["spec"]["projectRef"]["name"]]
         assert run["spec"]["plugin"] in {entry["name"] for entry in project["spec"]["plugins"]}
+
+
+@pytest.mark.parametrize(("name", "source"), [("quickstart.yaml", ""), ("sqlite-from-configmap.yaml", TABLE)])
+def test_the_data_of_an_example_suits_its_plugin(name: str, source: str, tmp_path: Path) -> None:
+    manifests = list(documents((REPOSITORY / "examples" / name).read_text(encoding="utf-8")))
+    specs = {manifest["kind"]: manifest["spec"] for manifest in manifests}
+    dataset = ProjectSpec.model_validate(specs["Project"]).dataset
+    path = REPOSITORY / source if source else tmp_path / "inline"
+    if dataset.source.inline is not None:
+        path.write_text(dataset.source.inline.data, encoding="utf-8")
+    frame = prepare_frame(prepare_config(dataset, path), tmp_path / "volume")
+    plugin = Plugin.model_validate({"metadata": {"name": "a", "namespace": "a", "uid": "a"}, "spec": specs["Plugin"]})
+    verdict = suits(plugin, frame, dataset.info)
+    assert verdict.applicable, f"{name}: {verdict.message}"
+    assert frame.eval_rows > 0
+    assert not frame.rejected
+
+
+def prepare_config(dataset: Dataset, path: Path) -> PrepareConfig:
+    nowhere = Messaging(url="https://nowhere.invalid", token_file="", ca_file="", subject_uid="a", source="/a")
+    return PrepareConfig(
+        project="a",
+        project_id=1,
+        project_uid="a",
+        prepare_key="a",
+        source_path=str(path),
+        source_name=dataset.source.config_map.key if dataset.source.config_map else "inline",
+        format=dataset.format,
+        query=dataset.query,
+        max_rows=dataset.max_rows,
+        fields=dataset.fields,
+        eval_fraction=dataset.eval_fraction,
+        messaging=nowhere,
+    )
 
 
 @pytest.mark.parametrize("fence", fences("yaml"), ids=str)

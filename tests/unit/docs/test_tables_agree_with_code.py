@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from chorus_api.crd import KINDS
 from chorus_api.messages import PAYLOADS, MessageType, TrainingData
 from chorus_api.plugin import Deadlines, Retry
 from chorus_api.reasons import ExitCode, FailureClass, Reason
@@ -16,7 +17,7 @@ from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.settings import Settings, variable_of
-from docs_text import REPOSITORY, codes, make_targets, rows
+from docs_text import REPOSITORY, codes, fences, make_targets, rows
 
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"
@@ -111,6 +112,12 @@ def test_every_right_of_the_operator_is_listed() -> None:
     for resource, allowed in granted.items():
         rows_of = [row[1] for row in table if resource in codes(row[0])]
         assert {word for text in rows_of for word in re.findall(r"[a-z]+", text) if word in verbs} == allowed, resource
+
+
+def test_the_output_of_kubectl_in_the_readme_has_the_columns_of_the_kinds() -> None:
+    [shown] = [fence.text for fence in fences("text") if fence.text.startswith("$ kubectl get cproj,cplug,crun")]
+    heads = [line.split() for line in shown.splitlines() if line.startswith("NAME ")]
+    assert heads == [["NAME", *(column.name.upper() for column in kind.columns if not column.wide)] for kind in KINDS]
 
 
 def test_every_direct_dependency_has_a_reason() -> None:
