@@ -272,6 +272,6 @@ def test_names_that_are_too_long_for_a_message_are_an_error() -> None:
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """By the benchmark itself, with long texts, so that it takes seconds; twice the limit if all rows were held."""
     benchmark = Path(__file__).parents[3] / "benchmarks" / "prepare_memory.py"
-    options = ["--megabytes", "150", "--characters", "50000", "--limit", "260", "--dir", str(tmp_path)]
+    options = ["--megabytes", "100", "--characters", "50000", "--limit", "260", "--dir", str(tmp_path)]
     done = subprocess.run([sys.executable, str(benchmark), *options], stdout=subprocess.PIPE, text=True, timeout=110)
     assert done.returncode == 0, done.stdout

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 
 from chorus_api.reasons import Reason
 from chorus_client import StopFlag, Stopped
-from chorus_dataset import sqlite_file
 from chorus_dataset.errors import DataError
 from chorus_dataset.sqlite_file import SqliteReader, check_query, copy_database
 from dataset_builders import Preparer, requests, write_sqlite
@@ -166,7 +166,7 @@ def test_a_database_that_changes_while_it_is_copied_is_copied_again(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
-    real = sqlite_file.shutil.copyfile
+    real = shutil.copyfile
 
     def copy_while_written(source: Path, target: Path) -> None:
         real(source, target)
@@ -174,7 +174,7 @@ def test_a_database_that_changes_while_it_is_copied_is_copied_again(
         if len(copies) == 1:
             write_sqlite(database, requests(3), table="late")
 
-    monkeypatch.setattr(sqlite_file.shutil, "copyfile", copy_while_written)
+    monkeypatch.setattr(shutil, "copyfile", copy_while_written)
     copy = copy_database(database, tmp_path, where="home.db")
     assert copies == [database, database]
     assert copy.read_bytes() == database.read_bytes()
@@ -183,13 +183,13 @@ def test_a_database_that_changes_while_it_is_copied_is_copied_again(
 def test_a_database_that_never_rests_is_an_error_to_be_retried(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Any = sqlite_file.shutil.copyfile
+    real: Any = shutil.copyfile
 
     def copy_while_written(source: Path, target: Path) -> None:
         real(source, target)
         os.utime(database, ns=(0, database.stat().st_mtime_ns + 1))
 
-    monkeypatch.setattr(sqlite_file.shutil, "copyfile", copy_while_written)
+    monkeypatch.setattr(shutil, "copyfile", copy_while_written)
     with pytest.raises(DataError, match="was written to during each") as caught:
         copy_database(database, tmp_path, where="home.db")
     assert caught.value.retryable
