@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chorus_api.reasons import ExitCode, Reason
+from chorus_api.run_config import FetchConfig, TerminationRecord
+from chorus_client import StopFlag, Stopped
+from chorus_dataset.errors import DataError
+from chorus_dataset.fetch import BaseRecord, fetch_model
+from fake_hub import COMMIT, Hub, serving_hub
+
+WANTED = {
+    "model.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
+    "config.json": b'{"model_type": "t5"}',
+    "tokenizer.json": b"{}",
+    "spiece.model": b"pieces",
+    "merges.txt": b"a b",
+    "chat_template.jinja": b"{{ messages }}",
+}
+UNWANTED = {
+    "pytorch_model.bin": b"pickle",
+    "modeling_t5.py": b"code",
+    "README.md": b"# T5",
+    "model.fp16.safetensors": b"the same again",
+    "onnx/model.json": b"{}",
+    ".gitattributes": b"",
+}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving_hub(Hub(models={"lab/tiny-t5": {**WANTED, **UNWANTED}})) as running:
+        yield running
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    return tmp_path / "volume"
+
+
+def config(**changes: Any) -> FetchConfig:
+    values = {"uri": "hf://lab/tiny-t5", "revision": None, "base_key": "tiny-t5-0f1e"}
+    return FetchConfig.model_validate({**values, **changes})
+
+
+def fetch(hub: Hub, volume: Path, **changes: Any) -> BaseRecord:
+    return fetch_model(config(**changes), volume, stop=StopFlag(), endpoint=hub.url)
+
+
+def failure(hub: Hub, volume: Path, **changes: Any) -> DataError:
+    """Fetch what cannot be fetched; return the error, and see that there is no model."""
+    with pytest.raises(DataError) as caught:
+        fetch(hub, volume, **changes)
+    assert not (volume / "base" / "tiny-t5-0f1e").exists()
+    return caught.value
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_weights_configuration_and_tokenizer_are_fetched_and_nothing_else(hub: Hub, volume: Path) -> None:
+    fetch(hub, volume)
+    found = files(volume / "base" / "tiny-t5-0f1e")
+    del found["base.json"]
+    assert found == WANTED
+    assert [path.name for path in (volume / "base").iterdir()] == ["tiny-t5-0f1e"]
+
+
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT])
+def test_the_record_names_the_commit_and_the_files(hub: Hub, volume: Path, revision: str | None) -> None:
+    record = fetch(hub, volume, revision=revision)
+    assert (record.uri, record.revision, record.commit) == ("hf://lab/tiny-t5", revision, COMMIT)
+    assert {file.path: file.sha256 for file in record.files} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in WANTED.items()
+    }
+    assert record.bytes == sum(map(len, WANTED.values()))
+    assert record.digest.startswith("sha256:")
+    written = (volume / "base" / "tiny-t5-0f1e" / "base.json").read_bytes()
+    assert BaseRecord.model_validate_json(written) == record
+
+
+def test_a_model_that_is_there_is_not_asked_for_again(hub: Hub, volume: Path) -> None:
+    first = fetch(hub, volume)
+    hub.requests.clear()
+    assert fetch(hub, volume) == first
+    assert hub.requests == []
+
+
+def test_a_model_of_which_a_file_is_missing_is_fetched_again(hub: Hub, volume: Path) -> None:
+    first = fetch(hub, volume)
+    (volume / "base" / "tiny-t5-0f1e" / "model.safetensors").unlink()
+    assert fetch(hub, volume) == first
+    assert (volume / "base" / "tiny-t5-0f1e" / "model.safetensors").exists()
+
+
+def test_a_stopped_fetch_leaves_no_model_and_goes_on_where_it_was(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopFlag()
+    checks: list[None] = []
+
+    def check() -> None:
+        checks.append(None)
+        if len(checks) == 4:
+            raise Stopped("stopped by SIGTERM")
+
+    monkeypatch.setattr(stop, "check", check)
+    with pytest.raises(Stopped):
+        fetch_model(config(), volume, stop=stop, endpoint=hub.url)
+    assert not (volume / "base" / "tiny-t5-0f1e").exists()
+    fetched = [request for request in hub.requests if request.startswith("GET /lab")]
+    assert len(fetched) == 3
+    hub.requests.clear()
+    fetch(hub, volume)
+    assert not set(fetched) & set(hub.requests)
+
+
+def test_a_token_is_sent_where_one_is_given(hub: Hub, volume: Path, tmp_path: Path) -> None:
+    hub.token = "hub-token"
+    (tmp_path / "token").write_text("hub-token\n")
+    fetch(hub, volume, token_file=str(tmp_path / "token"))
+    assert hub.tokens == {"Bearer hub-token"}
+
+
+def test_no_token_is_sent_where_none_is_given(hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "somebody-elses")
+    fetch(hub, volume)
+    assert hub.tokens == {None}
+
+
+def test_a_token_that_cannot_be_read_is_an_error(hub: Hub, volume: Path, tmp_path: Path) -> None:
+    error = failure(hub, volume, token_file=str(tmp_path / "absent"))
+    assert error.reason is Reason.BAD_CONFIGURATION
+    assert "secretRef" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "changes", "words"),
+    [
+        ({}, {"uri": "hf://lab/absent"}, "hf://lab/absent does not exist on the hub, or may not be read"),
+        ({}, {"revision": "v9"}, "hf://lab/tiny-t5 has no revision 'v9'"),
+        ({"token": "needed"}, {}, "may not be read"),
+        ({"gated": True}, {}, "accepted its terms"),
+        ({"status": 403}, {}, "does not let hf://lab/tiny-t5 be read"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_named_with_the_cause(
+    hub: Hub, volume: Path, change: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    for name, value in change.items():
+        setattr(hub, name, value)
+    error = failure(hub, volume, **changes)
+    assert error.reason is Reason.BASE_MODEL_NOT_FOUND
+    assert error.exit_code == ExitCode.BAD_CONFIGURATION
+    assert words in error.message
+    assert error.hint
+    assert not error.retryable
+
+
+def test_a_hub_in_trouble_is_an_error_to_be_retried(hub: Hub, volume: Path) -> None:
+    hub.status = 503
+    error = failure(hub, volume)
+    assert (error.reason, error.retryable, error.exit_code) == (Reason.INTERNAL_ERROR, True, ExitCode.INTERNAL)
+    assert "HTTP 503" in error.message
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_to_be_retried(hub: Hub, volume: Path) -> None:
+    hub.url = "http://127.0.0.1:1"
+    error = failure(hub, volume)
+    assert (error.reason, error.retryable) == (Reason.INTERNAL_ERROR, True)
+    assert "the hub cannot be reached for hf://lab/tiny-t5" in error.message
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [("model.safetensors", "weights in .safetensors"), ("config.json", "config.json")]
+)
+def test_a_model_without_weights_or_configuration_is_an_error_that_lists_its_files(
+    hub: Hub, volume: Path, lost: str, words: str
+) -> None:
+    del hub.models["lab/tiny-t5"][lost]
+    hub.models["lab/tiny-t5"].pop("model.fp16.safetensors")
+    error = failure(hub, volume)
+    assert error.reason is Reason.BASE_MODEL_NOT_FOUND
+    assert f"hf://lab/tiny-t5 has no {words}" in error.message
+    assert "pytorch_model.bin" in error.message
+
+
+def test_weights_in_several_files_are_all_fetched(hub: Hub, volume: Path) -> None:
+    model = hub.models["lab/tiny-t5"]
+    weights = model.pop("model.safetensors")
+    parts = {f"model-0000{part}-of-00002.safetensors": weights for part in (1, 2)}
+    model.update({**parts, "model.safetensors.index.json": b"{}"})
+    names = {file.path for file in fetch(hub, volume).files}
+    assert {*parts, "model.safetensors.index.json"} <= names
+    assert "model.fp16.safetensors" not in names
+
+
+def test_weights_that_arrive_damaged_are_not_kept(hub: Hub, volume: Path) -> None:
+    hub.damaged.add("model.safetensors")
+    error = failure(hub, volume)
+    assert "model.safetensors arrived damaged" in error.message
+    assert error.retryable
+    hub.damaged.clear()
+    fetch(hub, volume)
+
+
+@pytest.mark.parametrize("changes", [{"uri": "pvc://claim/path"}, {"uri": "hf://a/b/c/d"}, {"base_key": "../out"}])
+def test_a_bad_address_or_key_is_a_bad_configuration(hub: Hub, volume: Path, changes: dict[str, Any]) -> None:
+    assert failure(hub, volume, **changes).reason is Reason.BAD_CONFIGURATION
+
+
+def test_a_volume_without_room_is_an_error_before_anything_is_fetched(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3))
+    error = failure(hub, volume)
+    assert "GB free" in error.message
+    assert "spec.storage.size" in error.hint
+    assert [request for request in hub.requests if "/resolve/" in request] == []
+
+
+def test_the_job_takes_the_hub_from_the_environment(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(config().model_dump_json())
+    log = tmp_path / "termination-log"
+    options = ["--config", str(tmp_path / "job.json"), "--volume", str(tmp_path), "--termination-log", str(log)]
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run([sys.executable, "-m", "chorus_dataset", "fetch", *options], env=environment, timeout=100)
+    assert done.returncode == ExitCode.DONE
+    record = TerminationRecord.model_validate_json(log.read_bytes())
+    assert (record.outcome, record.base_model) == ("succeeded", "hf://lab/tiny-t5")
+    assert json.loads((tmp_path / "base" / "tiny-t5-0f1e" / "base.json").read_text())["commit"] == COMMIT
