@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,11 @@ from chorus_api.run_config import Messaging, RunConfig, TerminationRecord
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("kitchen", "bedroom", "garage", "hall", "office", "attic", "cellar", "garden")
 THINGS = ("light", "fan", "blind", "heater", "speaker", "socket")
+FAMILIES: tuple[Literal["t5", "decoder"], ...] = ("t5", "decoder")
+BaseModel = Callable[[str], Path]
+"""Directory of a family's small base model."""
+Train = Callable[..., int]
+"""Runs the trainer on a TrainerRun; the exit code."""
 P = TypeVar("P", bound=Payload)
 
 
