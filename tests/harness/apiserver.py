@@ -226,7 +226,7 @@ class ControlPlane:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                 )
             )
 
@@ -279,6 +279,6 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Run between fork and exec: the kernel kills the component when the test process dies, however it does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,7 +7,7 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -135,6 +135,22 @@ class Api:
         """Delete an object."""
         path = (await self._named(kind)).path(namespace=namespace, name=name)
         await self.request("DELETE", path, query={"propagationPolicy": propagation})
+
+    async def watch(self, kind: str, *, namespace: str | None = None) -> AsyncIterator[tuple[str, Manifest]]:
+        """Yield (ADDED, MODIFIED or DELETED; the object): first for all that are there, then for every change.
+
+        Ends only when it is closed; ApiError when the API server ends it.
+        """
+        path = (await self._named(kind)).path(namespace=namespace)
+        async with self._session.get(
+            path, params={"watch": "true"}, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**24
+        ) as answer:
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ApiError(event["object"].get("code", 0), event["object"])
+                yield event["type"], event["object"]
+        raise ApiError(0, {"message": f"the API server ended the watch of {kind}"})
 
     async def table(self, kind: str, *, namespace: str | None = None, wide: bool = False) -> Manifests:
         """Read what `kubectl get` prints: one dict a row, by column heading."""

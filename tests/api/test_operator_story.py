@@ -1,0 +1,187 @@
+"""The operator with everything real but the pods: a Project goes to TRAINED, and no right is spare."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from builders import make_plugin, make_project, make_run
+from harness.apiserver import ControlPlane
+from harness.binaries import REPOSITORY, kustomize
+from harness.client import Manifest
+from harness.operator import NAMESPACE
+from harness.pods import Attempt, by_run
+from harness.stage import Stage, stage
+
+PLACE = "story"
+Right = tuple[str, str, str]  # API group, resource or resource/subresource, verb
+ENTRIES = [{"name": name, "pluginRef": {"name": "soft"}} for name in ("a", "b")]
+PLAN = {
+    "home-a-1": [Attempt(exit_code=75), Attempt(exit_code=137, log="step 1\nout of luck\n")],
+    "stopped": [Attempt(lingers=True)],
+    "paused": [Attempt(lingers=True)],
+}
+
+UNASKED: dict[Right, str] = {
+    ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_chaos",
+    ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
+    ("chorus.dev", "trainingruns/finalizers", "update"): "asked by admission for blockOwnerDeletion",
+}
+"""Rights that the operator needs without this story's asking for them."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The story, after its end."""
+
+    project_phases: list[str]
+    """Until the Project was TRAINED for the first time."""
+    steps_back: list[str]
+    runs: dict[str, Manifest]
+    """As they were last seen, deleted ones too."""
+    left: set[str]
+    project: Manifest
+    jobs: dict[str, int]
+    pods: dict[str, int]
+    forbidden: list[str]
+    asked: set[Right]
+    exit_code: int
+
+
+@pytest.fixture(scope="module")
+def told(installed: ControlPlane) -> Told:
+    return asyncio.run(_tell(installed))
+
+
+async def _tell(control_plane: ControlPlane) -> Told:
+    async with control_plane.api() as api:
+        await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
+        async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN)) as on:
+            project_phases = await _automatic_runs(on)
+            runs = await _runs_by_hand(on)
+            exit_code, _ = await on.operator.terminate()
+            return Told(
+                project_phases,
+                [wrong for wrong in on.witness.steps_back() if wrong.startswith("TrainingRun")],
+                runs,
+                set(on.runs),
+                await api.get("Project", "home", namespace=PLACE),
+                dict(on.jobs_created()),
+                dict(on.kubelet.started),
+                on.answered(403),
+                {
+                    (r.group, "/".join(part for part in (r.resource, r.subresource) if part), r.verb)
+                    for r in on.proxy.requests
+                },
+                exit_code,
+            )
+
+
+async def _automatic_runs(on: Stage) -> list[str]:
+    """Two plugins, one of which needs three attempts."""
+    plugin = make_plugin("soft", namespace=PLACE, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}})
+    spec = {"history": {"succeeded": 1, "failed": 1}}
+    await on.create(plugin, make_project("home", namespace=PLACE, plugins=ENTRIES, spec=spec))
+    await on.reaches("Project", "home", "TRAINED")
+    return list(on.witness.of("Project", "home"))
+
+
+async def _runs_by_hand(on: Stage) -> dict[str, Manifest]:
+    """One is cancelled, one is suspended for a while, and one more makes the history too long."""
+    await on.create(make_run("stopped", namespace=PLACE, project="home", plugin="a"))
+    await on.reaches("TrainingRun", "stopped", "TRAINING")
+    await on.create(make_run("paused", namespace=PLACE, project="home", plugin="a"))
+    await on.set_run("stopped", cancel=True)
+    await on.reaches("TrainingRun", "stopped", "cancelled")
+    await on.reaches("TrainingRun", "paused", "TRAINING")
+    await on.set_run("paused", suspend=True)
+    await on.reaches("TrainingRun", "paused", "suspended")
+    await on.set_run("paused", suspend=False)
+    await on.reaches("TrainingRun", "paused", "TRAINED")
+    runs = on.runs
+    await on.create(make_run("last", namespace=PLACE, project="home", plugin="a"))
+    await on.reaches("TrainingRun", "last", "TRAINED")
+    await on.reaches("Project", "home", "TRAINED")
+    await on.api.wait_until_gone("TrainingRun", "paused", namespace=PLACE)
+    await on.rests()
+    return {**runs, **on.runs}
+
+
+def status(told: Told, run: str) -> dict[str, Any]:
+    return dict(told.runs[run]["status"])
+
+
+def test_a_project_with_two_plugins_goes_to_trained_and_shows_every_phase_on_the_way(told: Told) -> None:
+    assert told.project_phases == ["PREPROCESSING", "TRAINING", "TRAINED"]
+    assert {row["run"]: row["phase"] for row in told.project["status"]["plugins"]} == {
+        "last": "TRAINED",
+        "home-b-1": "TRAINED",
+    }
+    assert [row["run"] for row in told.project["status"]["latestModel"]] == ["home-a-1", "home-b-1"]
+
+
+def test_no_run_goes_back_to_an_earlier_phase_or_leaves_its_end(told: Told) -> None:
+    assert told.steps_back == []
+
+
+def test_each_attempt_has_one_job_and_one_pod_and_is_counted_by_whose_fault_it_was(told: Told) -> None:
+    assert status(told, "home-a-1")["attempts"] == {"current": 3, "user": 0, "infrastructure": 1, "disruption": 1}
+    for name in ("home-a-1-1", "home-a-1-2", "home-a-1-3", "home-a-1-publish", "home-b-1-1", "stopped-1", "last-1"):
+        assert (told.jobs[name], told.pods[name]) == (1, 1), name
+    assert set(told.jobs.values()) == {1}
+
+
+def test_a_suspended_run_goes_on_in_the_same_attempt_with_another_pod(told: Told) -> None:
+    attempts = status(told, "paused")["attempts"]
+    assert attempts == {"current": 1, "user": 0, "infrastructure": 0, "disruption": 0}
+    assert told.pods["paused-1"] == 2
+
+
+def test_a_cancelled_run_ends_as_cancelled_by_its_user(told: Told) -> None:
+    assert status(told, "stopped")["reason"] == "CancelledByUser"
+
+
+def test_ended_runs_beyond_the_history_are_deleted_but_not_the_newest_and_not_the_promoted(told: Told) -> None:
+    assert told.left == {"home-a-1", "home-b-1", "stopped", "last"}
+
+
+def test_the_log_of_a_failed_attempt_is_read_and_nothing_of_it_is_left_after_a_success(told: Told) -> None:
+    assert ("", "pods/log", "get") in told.asked
+    assert "failure" not in status(told, "home-a-1")
+
+
+def test_everything_that_pods_said_is_in_the_report_of_their_run(told: Told) -> None:
+    for name in ("home-a-1", "home-b-1", "last"):
+        assert {"dataReport", "trainingStart", "modelName"} <= status(told, name)["report"].keys()
+
+
+def test_the_operator_asks_for_nothing_that_it_may_not_have(told: Told) -> None:
+    assert told.forbidden == []
+
+
+def test_the_operator_has_no_right_that_it_does_not_use(told: Told, installed: ControlPlane) -> None:
+    granted = granted_rights(installed)
+    assert sorted(granted - told.asked - UNASKED.keys()) == []
+    assert UNASKED.keys() <= granted
+    assert not told.asked & UNASKED.keys(), "it is asked for now: take it off the list"
+
+
+def granted_rights(control_plane: ControlPlane) -> set[Right]:
+    """All rights that `deploy/` gives to the operator's service account."""
+    manifests: list[Any] = kustomize(REPOSITORY / "deploy", binaries=control_plane.binaries)
+    roles = [
+        m for m in manifests if m["kind"] in {"Role", "ClusterRole"} and m["metadata"]["name"] == "chorus-operator"
+    ]
+    assert sorted((role["kind"], role["metadata"].get("namespace")) for role in roles) == [
+        ("ClusterRole", None),
+        ("Role", NAMESPACE),
+    ]
+    rules = [rule for role in roles for rule in role["rules"]]
+    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def test_it_ends_well_when_it_is_asked_to(told: Told) -> None:
+    assert told.exit_code == 0

@@ -1,0 +1,175 @@
+"""What the pods of Chorus do, without data or training: they read their configuration, send their messages, and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chorus_api import contract
+from chorus_api.messages import (
+    ColumnProfile,
+    DataReport,
+    FrameManifest,
+    FrameReady,
+    ModelName,
+    Payload,
+    ProgressReport,
+    TrainingStart,
+)
+from chorus_api.reasons import ExitCode
+from chorus_api.run_config import Messaging, PrepareConfig, PublishConfig, RunConfig, TerminationRecord
+from chorus_client.sender import Pace, Sender, Undelivered
+from harness.kubelet import Container, Exit, Program
+
+DIGEST = "sha256:" + "cd" * 32
+FRAME = FrameManifest(
+    name="df-0123456789ab",
+    digest="sha256:" + "ab" * 32,
+    rows=100,
+    eval_rows=5,
+    read_rows=105,
+    columns=[ColumnProfile(name=name, type="string") for name in ("prompt", "response")],
+)
+PACE = Pace(first_backoff=0.1, longest_backoff=1.0, longest_backoff_closing=0.3, progress_every=0.1)
+DELIVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one training pod does. `lingers`: it trains until it is told to stop, then exits 75."""
+
+    exit_code: int = 0
+    speaks: bool = True
+    applicable: bool = True
+    lingers: bool = False
+    log: str = ""
+
+
+Plan = Callable[[str, int], Attempt]
+"""What the n-th training pod of the run of that name does, counted from 1."""
+
+
+def by_run(attempts: dict[str, list[Attempt]]) -> Plan:
+    """Plan by the names of runs; further pods, and the pods of other runs, simply succeed."""
+
+    def plan(run: str, number: int) -> Attempt:
+        planned = attempts.get(run, [])
+        return planned[number - 1] if number <= len(planned) else Attempt()
+
+    return plan
+
+
+@dataclass
+class Mailbag:
+    """What became of the messages of all pods."""
+
+    delivered: list[tuple[str, int, str]] = field(default_factory=list)
+    """(run, attempt, message) that the receiver has acknowledged."""
+    lost: list[Undelivered] = field(default_factory=list)
+    pods: Counter[str] = field(default_factory=Counter)
+    """Training pods that have started, by run."""
+
+
+def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None) -> Program:
+    """Build the program of all pods; `url`: where to send messages, instead of what the configuration says."""
+    bag = mailbag if mailbag is not None else Mailbag()
+
+    async def program(container: Container) -> Exit:
+        match container.labels[contract.ROLE_LABEL]:
+            case "prepare":
+                return await _prepare(container, bag, url)
+            case "train":
+                config = RunConfig.model_validate_json(container.files["run.json"])
+                bag.pods[config.run_name] += 1
+                return await _train(container, config, plan(config.run_name, bag.pods[config.run_name]), bag, url)
+            case "publish":
+                return _publish(PublishConfig.model_validate_json(container.files["job.json"]))
+            case _:
+                return Exit()
+
+    return program
+
+
+def open_sender(container: Container, messaging: Messaging, *, attempt: int, url: str | None = None) -> Sender:
+    """Open the sender of a pod with the identity that is mounted into it."""
+    mounted = {
+        "token_file": str(container.directory / "token"),
+        "ca_file": str(container.directory / contract.CA_KEY),
+        "url": url or messaging.url,
+    }
+    return Sender(messaging.model_copy(update=mounted), attempt=attempt, pace=PACE)
+
+
+async def close(container: Container, sender: Sender) -> list[Undelivered]:
+    """Deliver what waits; return what could not be delivered."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(container.threads, sender.close, DELIVERY_SECONDS)
+
+
+async def _prepare(container: Container, bag: Mailbag, url: str | None) -> Exit:
+    config = PrepareConfig.model_validate_json(container.files["job.json"])
+    sender = open_sender(container, config.messaging, attempt=0, url=url)
+    sender.send(FrameReady(project_id=config.project_id, prepare_key=config.prepare_key, frame=FRAME))
+    lost = await close(container, sender)
+    bag.lost += lost
+    return Exit(ExitCode.INTERNAL if lost else ExitCode.DONE)
+
+
+async def _train(container: Container, config: RunConfig, attempt: Attempt, bag: Mailbag, url: str | None) -> Exit:
+    number = int(container.env[contract.ATTEMPT_ENV])
+    ids = {"project_id": config.project_id, "plugin_id": config.plugin_id}
+    metrics = {"eval_loss": 0.5}
+    first: list[Payload] = [DataReport(applicable=attempt.applicable, **ids)]
+    if attempt.applicable:
+        first.append(TrainingStart(**ids))
+    last: list[Payload] = []
+    if attempt.applicable and attempt.exit_code == 0 and not attempt.lingers:
+        last.append(ModelName(model_name=config.model_name, digest=DIGEST, metrics=metrics, **ids))
+    sender = open_sender(container, config.messaging, attempt=number, url=url) if attempt.speaks else None
+    if sender is not None:
+        for message in first:
+            sender.send(message)
+        if attempt.applicable:
+            sender.progress(ProgressReport(percent=50, step=1, total_steps=2, checkpoint_step=1, **ids))
+    if attempt.lingers:
+        await container.stopping.wait()
+    if sender is not None:
+        for message in last:
+            sender.send(message)
+        lost = await close(container, sender)
+        bag.lost += lost
+        unsent = {message.type.value for message in lost}
+        sent = {_type_of(message) for message in (*first, *last)}
+        bag.delivered += [(config.run_name, number, kind) for kind in sorted(sent - unsent)]
+    return _end(attempt)
+
+
+def _type_of(payload: Payload) -> str:
+    names = {DataReport: "DATA_REPORT", TrainingStart: "TRAINING_START", ModelName: "MODEL_NAME"}
+    return names[type(payload)]
+
+
+def _end(attempt: Attempt) -> Exit:
+    if attempt.lingers:
+        record = TerminationRecord(outcome="preempted", retryable=True, message="Stopped by SIGTERM.", step=1)
+        return Exit(ExitCode.PREEMPTED, record, attempt.log)
+    if attempt.exit_code == 0:
+        record = TerminationRecord(outcome="succeeded", digest=DIGEST, final_loss=0.4, eval_loss=0.5, samples=100)
+        return Exit(0, record, attempt.log)
+    return Exit(attempt.exit_code, None, attempt.log)
+
+
+def _publish(config: PublishConfig) -> Exit:
+    record = TerminationRecord(
+        outcome="succeeded",
+        digest=config.expected_digest or DIGEST,
+        model_name=config.model_name,
+        final_loss=0.4,
+        eval_loss=0.5,
+        samples=100,
+        bytes=1000,
+        promoted=config.promote,
+    )
+    return Exit(0, record)
