@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ LONGEST_BACKOFF = 5.0
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
+APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
+"""The parameter keeps the client library from encoding the body itself; the API server drops it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,24 @@ class Credentials:
     key_file: str | None
     insecure: bool
     token: str | None = field(repr=False)
+
+
+_ESCAPES = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|.)")
+
+
+def yaml_body(manifest: Manifest) -> str:
+    """Write a body that is JSON and YAML at once: YAML knows no surrogate pairs, such as JSON makes of an emoji.
+
+    All else stays escaped, for there are characters that YAML takes only so.
+    """
+
+    def join(escape: re.Match[str]) -> str:
+        high, low = escape.groups()
+        if high is None:
+            return escape[0]
+        return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
+
+    return _ESCAPES.sub(join, json.dumps(manifest))
 
 
 class Transport:
@@ -149,7 +169,7 @@ class Transport:
                 path,
                 query_params=list((query or {}).items()),
                 header_params={"Accept": "*/*" if path.endswith("/log") else JSON, "Content-Type": content_type},
-                body=body,
+                body=yaml_body(body) if body is not None and content_type == APPLY_PATCH else body,
                 auth_settings=["BearerToken"],
             )
             response = await self._api.call_api(*request, _request_timeout=timeout)

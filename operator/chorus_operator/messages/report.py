@@ -59,9 +59,7 @@ def _entry(payload: Addressed, time: datetime) -> Any:
             metrics = {name: decimal(value) for name, value in payload.metrics.items()}
             return ModelNameEntry(model_name=payload.model_name, digest=payload.digest, metrics=metrics, time=time)
         case ErrorReport():
-            return ErrorEntry(
-                reason=payload.reason, detail=payload.detail, retryable=payload.retryable, time=time
-            )
+            return ErrorEntry(reason=payload.reason, detail=payload.detail, retryable=payload.retryable, time=time)
         case _:
             raise TypeError(f"{type(payload).__name__} has no place in a report")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -21,7 +24,9 @@ from chorus_operator.messages.report import updated_report
 from chorus_operator.messages.senders import TrainingPod
 
 REPORT_MANAGER = "chorus-report"
-MAX_CONFLICTS = 8
+MAX_CONFLICTS = 10
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.3
 STANDING_SECONDS = 5.0
 CACHE_SIZE = 4096
 
@@ -44,11 +49,18 @@ class RunReports:
         """`clock`: the time that is written; `seconds`: seconds that only rise."""
         self._kube = kube
         self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._jitter = random.Random()
         self._standing: Cache[str, bool] = Cache(size=CACHE_SIZE, clock=seconds)
 
     async def take(self, pod: TrainingPod, *, envelope: Envelope, payload: Addressed) -> Outcome:
         """Write one message down; returns when it is stored. Refused when the pod is not the run's present one."""
-        for _ in range(MAX_CONFLICTS):
+        lock = self._locks.setdefault(pod.run_uid, asyncio.Lock())
+        async with lock:  # messages of one run need not get in each other's way
+            return await self._take(pod, envelope, payload)
+
+    async def _take(self, pod: TrainingPod, envelope: Envelope, payload: Addressed) -> Outcome:
+        for conflicts in range(MAX_CONFLICTS):
             run = await self._read(pod)
             if is_final(run):
                 return Outcome.KNOWN
@@ -68,6 +80,8 @@ class RunReports:
                     resource_version=run["metadata"]["resourceVersion"],
                 )
             except Conflict:
+                pause = min(FIRST_PAUSE * 2**conflicts, LONGEST_PAUSE)
+                await asyncio.sleep(pause * self._jitter.uniform(0.5, 1.0))
                 continue
             return Outcome.TAKEN
         raise Refused(Cause.UNAVAILABLE, f"run {pod.run} is being written all the time; send the message again")

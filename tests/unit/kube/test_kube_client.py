@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kubernetes.aio.client import ApiClient, Configuration
 
 from chorus_operator.kube.client import Kube
@@ -23,6 +26,7 @@ from chorus_operator.kube.errors import (
     Unavailable,
 )
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+from chorus_operator.kube.transport import yaml_body
 
 RUN = {"apiVersion": "chorus.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "run", "namespace": "ns"}}
 
@@ -242,7 +246,7 @@ async def test_an_applied_status_names_its_manager_and_takes_its_fields(kube: Ku
         manager="chorus-report",
         resource_version="7",
     )
-    assert server.requests[0].headers["Content-Type"] == "application/apply-patch+yaml"
+    assert server.requests[0].content_type == "application/apply-patch+yaml"
     assert dict(server.requests[0].query) == {"fieldManager": "chorus-report", "force": "true"}
     assert server.bodies == [
         {
@@ -252,6 +256,15 @@ async def test_an_applied_status_names_its_manager_and_takes_its_fields(kube: Ku
             "status": {"report": {}},
         }
     ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | st.text(alphabet='\\"/ud83D🚀\x00\x7f\x85\ufeff\uffff\U0010ffff', max_size=20))
+def test_an_applied_body_is_json_and_yaml_at_once(text: str) -> None:
+    body = yaml_body({"key": {text: [text]}})
+    body.encode()
+    assert json.loads(body) == {"key": {text: [text]}}
+    assert yaml.safe_load(body) == {"key": {text: [text]}}
 
 
 async def test_deleting_says_whether_there_was_something_to_delete(kube: Kube, server: Server) -> None:
