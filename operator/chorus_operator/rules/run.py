@@ -7,7 +7,7 @@ but to remove it. Admission (`Accepted`) is the Project's decision and is only r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from chorus_api.base import Condition
@@ -365,6 +365,9 @@ def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision
     """Count a failed attempt against its budget: try again, or end the run."""
     view = draft.view
     assert view.plugin is not None
+    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and view.frozen is not None:
+        # The pod knows the model by its mount alone.
+        cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
     failure = attempt.failure_of(cause, pod, view.log_tail)
     if cause.not_applicable:
         draft.conditions.set("Applicable", False, Reason.NOT_APPLICABLE, cause.message)

@@ -316,6 +316,14 @@ def test_a_hub_model_that_does_not_exist_fails_the_run_by_name() -> None:
     assert "no/such" in status(world)["message"]
 
 
+def test_a_base_model_that_the_pod_cannot_load_is_named_as_the_user_did(world: World) -> None:
+    world.pod_starts("home-soft-1-1")
+    record = TerminationRecord(outcome="failed", reason="BaseModelNotFound", message="no base model at /chorus/base")
+    world.job_ends("home-soft-1-1", exit_code=64, record=record)
+    uri = plugin()["spec"]["lora"]["baseModel"]["uri"]
+    assert status(world)["message"] == f"lora.baseModel.uri {uri}: no base model at /chorus/base"
+
+
 def test_a_run_is_deleted_so_long_after_its_end_as_it_asks() -> None:
     world = World()
     world.put(plugin(), project(trainOn="Manual"))
