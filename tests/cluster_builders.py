@@ -19,7 +19,6 @@ LORA = {
     "maxTargetTokens": 48,
 }
 PIECES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}}
-TEN_DAYS_OF_EPOCHS = 1000
 
 
 def table(count: int = 40) -> str:
@@ -31,7 +30,7 @@ def table(count: int = 40) -> str:
 def lora_plugin(
     name: str = "t5",
     *,
-    base: Literal["t5", "decoder"] = "t5",
+    base: Literal["t5", "decoder", "damaged"] = "t5",
     lora: Mapping[str, Any] | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> Manifest:
@@ -49,16 +48,14 @@ def claim_project(
     dataset: Mapping[str, Any] | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """A Project on the shared claim, over `data` inline; `dataset` overlays the whole dataset."""
-    default: Manifest = {
-        "dataset": {"source": {"inline": {"data": data or table()}}},
-        "storage": {"claimName": CLAIM},
-    }
+    """A Project on the shared claim, over `data` inline; `dataset` takes the place of the whole dataset."""
+    storage = {"storage": {"claimName": CLAIM}, "dataset": {"source": {"inline": {"data": data or table()}}}}
+    project = make_project(name, plugins=plugins, spec=overlay(storage, spec or {}))
     if dataset is not None:
-        default["dataset"] = dict(dataset)
-    return make_project(name, plugins=plugins, spec=overlay(default, spec or {}))
+        project["spec"]["dataset"] = dict(dataset)
+    return project
 
 
-def from_file(path: str, **dataset: Any) -> Manifest:
-    """The part of a dataset that reads a file of the claim instead of inline rows."""
-    return {"source": {"inline": None, "volume": {"claimName": CLAIM, "path": path}}, "format": None, **dataset}
+def from_claim(path: str, **dataset: Any) -> Manifest:
+    """The part of a dataset that reads a file of the claim."""
+    return {"source": {"volume": {"claimName": CLAIM, "path": path}}, **dataset}

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from harness.binaries import REPOSITORY
+from harness.client import Api
 from harness.cluster import Cluster, command
-from harness.record import WatchingApi
 
 HERE = Path(__file__).parent
 NEEDED = ("KUBECONFIG", "CHORUS_OPERATOR_IMAGE", "CHORUS_TRAINER_IMAGE")
@@ -39,9 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if wanting and not has_gpus():
         config.hook.pytest_deselected(items=wanting)
         items[:] = [item for item in items if item not in wanting]
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        for item in wanting if reporter else []:
-            reporter.write_line(f"deselected, no node shows {GPU}: {item.nodeid}")
+        for item in wanting:
+            print(f"deselected, no node shows {GPU}: {item.nodeid}", file=sys.stderr)
 
 
 def has_gpus() -> bool:
@@ -62,7 +61,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
         pytest.fail(f"{', '.join(missing)} not set: run make test-cluster, or see kind/README.md", pytrace=False)
     models = tmp_path_factory.mktemp("models")
     await asyncio.gather(make_models(models), command(str(REPOSITORY / "scripts" / "install"), seconds=INSTALL_SECONDS))
-    async with WatchingApi(Path(os.environ["KUBECONFIG"])) as api:
+    async with Api(Path(os.environ["KUBECONFIG"])) as api:
         yield Cluster(
             api=api,
             models=models,

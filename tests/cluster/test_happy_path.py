@@ -85,7 +85,7 @@ async def test_the_model_on_the_claim_is_the_one_that_status_names(trained: Trai
     model = trained.model(plugin)
     folder = f"models/{model['name']}"
     sums = await read(trained.place, f"{folder}/SHA256SUMS")
-    named = dict(reversed(line.split(maxsplit=1)) for line in sums.splitlines())
+    named = {name: digest for digest, name in (line.split(maxsplit=1) for line in sums.splitlines())}
     assert "adapter_model.safetensors" in named
     assert "adapter_config.json" in named
     for name, digest in named.items():

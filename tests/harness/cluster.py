@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.client import Manifest
-from harness.record import Predicate, Record, WatchingApi
+from harness.client import Api, Manifest
+from harness.record import Predicate, Record
 
 COMMAND_SECONDS = 60.0
 FINAL = frozenset({"failed", "notApplicable", "cancelled", "TRAINED"})
@@ -32,7 +32,7 @@ OPERATOR_NAMESPACE = "chorus-system"
 class Cluster:
     """The cluster at hand, with Chorus installed. `models` holds t5 and decoder; `gpus`: nodes show nvidia.com/gpu."""
 
-    api: WatchingApi
+    api: Api
     models: Path
     operator_image: str
     trainer_image: str
@@ -66,16 +66,14 @@ async def command(*words: str, stdin: bytes | None = None, seconds: float = COMM
 class Place:
     """One namespace. Make it with `Place.make`."""
 
-    def __init__(self, api: WatchingApi, namespace: str, record: Record) -> None:
+    def __init__(self, api: Api, namespace: str, record: Record) -> None:
         self.api = api
         self.namespace = namespace
         self.record = record
 
     @classmethod
     @asynccontextmanager
-    async def make(
-        cls, api: WatchingApi, name: str, *, labels: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Place]:
+    async def make(cls, api: Api, name: str, *, labels: Mapping[str, str] | None = None) -> AsyncIterator[Place]:
         """Make a fresh namespace and follow it; KEEP in the environment leaves it."""
         namespace = f"test-{name}-{secrets.token_hex(3)}"
         metadata = {"name": namespace, "labels": dict(RESTRICTED if labels is None else labels)}

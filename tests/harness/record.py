@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import aiohttp
 
-from harness.client import Api, Manifest
+from harness.client import Api, ApiError, Manifest
 
 RETRY_SECONDS = 0.2
 KINDS = ("Project", "TrainingRun", "Job", "Pod")
 Predicate = Callable[[Manifest], bool]
 
 
-class WatchingApi(Api):
-    """A client that can also watch."""
-
-    async def snapshot(self, kind: str, *, namespace: str) -> tuple[list[Manifest], str]:
-        """Read all objects of a kind, and the resource version to watch from."""
-        answer = await self.request("GET", (await self._named(kind)).path(namespace=namespace))
-        # Items of a list of a built-in kind do not say what they are.
-        items = [{**item, "kind": kind} for item in answer["items"]]
-        return items, answer["metadata"]["resourceVersion"]
-
-    async def watch(self, kind: str, *, namespace: str, version: str) -> AsyncIterator[tuple[str, Manifest]]:
-        """Yield what changes after a resource version, until the API server ends the watch."""
-        path = (await self._named(kind)).path(namespace=namespace)
-        query = {"watch": "true", "resourceVersion": version}
-        endless = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self._session.get(path, params=query, timeout=endless) as response:
-            rest = b""
-            async for chunk in response.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    event = json.loads(line)
-                    yield event["type"], event["object"]
-
-
 class Record:
     """Follows a namespace while it is open, so that a short-lived phase or a second Job cannot go by unseen."""
 
-    def __init__(self, api: WatchingApi, namespace: str, *, kinds: Iterable[str] = KINDS) -> None:
+    def __init__(self, api: Api, namespace: str, *, kinds: Iterable[str] = KINDS) -> None:
         self._api = api
         self._namespace = namespace
         self._kinds = tuple(kinds)
@@ -106,18 +81,12 @@ class Record:
     async def _follow(self, kind: str) -> None:
         while True:
             try:
-                items, version = await self._api.snapshot(kind, namespace=self._namespace)
-                gone = {key for key in self._now if key[0] == kind}
-                for item in items:
-                    gone.discard((kind, item["metadata"]["name"]))
-                    await self._take("MODIFIED", item)
-                for key in gone:
+                there = {item["metadata"]["name"] for item in await self._api.list(kind, namespace=self._namespace)}
+                for key in [key for key in self._now if key[0] == kind and key[1] not in there]:
                     await self._take("DELETED", self._now[key])
-                async for change, seen in self._api.watch(kind, namespace=self._namespace, version=version):
-                    if change == "ERROR":
-                        break  # the version is too old: read all again
+                async for change, seen in self._api.watch(kind, namespace=self._namespace):
                     await self._take(change, seen)
-            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            except (ApiError, aiohttp.ClientError, TimeoutError, ConnectionError):  # it begins anew
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _take(self, change: str, seen: Manifest) -> None:
@@ -132,4 +101,5 @@ class Record:
 
 
 def _labelled(seen: Manifest, labels: dict[str, str]) -> bool:
-    return labels.items() <= seen["metadata"].get("labels", {}).items()
+    there: dict[str, str] = seen["metadata"].get("labels", {})
+    return labels.items() <= there.items()
