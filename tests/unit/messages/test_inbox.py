@@ -296,7 +296,8 @@ async def test_two_receivers_that_write_at_once_lose_nothing(place: Place) -> No
     outcomes = await asyncio.gather(
         *(place.send(body, inbox=inbox) for body, inbox in zip(bodies, inboxes, strict=True))
     )
-    assert set(outcomes) == {Outcome.TAKEN}
+    # A start that comes after the model is known already, whichever was sent first.
+    assert set(outcomes) <= {Outcome.TAKEN, Outcome.KNOWN}
     assert {"dataReport", "trainingStart", "error", "modelName"} <= place.status()["report"].keys()
     assert place.status()["report"]["sequence"] == 4
 

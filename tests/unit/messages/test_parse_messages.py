@@ -130,7 +130,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parser(body: bytes) -> None:
     try:
@@ -139,7 +139,7 @@ def test_no_bytes_break_the_parser(body: bytes) -> None:
         assert error.status == 422  # noqa: PT017 - either outcome is right; no other error is
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     kind=st.sampled_from(sorted(PAYLOADS)),
     field=st.sampled_from(["id", "source", "type", "specversion", "time", "subjectuid", "attempt", "sequence", "data"]),
@@ -153,7 +153,7 @@ def test_no_value_of_an_attribute_breaks_the_parser(kind: str, field: str, value
         assert len(error.detail) <= 1000  # noqa: PT017
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(kind=st.sampled_from(sorted(PAYLOADS)), data=st.dictionaries(st.text(max_size=12), JSON, max_size=6))
 def test_no_payload_breaks_the_parser(kind: str, data: dict[str, Any]) -> None:
     try:
@@ -164,7 +164,7 @@ def test_no_payload_breaks_the_parser(kind: str, data: dict[str, Any]) -> None:
         assert type(read.payload) is PAYLOADS[read.envelope.type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     percent=st.integers(0, 100),
     metrics=st.dictionaries(st.from_regex(r"\A[A-Za-z_][\w./-]{0,10}\Z"), st.floats(allow_nan=False), max_size=5),

@@ -74,7 +74,7 @@ def test_another_receivers_percent_is_kept() -> None:
     assert (written.percent, written.step) == (55, 9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 100)), min_size=1, max_size=20))
 def test_percent_rises_within_each_attempt_in_any_order_of_messages(messages: list[tuple[int, int]]) -> None:
     known = None

@@ -103,7 +103,7 @@ def test_a_pod_that_took_the_first_ones_place_starts_anew() -> None:
 MESSAGES = st.tuples(st.sampled_from([YES, START, MODEL, ERROR]), st.integers(1, 3), st.integers(1, 9))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(MESSAGES, max_size=12))
 def test_in_any_order_the_report_is_of_the_newest_attempt_and_a_second_delivery_changes_nothing(
     messages: list[tuple[Addressed, int, int]],
