@@ -69,9 +69,14 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
         )
         await health.start()
         stack.push_async_callback(health.stop)
+
+        async def asked_to_stop() -> None:
+            await stop.wait()
+            receiver.stop()  # it writes what it knows while the rest ends
+
         await _first(
             {
-                STOPPED: stop.wait(),
+                STOPPED: asked_to_stop(),
                 "the message receiver": asyncio.wrap_future(receiver.ended),
                 "leading": leading.lead(),
             }
