@@ -16,6 +16,7 @@ import pytest_asyncio
 from harness.binaries import REPOSITORY
 from harness.client import Api
 from harness.cluster import Cluster, command
+from harness.killer import Killer
 
 HERE = Path(__file__).parent
 NEEDED = ("KUBECONFIG", "CHORUS_OPERATOR_IMAGE", "CHORUS_TRAINER_IMAGE")
@@ -82,3 +83,10 @@ async def make_models(directory: Path) -> None:
         *("-m", "harness.tiny_models", str(directory)),
         seconds=INSTALL_SECONDS,
     )
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def killer(cluster: Cluster) -> AsyncIterator[Killer]:
+    """Something that can kill without grace."""
+    async with Killer.make(cluster.api, image=cluster.operator_image) as made:
+        yield made

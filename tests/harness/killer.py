@@ -1,0 +1,84 @@
+"""SIGKILL for the processes of a pod, as a crash of the machine gives it: no grace, nothing said.
+
+Deleting a pod, also with force, sends SIGTERM first, and nothing inside a container can kill its first process. So a
+pod that sees the node's processes, under the same uid, does it. Its namespace has the privileged Pod Security profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from builders import Manifest
+from harness.client import Api
+from harness.cluster import Place
+
+LABELS = {"pod-security.kubernetes.io/enforce": "privileged"}
+START_SECONDS = 60.0
+UID = 65532
+
+SCRIPT = """
+import json, os, signal, sys
+wanted = json.load(sys.stdin)
+killed = []
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            groups = file.read().replace("_", "-")
+        if wanted in groups:
+            with open(f"/proc/{pid}/cmdline") as file:
+                command = file.read().replace("\\0", " ").strip()
+            os.kill(int(pid), signal.SIGKILL)
+            killed.append(command)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        continue  # it has just ended, or is the pod's pause container
+print(json.dumps(killed))
+"""
+
+
+class Killer:
+    """Kills what runs in a pod. Make it with `Killer.make`."""
+
+    def __init__(self, place: Place, *, image: str) -> None:
+        self._place = place
+        self._image = image
+        self._nodes: dict[str, str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def make(cls, api: Api, *, image: str) -> AsyncIterator[Killer]:
+        """Make it with a namespace of its own. `image` has a Python."""
+        async with Place.make(api, "killer", labels=LABELS) as place:
+            yield cls(place, image=image)
+
+    async def kill(self, pod: Manifest) -> list[str]:
+        """Kill every process of a pod that is not its pause container; their command lines."""
+        name = await self._on_node(pod["spec"]["nodeName"])
+        killed: list[str] = await self._place.python(name, SCRIPT, given=pod["metadata"]["uid"])
+        return killed
+
+    async def reach(self, pod: Manifest) -> None:
+        """Be ready on the node of a pod, so that `kill` takes no time."""
+        await self._on_node(pod["spec"]["nodeName"])
+
+    async def _on_node(self, node: str) -> str:
+        if node not in self._nodes:
+            name = f"killer-{len(self._nodes)}"
+            await self._place.apply(_manifest(name, node=node, image=self._image))
+            await self._place.wait("Pod", name, phase="Running", seconds=START_SECONDS)
+            self._nodes[node] = name
+        return self._nodes[node]
+
+
+def _manifest(name: str, *, node: str, image: str) -> Manifest:
+    container = {"name": "main", "image": image, "command": ["sleep", "3600"]}
+    spec = {
+        "hostPID": True,
+        "nodeName": node,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsUser": UID, "runAsGroup": UID, "runAsNonRoot": True},
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
