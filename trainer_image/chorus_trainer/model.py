@@ -197,7 +197,7 @@ def resolve_targets(model: nn.Module, wanted: Sequence[str]) -> str | list[str]:
 
 
 def _adaptable(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__ == "Conv1D"
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _fits(name: str, target: str) -> bool:
