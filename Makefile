@@ -32,8 +32,9 @@ lint: ## ruff, mypy, the layer rule, shell scripts
 format: ## ruff format and its safe fixes
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .
 
-generate: ## crds/ from the models
+generate: ## crds/ and docs/reference.md from the models
 	@$(VENV)/bin/python -m chorus_api.crd --out crds
+	@$(VENV)/bin/python docs/reference.py
 
 up: ## the cluster, two workers with two pretend GPUs each
 	@kind/cluster up --workers 2 --gpus 2
