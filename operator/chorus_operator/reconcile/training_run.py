@@ -81,8 +81,9 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
     known |= await _read_frozen(environment, run)
     if "frozen" not in known:
         return RunView(**known, missing_claim=await _missing_claim(environment, RunView(**known)))
+    current = run.status.attempts.current
     known["job"], known["pods"] = await _read_job(
-        environment, namespace, names.attempt_job(run.metadata.name, max(1, run.status.attempts.current))
+        environment, namespace, names.attempt_job(run.metadata.name, max(1, current)), begun=current > 0
     )
     view = RunView(**known)
     return await _read_side_jobs(environment, view, known)
@@ -118,9 +119,12 @@ async def _missing_claim(environment: Environment, view: RunView) -> str | None:
     return None if there else base.claim
 
 
-async def _read_job(environment: Environment, namespace: str, name: str) -> tuple[JobView | None, Sequence[PodView]]:
+async def _read_job(
+    environment: Environment, namespace: str, name: str, *, begun: bool = False
+) -> tuple[JobView | None, Sequence[PodView]]:
+    """Read a Job and its pods. A Job that had begun may be gone while its pods still save and stop."""
     job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
-    if job is None:
+    if job is None and not begun:
         return None, ()
     pods = await environment.kube.list(PODS, namespace=namespace, labels={"batch.kubernetes.io/job-name": name})
     return job, tuple(pod_view(pod) for pod in pods)

@@ -168,6 +168,20 @@ def test_a_cancelled_run_stops_its_pod_and_stays_cancelled(world: World) -> None
     assert world.project()["status"]["phase"] == "failed"
 
 
+def test_a_run_is_cancelled_only_when_its_pod_has_stopped_though_its_job_is_gone(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    pod = world.pods_of("home-soft-1-1")[0]
+    pod["metadata"]["finalizers"] = ["tests/saving"]
+    world.kube.put(pod)
+    world.put(run("home-soft-1", cancel=True) | {"spec": world.run("home-soft-1")["spec"] | {"cancel": True}})
+    assert world.jobs() == []
+    assert world.phase("home-soft-1") == "TRAINING"
+    assert "the pods are being stopped" in str(status(world)["conditions"])
+    world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
+    world.settle()
+    assert world.phase("home-soft-1") == "cancelled"
+
+
 def test_a_suspended_run_has_no_pod_and_goes_on_with_the_same_attempt(world: World) -> None:
     world.pod_trains("home-soft-1")
     spec = world.run("home-soft-1")["spec"]
