@@ -20,7 +20,7 @@ from harness.hands import lay_hands
 SECONDS = 420
 START_SECONDS = 240
 ENDLESS = {"epochs": 1000, "batchSize": 1}
-LONG = {"epochs": 300}
+LONG = {"epochs": 200}
 RUN_PAUSED = "story-paused-1"
 NOTHING_COUNTED = {"user": 0, "infrastructure": 0, "disruption": 0}
 
@@ -122,8 +122,9 @@ async def test_a_cancelled_run_stops_its_pod_and_ends(stories: Stories) -> None:
     assert "model" not in run["status"]
     row = await stories.place.row("TrainingRun", "story-cancelled-1")
     assert (row["PHASE"], row["REASON"]) == ("cancelled", "CancelledByUser")
-    pods = stories.place.record.all("Pod", labels={"chorus.dev/run": "story-cancelled-1"})
-    assert [pod for pod in pods if pod["status"]["phase"] == "Running"] == []
+    labels = "chorus.dev/run=story-cancelled-1"
+    pods = await stories.place.api.list("Pod", namespace=stories.place.namespace, labels=labels)
+    assert [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"] == []
 
 
 async def test_a_suspended_run_holds_no_pod_and_has_saved(stories: Stories) -> None:
@@ -131,8 +132,7 @@ async def test_a_suspended_run_holds_no_pod_and_has_saved(stories: Stories) -> N
     assert still["status"]["reason"] == "Suspended"
     assert still["status"]["checkpoint"]["step"] > 0
     assert [pod for pod in pods if pod["status"]["phase"] not in ("Failed", "Succeeded")] == []
-    seen = stories.place.record.versions("Pod")
-    assert 75 in exit_codes([pod for pod in seen if pod["metadata"]["labels"].get("chorus.dev/run") == RUN_PAUSED])
+    assert 75 in exit_codes([pod for pod in stories.place.record.versions("Pod") if is_of(pod, RUN_PAUSED)])
 
 
 async def test_a_resumed_run_goes_on_where_it_stopped_and_costs_no_retry(stories: Stories) -> None:
@@ -190,6 +190,10 @@ def steps_of(place: Place, run: str) -> list[int]:
     """The steps that progress told of, in order."""
     seen = place.record.versions("TrainingRun", name=run)
     return [version["status"]["progress"]["step"] for version in seen if "progress" in version.get("status", {})]
+
+
+def is_of(pod: Manifest, run: str) -> bool:
+    return bool(pod["metadata"].get("labels", {}).get("chorus.dev/run") == run)
 
 
 def exit_codes(pods: list[Manifest]) -> set[int]:
