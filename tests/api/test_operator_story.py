@@ -26,7 +26,7 @@ PLAN = {
 }
 
 UNASKED: dict[Right, str] = {
-    ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_chaos",
+    ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_lost_node",
     ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
     ("chorus.dev", "trainingruns/finalizers", "update"): "asked by admission for blockOwnerDeletion",
 }

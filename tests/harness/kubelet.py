@@ -79,6 +79,7 @@ class Kubelet:
         self._control_plane = control_plane
         self._namespace = namespace
         self._stops: dict[str, asyncio.Event] = {}  # by pod uid
+        self._lost: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: list[BaseException] = []
 
@@ -109,6 +110,10 @@ class Kubelet:
         """Raise what went wrong in a program or in the kubelet itself, if anything did."""
         if self._broken:
             raise self._broken[0]
+
+    def lose(self) -> None:
+        """Lose the node with all pods that are there now: nothing is heard of them again. Later pods run as ever."""
+        self._lost |= self._stops.keys()
 
     # The node
 
@@ -209,11 +214,17 @@ class Kubelet:
 
     async def _report(self, pod: Manifest, status: Manifest) -> None:
         name = pod["metadata"]["name"]
+        await self._unless_lost(pod)
         await self._api.patch("Pod", name, {"status": status}, namespace=self._namespace, subresource="status")
+
+    async def _unless_lost(self, pod: Manifest) -> None:
+        if pod["metadata"]["uid"] in self._lost:
+            await asyncio.Future()
 
     async def _remove(self, pod: Manifest) -> None:
         """Once the pod is to be deleted, say that nothing of it is left."""
         await self._stops[pod["metadata"]["uid"]].wait()
+        await self._unless_lost(pod)
         path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}"
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
         with contextlib.suppress(ApiError):

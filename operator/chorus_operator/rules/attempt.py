@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure
 from chorus_operator.rules.classify import Cause
-from chorus_operator.rules.decision import ForceDeletePod
+from chorus_operator.rules.conditions import find
+from chorus_operator.rules.decision import DeleteJob, ForceDeletePod
 from chorus_operator.rules.observed import PodView
-from chorus_operator.rules.startup import is_lost, waited, waiting_for
+from chorus_operator.rules.startup import is_lost, seconds_until_lost, waited, waiting_for
 
 if TYPE_CHECKING:
     from chorus_operator.rules.run import Draft
@@ -140,6 +141,9 @@ def look_again(draft: Draft) -> float:
     view = draft.view
     assert view.plugin is not None
     deadlines, pod = view.plugin.spec.deadlines, view.pod
+    left = [seconds_until_lost(other, now=view.now) for other in view.pods]
+    if any(seconds is not None for seconds in left):
+        return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_LOOK_SECONDS
     if pod is None or pod.started is None:
         return 15.0
     limit = min(deadlines.data_report_seconds, deadlines.progress_seconds)
@@ -151,6 +155,36 @@ def force_delete_lost(draft: Draft) -> None:
     for pod in draft.view.pods:
         if is_lost(pod, now=draft.view.now):
             draft.actions.append(ForceDeletePod(pod.name, pod.uid))
+
+
+def tell_lost(draft: Draft) -> bool:
+    """Say that the attempt's node is lost, when it is. It is written down before anything is done about it.
+
+    What is done takes the evidence away, and the operator may end in the middle of it.
+    """
+    pod = draft.view.pod
+    if pod is None or not is_lost(pod, now=draft.view.now):
+        return False
+    message = f"Pod {pod.name} was told to end, and node {pod.node} does not say that it has: the node is lost."
+    draft.conditions.set("PodsReady", False, Reason.NODE_LOST, message)
+    return True
+
+
+def give_up_lost(draft: Draft) -> Cause | None:
+    """Remove an attempt that was said to be lost with its node; the cause, or None when it was not.
+
+    The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
+    """
+    view, told = draft.view, find(draft.before.conditions, "PodsReady")
+    if told is None or told.reason != Reason.NODE_LOST:
+        return None
+    left = [pod for pod in view.pods if not pod.ended]
+    if any(pod.deleting_since is None for pod in left):
+        return None
+    draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
+    if view.job is not None and not view.job.deleting:
+        draft.actions.append(DeleteJob(view.job.name, view.job.uid))
+    return Cause(FailureClass.DISRUPTION, Reason.NODE_LOST, told.message)
 
 
 def failure_of(cause: Cause, pod: PodView | None, log_tail: str | None) -> Failure:

@@ -335,10 +335,10 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job, current = view.job, draft.attempts.current
     if job is None and current > 0:
-        cause = Cause(
+        deleted = Cause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
         )
-        return _failed_attempt(draft, cause, None)
+        return _failed_attempt(draft, attempt.give_up_lost(draft) or deleted, None)
     if job is None:
         draft.actions.append(StartAttempt(1))
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
@@ -353,11 +353,15 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         return publication.publish(draft)
     if job.failed:
         return _failed_attempt(draft, cause_of(job, view.pod), view.pod)
+    lost = attempt.give_up_lost(draft)
+    if lost is not None:
+        return _failed_attempt(draft, lost, view.pod)
+    if attempt.tell_lost(draft):
+        return draft.done(again=0.0)
     late = attempt.overdue(draft)
     if late is not None:
         draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
         return draft.done()
-    attempt.force_delete_lost(draft)
     return draft.done(again=attempt.look_again(draft))
 
 
@@ -382,14 +386,15 @@ def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision
     counted = draft.attempts.model_copy(update={kind: used})
     draft.attempts = counted
     allowed = getattr(view.plugin.spec.retry, kind)
-    draft.conditions.set("PodsReady", False, cause.reason, cause.message)
     if used > allowed:
+        draft.conditions.set("PodsReady", False, cause.reason, cause.message)
         exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
         draft.fail(cause.reason, cause.message + exhausted, failure=failure)
         return draft.done()
     draft.changes["failure"] = failure
     draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
     draft.actions.append(StartAttempt(number + 1))
+    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made.")
     draft.conditions.set(
         "Retrying",
         True,

@@ -66,13 +66,17 @@ def waited(*, now: datetime, job: JobView | None, pod: PodView | None) -> float:
     return (now - since).total_seconds() if since else 0.0
 
 
-def is_lost(pod: PodView, *, now: datetime) -> bool:
-    """Tell whether a terminating pod is past its grace: its node will never say that it is gone.
+def seconds_until_lost(pod: PodView, *, now: datetime) -> float | None:
+    """Seconds until a terminating pod counts as lost with its node; None for a pod that is not terminating.
 
     `deletionTimestamp` already lies the grace period ahead of the request to delete.
     """
-    return (
-        pod.deleting_since is not None
-        and not pod.ended
-        and (now - pod.deleting_since).total_seconds() > LOST_NODE_GRACE_SECONDS
-    )
+    if pod.deleting_since is None or pod.ended:
+        return None
+    return LOST_NODE_GRACE_SECONDS - (now - pod.deleting_since).total_seconds()
+
+
+def is_lost(pod: PodView, *, now: datetime) -> bool:
+    """Tell whether a terminating pod is past its grace: its node will never say that it is gone."""
+    left = seconds_until_lost(pod, now=now)
+    return left is not None and left < 0
