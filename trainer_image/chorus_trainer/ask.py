@@ -56,7 +56,7 @@ def ask(
 
     from chorus_trainer.model import load_base
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     base = load_base(base_dir, dtype=torch.float32, probes=[])
     base.model.eval()
     if only_base:

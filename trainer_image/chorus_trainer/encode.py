@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token numbers of a text."""
 
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> Any:
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> Any:
         """Text of token numbers."""
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:

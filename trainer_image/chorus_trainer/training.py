@@ -76,7 +76,7 @@ def train(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Trained:
     """Do what run.json says. Raises a TrainerError for every end that is not a trained model."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     report_on_data(settings.data_dir, config, messages=messages)
     base_dir = Path(config.base_model_path)
     encoder_decoder = bool(models.read_base_config(base_dir).is_encoder_decoder)

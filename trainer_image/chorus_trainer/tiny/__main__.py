@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same models")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     pairs = read_pairs(options.data)
     for kind in [options.only] if options.only else STEPS:
         begun = time.monotonic()

@@ -79,21 +79,20 @@ def _byte_pairs(texts: Iterable[str], *, vocabulary: int, special: list[str]) ->
 
 def t5(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> PreTrainedModel:
     """An untrained T5 (1.8 million parameters by default) for `tokenizer`."""
-    return T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=shape.width,
-            d_kv=shape.width // shape.heads,
-            d_ff=4 * shape.width,
-            num_layers=shape.layers,
-            num_decoder_layers=shape.layers,
-            num_heads=shape.heads,
-            dropout_rate=0.1,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-        )
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=shape.width,
+        d_kv=shape.width // shape.heads,
+        d_ff=4 * shape.width,
+        num_layers=shape.layers,
+        num_decoder_layers=shape.layers,
+        num_heads=shape.heads,
+        dropout_rate=0.1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
+    config.decoder_start_token_id = tokenizer.pad_token_id
+    return T5ForConditionalGeneration(config)
 
 
 def decoder(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> PreTrainedModel:
