@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chorus_client.masking import mask
-
 from chorus_operator.kube.client import Kube
 from chorus_operator.rules.observed import PodView, newest
 
