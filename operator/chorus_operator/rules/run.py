@@ -338,7 +338,13 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         deleted = Cause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
         )
-        return _failed_attempt(draft, attempt.give_up_lost(draft) or deleted, None)
+        lost = attempt.give_up_lost(draft)
+        if lost is None and any(not pod.ended for pod in view.pods):
+            # Two pods must not write to one run directory.
+            draft.conditions.set("PodsReady", False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped.")
+            attempt.force_delete_lost(draft)
+            return draft.done(again=LOOK_AGAIN_SECONDS)
+        return _failed_attempt(draft, lost or deleted, None)
     if job is None:
         draft.actions.append(StartAttempt(1))
         draft.attempts = draft.attempts.model_copy(update={"current": 1})

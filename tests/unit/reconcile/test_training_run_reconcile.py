@@ -136,6 +136,10 @@ def test_a_job_that_somebody_deletes_is_tried_again_under_a_new_number(world: Wo
     world.pod_trains("home-soft-1")
     world.kube.objects.pop(("Job", "default", "home-soft-1-1"))
     world.settle()
+    assert world.jobs() == [], "not while the pod of the deleted Job still writes"
+    for pod in [key for key in world.kube.objects if key[0] == "Pod" and "home-soft-1-1" in key[2]]:
+        world.kube.objects.pop(pod)
+    world.settle()
     assert world.jobs() == ["home-soft-1-2"]
     assert status(world)["attempts"]["infrastructure"] == 1
 
