@@ -7,7 +7,7 @@ VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 RUN = $(VENV)/bin/python tests/run.py
 TIERS := unit api trainer cluster
 
-.PHONY: help demo test lint format generate up down clean $(TIERS:%=test-%)
+.PHONY: help demo test chaos lint format generate up down clean $(TIERS:%=test-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -25,6 +25,9 @@ test-trainer: ## the LoRA trainer on small models
 test-cluster: ## real pods in a kind cluster, or in that of KUBECONFIG
 $(TIERS:%=test-%): test-%:
 	@$(RUN) $* -- $(ARGS)
+
+chaos: ## the long forms of the tests about faults and kills (minutes)
+	@$(RUN) api -- -m chaos $(ARGS)
 
 lint: ## ruff, mypy, the layer rule, shell scripts
 	@$(RUN) lint

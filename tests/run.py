@@ -28,18 +28,19 @@ SETUP_SECONDS = 45 * 60
 
 @dataclass(frozen=True)
 class Tier:
-    """One directory of tests: the seconds it may take, and what must be there first."""
+    """One directory of tests: the seconds it may take, what must be there first, and options of pytest."""
 
     name: str
     seconds: int
     needs: str = ""
+    options: tuple[str, ...] = ()
 
 
 TIERS = {
     tier.name: tier
     for tier in (
         Tier("lint", 600),
-        Tier("unit", 300),
+        Tier("unit", 300, options=("-n", "auto")),
         Tier("trainer", 1200),
         Tier("api", 900, "binaries"),
         Tier("cluster", 2400, "cluster"),
@@ -54,7 +55,10 @@ LINTERS: tuple[tuple[str, list[str | Path]], ...] = (
     ("mypy", [BIN / "mypy"]),
     ("import layers", [BIN / "lint-imports", "--no-cache"]),
 )
-SHELL_SCRIPTS = ("kind/cluster", "kind/runc-wrap", "kind/node/entrypoint", "kind/node/net-agent", "scripts/venv")
+SHELL_SCRIPTS = (
+    *("kind/cluster", "kind/runc-wrap", "kind/node/entrypoint", "kind/node/net-agent"),
+    *("scripts/venv", "scripts/install", "scripts/tiny-models", "examples/demo/run.sh"),
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,16 @@ def run_tier(tier: Tier, *, setup: Setup, reports: Path, arguments: Sequence[str
         say(f"tier {tier.name} did not run: {error}")
         return Counts(failed=1)
     report = reports / f"{tier.name}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", f"tests/{tier.name}", f"--junitxml={report}", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        *tier.options,
+        f"tests/{tier.name}",
+        f"--junitxml={report}",
+        *arguments,
+    ]
     status = run(command, seconds=tier.seconds, env=env)
     counts = read_counts(report) if report.exists() else Counts()
     took = time.monotonic() - began
