@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from builders import make_plugin, make_project, make_run
+from chorus_operator.kube.ca import CA_SECRET
 from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY, kustomize
 from harness.client import Manifest
@@ -59,6 +60,8 @@ def told(installed: ControlPlane) -> Told:
 async def _tell(control_plane: ControlPlane) -> Told:
     async with control_plane.api() as api:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
+        if await api.find("Secret", CA_SECRET, namespace=NAMESPACE) is not None:  # an earlier test's operator made it
+            await api.delete("Secret", CA_SECRET, namespace=NAMESPACE)
         async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN)) as on:
             project_phases = await _automatic_runs(on)
             runs = await _runs_by_hand(on)

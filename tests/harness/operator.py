@@ -20,7 +20,7 @@ import aiohttp
 
 from harness.apiserver import HOST, ControlPlane, die_with_parent
 from harness.binaries import REPOSITORY
-from harness.client import Api, eventually
+from harness.client import Api, ApiError, eventually
 
 NAMESPACE = "chorus-system"
 LEASE = "chorus-operator"
@@ -163,9 +163,16 @@ async def clear(api: Api) -> None:
     """Remove what earlier tests left to an operator that serves all namespaces, and its Lease."""
     for kind in ("Project", "TrainingRun", "Plugin"):
         for found in await api.list(kind):
-            await api.delete(kind, found["metadata"]["name"], namespace=found["metadata"]["namespace"])
-    if await api.find("Lease", LEASE, namespace=NAMESPACE) is not None:
-        await api.delete("Lease", LEASE, namespace=NAMESPACE)
+            await _delete(api, kind, found["metadata"]["name"], namespace=found["metadata"]["namespace"])
+    await _delete(api, "Lease", LEASE, namespace=NAMESPACE)
+
+
+async def _delete(api: Api, kind: str, name: str, *, namespace: str) -> None:
+    try:
+        await api.delete(kind, name, namespace=namespace)
+    except ApiError as error:
+        if error.status != 404:
+            raise
 
 
 async def holder(api: Api) -> str:

@@ -20,7 +20,8 @@ from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually
 from harness.kubelet import Kubelet
 from harness.operator import Operator
-from harness.proxy import ApiRequest, FaultProxy, Hook
+from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook
+from harness.proxy import Stage as When
 
 ORDER = ("queued", "PREPROCESSING", "TRAINING")
 FINAL = ("TRAINED", "failed", "notApplicable", "cancelled")
@@ -108,6 +109,18 @@ class Stage:
     def runs(self) -> dict[str, Manifest]:
         """All runs, by name, as the API server told last."""
         return {name: run for (kind, name), run in self.witness.present.items() if kind == "TrainingRun"}
+
+    def kill_at_first_attempt(self) -> None:
+        """Have the operator killed when the API server has made the first training Job, before it learns of that."""
+
+        async def hook(request: ApiRequest, when: When) -> Fault | None:
+            is_job = (request.verb, request.resource) == ("create", "jobs")
+            if when == "after" and is_job and b'"chorus.dev/role": "train"' in request.body and self.operator.running:
+                self.operator.kill()
+                return Cut()
+            return None
+
+        self.proxy.hook = hook
 
     async def rests(self, *, seconds: float = 1.0, within: float = 20.0) -> None:
         """Wait until the operator has asked for nothing but its Lease for so long."""
