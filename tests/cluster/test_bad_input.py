@@ -233,7 +233,7 @@ async def assert_told(place: Place, kind: str, name: str, *, phase: str, reason:
     assert (row["PHASE"], row["REASON"]) == (phase, reason)
     described = await place.describe(kind, name)
     assert [word for word in words if word not in described] == [], described
-    warned = [event for event in await place.events(name) if event["reason"] == reason]
+    warned = [event for event in await place.told(name, reason) if event["reason"] == reason]
     assert [event["type"] for event in warned] == ["Warning"]
     assert [word for word in words if word not in " ".join(warned[0]["message"].split())] == []
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.client import Api, Manifest
+from harness.client import Api, Manifest, eventually
 from harness.record import Predicate, Record
 
 COMMAND_SECONDS = 60.0
@@ -156,6 +156,15 @@ class Place:
         fields = "source=chorus" + (f",involvedObject.name={name}" if name else "")
         events = await self.api.list("Event", namespace=self.namespace, fields=fields)
         return sorted(events, key=lambda event: (event["firstTimestamp"], event["metadata"]["resourceVersion"]))
+
+    async def told(self, name: str, reason: str) -> list[Manifest]:
+        """The Events about an object, once there is one with this reason: Events follow the status they explain."""
+
+        async def check() -> list[Manifest] | None:
+            events = await self.events(name)
+            return events if reason in {event["reason"] for event in events} else None
+
+        return await eventually(check, what=f"an Event about {name} with reason {reason}") or []
 
     # Programs
 
