@@ -73,7 +73,6 @@ class Reason(StrEnum):
     JOB_DELETED = "JobDeleted"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
-    RETRIES_EXHAUSTED = "RetriesExhausted"
     START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
     DATA_REPORT_DEADLINE_EXCEEDED = "DataReportDeadlineExceeded"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
