@@ -51,7 +51,7 @@ class Resource:
         return "/".join(part for part in (f"{self.root}{place}/{self.plural}", name, subresource) if part)
 
 
-async def eventually(check: Callable[[], Awaitable[T]], *, what: str, seconds: float = 10.0) -> T:
+async def eventually(check: Callable[[], Awaitable[T]], *, what: str, seconds: float = 30.0) -> T:
     """Wait until `check` answers something true, and return it. TimeoutError names `what` and the last answer."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -60,6 +60,15 @@ async def eventually(check: Callable[[], Awaitable[T]], *, what: str, seconds: f
             raise TimeoutError(f"not so after {seconds} s: {what}; last seen: {answer!r}")
         await asyncio.sleep(POLL_SECONDS)
     return answer
+
+
+def hang_up(answer: aiohttp.ClientResponse) -> None:
+    """Close the connection of an answer that is not read to its end, at once.
+
+    Otherwise TLS says goodbye first, and the event loop of a test may end before the other side has answered.
+    """
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 class Api:
@@ -145,11 +154,14 @@ class Api:
         async with self._session.get(
             path, params={"watch": "true"}, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**24
         ) as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise ApiError(event["object"].get("code", 0), event["object"])
-                yield event["type"], event["object"]
+            try:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise ApiError(event["object"].get("code", 0), event["object"])
+                    yield event["type"], event["object"]
+            finally:
+                hang_up(answer)
         raise ApiError(0, {"message": f"the API server ended the watch of {kind}"})
 
     async def table(self, kind: str, *, namespace: str | None = None, wide: bool = False) -> Manifests:
@@ -170,7 +182,7 @@ class Api:
         predicate: Callable[[Manifest], bool],
         *,
         namespace: str | None = None,
-        seconds: float = 10.0,
+        seconds: float = 30.0,
     ) -> Manifest:
         """Wait until the object exists and is as wanted; return it. TimeoutError shows its last status."""
         seen: Manifest | None = None
@@ -189,7 +201,7 @@ class Api:
         return wanted
 
     async def wait_until_gone(
-        self, kind: str, name: str, *, namespace: str | None = None, seconds: float = 10.0
+        self, kind: str, name: str, *, namespace: str | None = None, seconds: float = 30.0
     ) -> None:
         """Wait until the object is not there."""
 

@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp import web
 
 from harness.apiserver import HOST, ControlPlane
-from harness.client import load_pair
+from harness.client import hang_up, load_pair
 
 Stage = Literal["before", "after"]
 
@@ -185,6 +185,7 @@ class FaultProxy:
             _abort(request)  # one side is gone: the other must not take it for the end of the stream
         finally:
             self._open_watches.remove(request)
+            hang_up(answer)
         return response
 
 
