@@ -99,6 +99,11 @@ class ControlPlane:
             "--concurrent-namespace-syncs=20",
         )
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes, by program."""
+        return {Path(str(process.args[0])).name: process.pid for process in self._processes}
+
     # Clients
 
     def api(self) -> Api:

@@ -196,12 +196,17 @@ class Kubelet:
                 if "configMap" in source:
                     name = source["configMap"].get("name")
                     files |= (await self._config_map(name, pod))["data"]
-        (directory / contract.CA_KEY).write_text(files[contract.CA_KEY], encoding="ascii")
+        if contract.CA_KEY in files:
+            await self._identify(pod, directory, files[contract.CA_KEY])
+        return Container(pod, files, directory, self._threads, self._stops[pod["metadata"]["uid"]])
+
+    async def _identify(self, pod: Manifest, directory: Path, authority: str) -> None:
+        """Give a pod what it sends messages with."""
+        (directory / contract.CA_KEY).write_text(authority, encoding="ascii")
         token = await self._control_plane.token_for(
             pod["spec"]["serviceAccountName"], namespace=self._namespace, audience=contract.AUDIENCE, pod=pod
         )
         (directory / "token").write_text(token, encoding="ascii")
-        return Container(pod, files, directory, self._threads, self._stops[pod["metadata"]["uid"]])
 
     async def _config_map(self, name: str, pod: Manifest) -> Manifest:
         async def find() -> Manifest | None:

@@ -59,6 +59,12 @@ class Operator:
         return f"https://localhost:{self._messages}/v1/messages"
 
     @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
