@@ -48,9 +48,9 @@ class Follower:
         async for _, job in api.watch("Job", namespace=PLACE):
             name = job["metadata"]["name"]
             self.jobs.setdefault(name, time.monotonic())
-            done = [c["type"] for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"]
-            if bare and done:
-                await self._end(name, done[-1])
+            conditions = {c["type"] for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"}
+            for how in conditions & {"Complete", "Failed"} if bare else ():
+                await self._end(name, how)
 
     async def follow_runs(self, api: Api) -> None:
         """Note each run's end."""
