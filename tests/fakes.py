@@ -29,13 +29,13 @@ Manifests = list[Manifest]
 class Call:
     """One call of the operator."""
 
-    verb: str  # get list create apply replace patch delete patch_status apply_status pod_log token_review
+    verb: str  # get list create apply replace patch delete patch_status apply_status pod_log token_review token_keys
     kind: str
     name: str = ""
 
     @property
     def writes(self) -> bool:
-        return self.verb not in {"get", "list", "pod_log", "token_review"}
+        return self.verb not in {"get", "list", "pod_log", "token_review", "token_keys"}
 
 
 class FakeKube:
@@ -53,6 +53,8 @@ class FakeKube:
         """Log of a pod, by its name."""
         self.tokens: dict[str, Manifest] = {}
         """Answer of the TokenReview for a token."""
+        self.issuer: tuple[Manifest, Manifest] = ({}, {})
+        """The discovery document of service accounts' tokens, and the keys."""
         self.before: Callable[[Call], None] = lambda call: None
         self.after: Callable[[Call], None] = lambda call: None
         self._clock = clock
@@ -228,6 +230,13 @@ class FakeKube:
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         async with self._call(Call("token_review", "TokenReview")):
             return _copy(self.tokens.get(token, {"authenticated": False, "error": "unknown token"}))
+
+    async def token_issuer(self) -> Manifest:
+        return _copy(self.issuer[0])
+
+    async def token_keys(self) -> Manifest:
+        async with self._call(Call("token_keys", "")):
+            return _copy(self.issuer[1])
 
     # How
 

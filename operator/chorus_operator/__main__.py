@@ -90,6 +90,8 @@ def _receiver(settings: Settings, authority: Authority) -> Receiver:
         hosts=service_hosts(settings.messages_host),
         port=settings.messages_port,
         clock=utc_now,
+        token_check=settings.token_check,
+        namespaces=settings.watch_namespaces,
     )
 
 

@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from chorus_api.contract import MESSAGES_PATH, MESSAGES_PORT
+from chorus_operator.messages.authentication import TokenCheck
 
 PREFIX = "CHORUS_"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+# A pattern such as team-* would match nothing: no namespaces are listed.
+Namespace = Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 
 class SettingsError(Exception):
@@ -30,7 +33,10 @@ class Settings(BaseModel):
     operator_image: Name = Field(description="Image of the prepare, fetch and publish Jobs.")
     trainer_image: Name = Field(description="Image of the training Jobs.")
     messages_url: Name = Field(description="https:// URL by which pods reach the message receiver.")
-    watch_namespaces: tuple[Name, ...] = Field((), description="Namespaces to serve, comma-separated; empty: all.")
+    watch_namespaces: tuple[Namespace, ...] = Field((), description="Namespaces to serve, comma-separated; empty: all.")
+    token_check: TokenCheck = Field(
+        TokenCheck.REVIEW, description="How pods' tokens are checked; PublishedKeys where there is no ClusterRole."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     messages_port: Port = Field(MESSAGES_PORT, description="Port that the message receiver listens on.")
@@ -59,9 +65,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if environment.get(variable):
             values[name] = environment[variable]
     if "watch_namespaces" in values:
-        values["watch_namespaces"] = tuple(
-            part.strip() for part in values["watch_namespaces"].split(",") if part.strip()
-        )
+        parts = [part.strip() for part in values["watch_namespaces"].split(",")]
+        values["watch_namespaces"] = tuple(dict.fromkeys(part for part in parts if part))
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

@@ -26,7 +26,7 @@ from chorus_operator.kube.errors import (
     Unavailable,
 )
 from chorus_operator.kube.events import event_manifest
-from chorus_operator.kube.resources import PODS, Resource
+from chorus_operator.kube.resources import PODS, Page, Resource
 from chorus_operator.kube.transport import APPLY_PATCH, MERGE_PATCH, Credentials, Manifest, Transport
 
 Manifests = list[Manifest]
@@ -285,6 +285,17 @@ class Kube:
         status: Manifest = answer["status"]
         return status
 
+    async def token_issuer(self) -> Manifest:
+        """Read who issues service accounts' tokens: the API server's OpenID Connect discovery document."""
+        return await self._transport.json("GET", _OPENID_CONFIGURATION)
+
+    async def token_keys(self) -> Manifest:
+        """Read the public keys of service accounts' tokens: a JSON Web Key Set.
+
+        Of the API server itself: the address in the discovery document may be one that only others can reach.
+        """
+        return await self._transport.json("GET", _OPENID_KEYS)
+
     async def _apply(
         self, resource: Resource, manifest: Manifest, *, manager: str, subresource: str | None
     ) -> Manifest:
@@ -302,5 +313,7 @@ class Kube:
 
 
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+_OPENID_CONFIGURATION = Page("", "", "openid-configuration", "/.well-known/openid-configuration")
+_OPENID_KEYS = Page("", "", "jwks", "/openid/v1/jwks")
 
 __all__ = ["FIELD_MANAGER", "Kube", "KubeError", "Manifest"]

@@ -26,6 +26,17 @@ class Resource:
         return "/".join(parts)
 
 
+@dataclass(frozen=True)
+class Page(Resource):
+    """A path of the API server that holds no objects."""
+
+    at: str
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Give the path."""
+        return self.at
+
+
 PROJECTS = Resource(API_VERSION, "Project", "projects")
 PLUGINS = Resource(API_VERSION, "Plugin", "plugins")
 TRAINING_RUNS = Resource(API_VERSION, "TrainingRun", "trainingruns")

@@ -15,7 +15,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from chorus_operator.kube.errors import Unavailable, from_response
-from chorus_operator.kube.resources import Resource
+from chorus_operator.kube.resources import Page, Resource
 
 Manifest = dict[str, Any]
 
@@ -162,13 +162,14 @@ class Transport:
     ) -> bytes:
         what = f"{method} {path}"
         timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        accept = "*/*" if isinstance(resource, Page) or path.endswith("/log") else JSON
         status = 0
         try:
             request = await self._api.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "*/*" if path.endswith("/log") else JSON, "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=yaml_body(body) if body is not None and content_type == APPLY_PATCH else body,
                 auth_settings=["BearerToken"],
             )

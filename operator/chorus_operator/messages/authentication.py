@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 from chorus_api.contract import AUDIENCE
 from chorus_operator.kube.client import Kube
@@ -20,6 +22,15 @@ _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 
 
+class TokenCheck(StrEnum):
+    """How tokens are checked."""
+
+    REVIEW = "Review"
+    """The API server is asked about each (TokenReview). Takes a right that only a ClusterRole can give."""
+    PUBLISHED_KEYS = "PublishedKeys"
+    """Their signatures are checked against the keys that the API server publishes; every service account may."""
+
+
 @dataclass(frozen=True)
 class PodIdentity:
     """The pod that a token is bound to."""
@@ -29,7 +40,17 @@ class PodIdentity:
     uid: str
 
 
-class Authenticator:
+class Authenticator(Protocol):
+    """Finds the pod behind a token."""
+
+    async def start(self) -> None:
+        """Try whether it can work; KubeError when it cannot."""
+
+    async def identify(self, token: str) -> PodIdentity:
+        """Find the pod that a token is bound to; Refused (badToken, notAPod, unavailable), or KubeError."""
+
+
+class TokenReviews:
     """Asks the API server about each token once a minute; tokens are kept as their hashes alone."""
 
     def __init__(self, kube: Kube, *, clock: Callable[[], float]):
@@ -37,10 +58,12 @@ class Authenticator:
         self._kube = kube
         self._known: Cache[bytes, PodIdentity | Refused] = Cache(size=CACHE_SIZE, clock=clock)
 
-    async def identify(self, authorization: str | None) -> PodIdentity:
-        """Read an Authorization header; Refused (noToken, badToken, notAPod) unless it names a pod."""
-        token = _bearer(authorization)
-        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+    async def start(self) -> None:
+        """Nothing: it is ready."""
+
+    async def identify(self, token: str) -> PodIdentity:
+        """Find the pod that a token is bound to; Refused (badToken, notAPod) when there is none."""
+        digest = hashlib.sha256(token.encode()).digest()
         found = self._known.get(digest)
         if found is None:
             try:
@@ -70,7 +93,8 @@ class Authenticator:
         return PodIdentity(namespace, names[0], uids[0])
 
 
-def _bearer(authorization: str | None) -> str:
+def bearer_token(authorization: str | None) -> str:
+    """Read the token of an Authorization header; Refused (noToken, badToken) when it cannot be one."""
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from chorus_api.messages import MessageType, ProgressReport
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Invalid, KubeError
-from chorus_operator.messages.authentication import Authenticator, PodIdentity
+from chorus_operator.messages.authentication import (
+    Authenticator,
+    PodIdentity,
+    TokenCheck,
+    TokenReviews,
+    bearer_token,
+)
 from chorus_operator.messages.frames import Frames
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.progress import ProgressBook
+from chorus_operator.messages.published_keys import PublishedKeys
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.senders import PreparePod, Sender, Senders, check_prepare, check_training
@@ -21,28 +28,49 @@ from chorus_operator.messages.senders import PreparePod, Sender, Senders, check_
 class Inbox:
     """The receiver without its socket. Belongs to one event loop."""
 
-    def __init__(self, kube: Kube, *, clock: Callable[[], datetime], seconds: Callable[[], float]):
-        """`clock`: the time that is written; `seconds`: seconds that only rise."""
-        self._authenticator = Authenticator(kube, clock=seconds)
-        self._senders = Senders(kube, clock=seconds)
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        clock: Callable[[], datetime],
+        seconds: Callable[[], float],
+        token_check: TokenCheck = TokenCheck.REVIEW,
+        namespaces: Collection[str] = (),
+    ):
+        """`clock`: the time that is written; `seconds`: seconds that only rise; `namespaces`: all when empty."""
+        self._authenticator: Authenticator
+        match token_check:
+            case TokenCheck.REVIEW:
+                self._authenticator = TokenReviews(kube, clock=seconds)
+            case TokenCheck.PUBLISHED_KEYS:
+                self._authenticator = PublishedKeys(kube, clock=clock, seconds=seconds)
+        # A TokenReview looks for the pod too. Who does not ask for it must look each time that it counts.
+        self._looks_anew = token_check is TokenCheck.PUBLISHED_KEYS
+        self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
         self._frames = Frames(kube)
         self.progress = ProgressBook(kube, clock=clock)
         self.taken: Counter[tuple[MessageType, Outcome]] = Counter()
         """Messages acknowledged since the start."""
 
+    async def start(self) -> None:
+        """Try whether tokens can be checked; KubeError when they cannot."""
+        await self._authenticator.start()
+
     async def identify(self, authorization: str | None) -> PodIdentity:
         """Find the pod behind an Authorization header; Refused when there is none."""
+        token = bearer_token(authorization)
         try:
-            return await self._authenticator.identify(authorization)
+            return await self._authenticator.identify(token)
         except KubeError as error:
             raise _unavailable(error) from error
 
     async def take(self, identity: PodIdentity, body: bytes) -> Outcome:
         """Take one message of a pod; it is stored when this returns (progress: it is kept). Else Refused."""
         message = parse(body)
+        anew = self._looks_anew and message.envelope.type is not MessageType.PROGRESS
         try:
-            outcome = await self._store(await self._senders.find(identity), message)
+            outcome = await self._store(await self._senders.find(identity, anew=anew), message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
         except KubeError as error:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from chorus_operator.kube.ca import Authority
 from chorus_operator.kube.client import Kube
+from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
 from chorus_operator.messages.inbox import Inbox
@@ -44,15 +45,20 @@ class Receiver:
         port: int,
         clock: Callable[[], datetime],
         address: str | None = None,
+        token_check: TokenCheck = TokenCheck.REVIEW,
+        namespaces: Collection[str] = (),
     ):
         """`connect` opens the thread's own client; `address`: what to listen on, every address when None.
 
-        With port 0 the system chooses one: see `port` once it serves.
+        `namespaces`: those whose pods may speak, all when empty. With port 0 the system chooses one: see `port` once
+        it serves.
         """
         self._connect = connect
         self._identity = ServerIdentity(authority, hosts=hosts, clock=clock)
         self._clock = clock
         self._address = address
+        self._token_check = token_check
+        self._namespaces = namespaces
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._wake = asyncio.Event()
@@ -100,7 +106,14 @@ class Receiver:
         self._loop = asyncio.get_running_loop()
         kube = await self._connect()
         try:
-            inbox = self.inbox = Inbox(kube, clock=self._clock, seconds=time.monotonic)
+            inbox = self.inbox = Inbox(
+                kube,
+                clock=self._clock,
+                seconds=time.monotonic,
+                token_check=self._token_check,
+                namespaces=self._namespaces,
+            )
+            await inbox.start()
             runner = web.AppRunner(
                 make_app(inbox, refusals=self.refusals),
                 access_log=None,

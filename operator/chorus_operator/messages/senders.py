@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
@@ -17,6 +18,8 @@ from chorus_operator.messages.refusals import Cause, Refused
 
 POD_SECONDS = 10.0
 CACHE_SIZE = 4096
+LAST_WORDS = timedelta(seconds=60)
+"""How long a pod may speak after it should have ended: as long as the API server takes its token."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,41 @@ Sender = TrainingPod | PreparePod
 class Senders:
     """Reads the pod of a token; what is on it cannot change in the seconds that it is remembered."""
 
-    def __init__(self, kube: Kube, *, clock: Callable[[], float]):
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        clock: Callable[[], datetime],
+        seconds: Callable[[], float],
+        namespaces: Collection[str] = (),
+    ):
+        """`namespaces`: those whose pods may speak, all when empty. `seconds`: seconds that only rise."""
         self._kube = kube
-        self._known: Cache[str, Sender] = Cache(size=CACHE_SIZE, clock=clock)
+        self._clock = clock
+        self._namespaces = frozenset(namespaces)
+        self._known: Cache[str, Sender] = Cache(size=CACHE_SIZE, clock=seconds)
 
-    async def find(self, identity: PodIdentity) -> Sender:
-        """Read who the pod is; Refused (wrongPod) unless it lives and is one that reports."""
-        known = self._known.get(identity.uid)
+    async def find(self, identity: PodIdentity, *, anew: bool = False) -> Sender:
+        """Read who the pod is; Refused (wrongPod) unless it lives, is served and is one that reports.
+
+        `anew`: look whether it still lives, even when it was seen a moment ago.
+        """
+        if self._namespaces and identity.namespace not in self._namespaces:
+            raise Refused(Cause.WRONG_POD, f"namespace {identity.namespace} is not served by this operator")
+        known = None if anew else self._known.get(identity.uid)
         if known is not None:
             return known
         pod = await self._kube.get(PODS, namespace=identity.namespace, name=identity.name)
-        if pod is None or pod["metadata"]["uid"] != identity.uid:
+        if pod is None or pod["metadata"]["uid"] != identity.uid or self._is_overdue(pod):
             raise Refused(Cause.WRONG_POD, f"pod {identity.name} with uid {identity.uid} is gone")
         sender = sender_of(pod)
         self._known.put(identity.uid, sender, seconds=POD_SECONDS)
         return sender
+
+    def _is_overdue(self, pod: dict[str, Any]) -> bool:
+        """Tell whether the pod should have ended a while ago: its node is lost, and may not know."""
+        end = pod["metadata"].get("deletionTimestamp")
+        return end is not None and datetime.fromisoformat(end) + LAST_WORDS < self._clock()
 
 
 def sender_of(pod: dict[str, Any]) -> Sender:

@@ -299,6 +299,14 @@ async def test_it_tells_which_kinds_are_served(kube: Kube, server: Server) -> No
         await kube.served("chorus.dev/v1alpha1")
 
 
+async def test_the_issuer_of_tokens_and_its_keys_are_read(kube: Kube, server: Server) -> None:
+    server.answers = [Answer(200, {"issuer": "https://x"}), Answer(200, {"keys": []})]
+    assert await kube.token_issuer() == {"issuer": "https://x"}
+    assert await kube.token_keys() == {"keys": []}
+    assert server.asked == ["GET /.well-known/openid-configuration", "GET /openid/v1/jwks"]
+    assert server.requests[1].headers["Accept"] == "*/*"  # its type is application/jwk-set+json
+
+
 async def test_requests_are_counted_by_answer(kube: Kube, server: Server) -> None:
     server.answers = [Answer(200), MISSING, Answer(200)]
     await kube.get(PODS, namespace="ns", name="pod")

@@ -14,11 +14,13 @@ from chorus_api.contract import AUDIENCE, PREPARE_KEY_LABEL, ROLE_LABEL
 from chorus_api.messages import MessageType, StoredFrame
 from chorus_operator.kube.errors import Conflict, Invalid, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, PODS, TRAINING_RUNS
+from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import MAX_CONFLICTS, Outcome
 from fakes import Call, FakeKube
 from message_builders import FRAME, PROJECT_ID, ended, message, prepare_pod, project, training_pod, training_run
+from token_builders import Signer, discovery, pod_claims
 
 Manifest = dict[str, Any]
 
@@ -38,6 +40,12 @@ def accepted(pod: Manifest, *, audiences: tuple[str, ...] = (AUDIENCE,)) -> Mani
     }
 
 
+def pods_token(signer: Signer, pod: Manifest) -> str:
+    metadata = pod["metadata"]
+    bound = {"pod": {"name": metadata["name"], "uid": metadata["uid"]}, "namespace": metadata["namespace"]}
+    return signer.token(pod_claims(**{"kubernetes.io": {**pod_claims()["kubernetes.io"], **bound}}))
+
+
 @dataclass
 class Place:
     """A run at its first attempt with its pod, a Project with its prepare pod, and the inbox."""
@@ -52,11 +60,11 @@ class Place:
         self.prepare = self.add_pod(prepare_pod(self.project), token="prepare")
         self.inbox = self.receiver()
 
-    def receiver(self) -> Inbox:
+    def receiver(self, **how: Any) -> Inbox:
         def clock() -> datetime:
             return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
-        return Inbox(self.kube, clock=clock, seconds=lambda: self.seconds)  # type: ignore[arg-type]
+        return Inbox(self.kube, clock=clock, seconds=lambda: self.seconds, **how)  # type: ignore[arg-type]
 
     def add_pod(self, manifest: Manifest, *, token: str) -> Manifest:
         pod = self.kube.put(manifest)
@@ -156,7 +164,55 @@ async def test_a_token_whose_pod_was_deleted_is_refused_after_a_minute(place: Pl
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.BAD_TOKEN
 
 
+async def test_by_published_keys_nothing_is_asked_about_a_token(place: Place) -> None:
+    signer = Signer()
+    place.kube.issuer = discovery(signer)
+    token, inbox = pods_token(signer, place.pod), place.receiver(token_check=TokenCheck.PUBLISHED_KEYS)
+    assert await place.send(message("TRAINING_START", subject=place.run_uid), token=token, inbox=inbox) is Outcome.TAKEN
+    assert (place.calls("token_review"), place.calls("token_keys")) == (0, 1)
+
+
+async def test_by_published_keys_a_deleted_pod_is_not_heard_though_it_spoke_a_moment_ago(place: Place) -> None:
+    """Its token is good for an hour, and only the API server's review would tell that the pod is gone."""
+    signer = Signer()
+    place.kube.issuer = discovery(signer)
+    token, inbox = pods_token(signer, place.pod), place.receiver(token_check=TokenCheck.PUBLISHED_KEYS)
+    await place.send(message("DATA_REPORT", subject=place.run_uid, applicable=True), token=token, inbox=inbox)
+    await place.kube.delete(PODS, namespace="default", name="pod-1")
+    for kind in ("TRAINING_START", "MODEL_NAME", "ERROR_REPORT"):
+        body = message(kind, subject=place.run_uid, sequence=2, model_name="m", detail="d")
+        with pytest.raises(Refused) as caught:
+            await place.send(body, token=token, inbox=inbox)
+        assert caught.value.cause is Cause.WRONG_POD
+    assert "trainingStart" not in place.status()["report"]
+
+
 # Pods, runs, attempts
+
+
+@pytest.mark.parametrize("check", TokenCheck)
+async def test_a_pod_of_a_namespace_that_is_not_served_is_refused_unlooked_at(place: Place, check: TokenCheck) -> None:
+    signer = Signer()
+    place.kube.issuer = discovery(signer)
+    inbox = place.receiver(token_check=check, namespaces=["team-a", "team-b"])
+    token = "train" if check is TokenCheck.REVIEW else pods_token(signer, place.pod)
+    with pytest.raises(Refused) as caught:
+        await place.send(message("TRAINING_START", subject=place.run_uid), token=token, inbox=inbox)
+    assert (caught.value.cause, caught.value.status) == (Cause.WRONG_POD, 403)
+    assert "default" in caught.value.detail
+    assert place.calls("get") == 0
+
+
+@pytest.mark.parametrize(("after", "heard"), [(59, True), (61, False)])
+async def test_a_pod_that_should_have_ended_a_minute_ago_is_not_heard(place: Place, after: int, heard: bool) -> None:
+    end = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 120}
+    place.kube.put({**place.pod, "metadata": {**place.pod["metadata"], **end}})
+    place.seconds = after
+    if heard:
+        assert await place.say("ERROR_REPORT", detail="stopped") is Outcome.TAKEN
+    else:
+        body = message("ERROR_REPORT", subject=place.run_uid, detail="stopped")
+        assert await place.refusal(body) is Cause.WRONG_POD
 
 
 async def test_a_pod_of_the_same_name_but_another_uid_is_refused(place: Place) -> None:

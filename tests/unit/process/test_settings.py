@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.settings import Settings, SettingsError, read_settings, variable_of
 
 GOOD = {
@@ -23,9 +24,15 @@ def test_a_full_environment_is_read_and_the_rest_has_defaults() -> None:
     assert (settings.messages_port, settings.health_port) == (8443, 8080)
     assert (settings.log_level, settings.log_format, settings.kubeconfig) == ("info", "console", "/tmp/config")
     assert settings.watch_namespaces == ()
+    assert settings.token_check is TokenCheck.REVIEW
 
 
-@pytest.mark.parametrize("text", ["a,b", " a , b ,", ",a,,b"])
+def test_the_check_of_tokens_can_be_chosen() -> None:
+    settings = read_settings({**GOOD, "CHORUS_TOKEN_CHECK": "PublishedKeys"})
+    assert settings.token_check is TokenCheck.PUBLISHED_KEYS
+
+
+@pytest.mark.parametrize("text", ["a,b", " a , b ,", ",a,,b", "a,b,a"])
 def test_namespaces_are_separated_by_commas(text: str) -> None:
     assert read_settings({**GOOD, "CHORUS_WATCH_NAMESPACES": text}).watch_namespaces == ("a", "b")
 
@@ -47,6 +54,12 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("CHORUS_MESSAGES_URL", "http://x/v1/messages"),
         ("CHORUS_MESSAGES_URL", "https://x/other"),
         ("CHORUS_MESSAGES_URL", "chorus"),
+        ("CHORUS_WATCH_NAMESPACES", "team-*"),
+        ("CHORUS_WATCH_NAMESPACES", "a,!b"),
+        ("CHORUS_WATCH_NAMESPACES", "Team"),
+        ("CHORUS_WATCH_NAMESPACES", "a b"),
+        ("CHORUS_TOKEN_CHECK", "None"),
+        ("CHORUS_TOKEN_CHECK", "review"),
         ("CHORUS_LOG_LEVEL", "loud"),
         ("CHORUS_LOG_FORMAT", "xml"),
         ("CHORUS_MESSAGES_PORT", "0"),
