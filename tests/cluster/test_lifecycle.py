@@ -91,12 +91,17 @@ async def cancel(place: Place) -> list[str]:
 async def pause(place: Place) -> tuple[Manifest, list[Manifest]]:
     """Suspend a run while it trains, then let it go on; the run while it stood still, and its pods then."""
     run = RUN_PAUSED
-    await place.wait("TrainingRun", run, phase="TRAINING", seconds=START_SECONDS)
+    await place.wait("TrainingRun", run, phase="TRAINING", where=has_learned, seconds=START_SECONDS)
     await place.patch("TrainingRun", run, {"spec": {"suspend": True}})
     still = await place.wait("TrainingRun", run, phase="suspended", seconds=120)
     pods = place.record.all("Pod", labels={"chorus.dev/run": run})
     await place.patch("TrainingRun", run, {"spec": {"suspend": False}})
     return still, pods
+
+
+def has_learned(run: Manifest) -> bool:
+    """Whether there is something to save."""
+    return bool(run["status"].get("progress", {}).get("step"))
 
 
 async def rob(place: Place) -> str:

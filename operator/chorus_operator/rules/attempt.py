@@ -37,6 +37,8 @@ def observe(draft: Draft) -> None:
         wait = waiting_for(view.job, pod)
         conditions.set("PodsReady", False, wait.reason, wait.message)
     _observe_messages(draft)
+    if pod is not None and pod.ended:
+        _observe_last_word(draft, pod)
 
 
 def _observe_messages(draft: Draft) -> None:
@@ -51,10 +53,21 @@ def _observe_messages(draft: Draft) -> None:
         if report.attempt == draft.attempts.current and conditions.is_true("Retrying"):
             conditions.set("Retrying", False, Reason.TRAINING, f"Attempt {report.attempt} trains.")
     if progress is not None and progress.checkpoint_step:
-        known = draft.before.checkpoint
-        if known is None or progress.checkpoint_step > known.step:
-            draft.changes["checkpoint"] = Checkpoint(step=progress.checkpoint_step, time=progress.time)
-        conditions.set("CheckpointAvailable", True, Reason.CHECKPOINT_SAVED, f"Step {progress.checkpoint_step}.")
+        _observe_checkpoint(draft, Checkpoint(step=progress.checkpoint_step, time=progress.time))
+
+
+def _observe_last_word(draft: Draft, pod: PodView) -> None:
+    """A pod that was stopped says what it saved: its last progress may still be on its way."""
+    if pod.record is not None and pod.record.outcome == "preempted" and pod.record.step:
+        _observe_checkpoint(draft, Checkpoint(step=pod.record.step, time=draft.view.now))
+
+
+def _observe_checkpoint(draft: Draft, seen: Checkpoint) -> None:
+    known = draft.changes.get("checkpoint") or draft.before.checkpoint
+    if isinstance(known, Checkpoint) and known.step >= seen.step:
+        return
+    draft.changes["checkpoint"] = seen
+    draft.conditions.set("CheckpointAvailable", True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
 
 
 def overdue(draft: Draft) -> Cause | None:

@@ -68,6 +68,8 @@ class PodView:
     terminated_reason: str
     record: TerminationRecord | None
     raw_message: str
+    tracked: bool
+    """Whether the Job controller has yet to take note of how it ends: until then its Job may fail for it."""
 
     @property
     def ended(self) -> bool:
@@ -131,6 +133,7 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         terminated_reason=terminated.get("reason", ""),
         record=termination_record(terminated.get("message", "")),
         raw_message=terminated.get("message", "") or status.get("message", ""),
+        tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
 
 

@@ -216,6 +216,31 @@ def test_a_job_that_failed_because_it_was_suspended_counts_against_nothing(world
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
 
 
+def test_a_run_is_suspended_only_once_its_job_has_taken_note_of_how_the_pod_ended(world: World) -> None:
+    """The Job may still fail for it: resumed before, that would look like a new disruption."""
+    world.pod_trains("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    (pod,) = world.pods_of("home-soft-1-1")
+    pod["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+    pod["status"]["phase"] = "Failed"
+    world.put(pod)
+    assert world.phase("home-soft-1") == "TRAINING"
+    del pod["metadata"]["finalizers"]
+    world.put(pod)
+    assert world.phase("home-soft-1") == "suspended"
+
+
+def test_the_last_word_of_a_stopped_pod_tells_its_checkpoint(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    saved = TerminationRecord(outcome="preempted", retryable=True, message="Stopped by SIGTERM.", step=7)
+    world.job_ends("home-soft-1-1", exit_code=75, record=saved)
+    assert world.phase("home-soft-1") == "suspended"
+    assert status(world)["checkpoint"]["step"] == 7
+
+
 def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> None:
     world.pod_waits("home-soft-1-1", unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     world.later(3600)
