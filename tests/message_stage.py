@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from chorus_api.contract import AUDIENCE, MESSAGES_PATH
 from chorus_operator.kube.ca import load_authority
 from chorus_operator.kube.client import Kube
+from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.receiver import Receiver
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
@@ -110,7 +111,12 @@ class MessageStage:
 
 @asynccontextmanager
 async def message_stage(
-    control_plane: ControlPlane, api: Api, namespace: str, *, receivers: int = 1
+    control_plane: ControlPlane,
+    api: Api,
+    namespace: str,
+    *,
+    receivers: int = 1,
+    token_check: TokenCheck = TokenCheck.REVIEW,
 ) -> AsyncIterator[MessageStage]:
     """Start receivers, each with a client of its own as in replicas, and end them."""
     kubeconfig = str(await control_plane.kubeconfig_for("chorus-operator", namespace=OPERATOR_NAMESPACE))
@@ -126,6 +132,7 @@ async def message_stage(
                 port=0,
                 clock=now,
                 address="127.0.0.1",
+                token_check=token_check,
             )
             receiver.start()
             stack.push_async_callback(_end, receiver)

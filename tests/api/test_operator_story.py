@@ -8,30 +8,16 @@ from typing import Any
 
 import pytest
 
-from builders import make_plugin, make_project, make_run
 from chorus_operator.kube.ca import CA_SECRET
 from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY, kustomize
 from harness.client import Manifest
 from harness.operator import NAMESPACE
-from harness.pods import Attempt, by_run
-from harness.stage import Stage, stage
+from harness.pods import by_run
+from harness.stage import stage
+from operator_story import PLAN, UNASKED, Right, automatic_runs, rights_in, runs_by_hand
 
 PLACE = "story"
-Right = tuple[str, str, str]  # API group, resource or resource/subresource, verb
-ENTRIES = [{"name": name, "pluginRef": {"name": "soft"}} for name in ("a", "b")]
-PLAN = {
-    "home-a-1": [Attempt(exit_code=75), Attempt(exit_code=137, log="step 1\nout of luck\n")],
-    "stopped": [Attempt(lingers=True)],
-    "paused": [Attempt(lingers=True)],
-}
-
-UNASKED: dict[Right, str] = {
-    ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_lost_node",
-    ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
-    ("chorus.dev", "trainingruns/finalizers", "update"): "asked by admission for blockOwnerDeletion",
-}
-"""Rights that the operator needs without this story's asking for them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +49,8 @@ async def _tell(control_plane: ControlPlane) -> Told:
         if await api.find("Secret", CA_SECRET, namespace=NAMESPACE) is not None:  # an earlier test's operator made it
             await api.delete("Secret", CA_SECRET, namespace=NAMESPACE)
         async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN)) as on:
-            project_phases = await _automatic_runs(on)
-            runs = await _runs_by_hand(on)
+            project_phases = await automatic_runs(on)
+            runs = await runs_by_hand(on)
             exit_code, _ = await on.operator.terminate()
             return Told(
                 project_phases,
@@ -81,36 +67,6 @@ async def _tell(control_plane: ControlPlane) -> Told:
                 },
                 exit_code,
             )
-
-
-async def _automatic_runs(on: Stage) -> list[str]:
-    """Two plugins, one of which needs three attempts."""
-    plugin = make_plugin("soft", namespace=PLACE, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}})
-    spec = {"history": {"succeeded": 1, "failed": 1}}
-    await on.create(plugin, make_project("home", namespace=PLACE, plugins=ENTRIES, spec=spec))
-    await on.reaches("Project", "home", "TRAINED")
-    return list(on.witness.of("Project", "home"))
-
-
-async def _runs_by_hand(on: Stage) -> dict[str, Manifest]:
-    """One is cancelled, one is suspended for a while, and one more makes the history too long."""
-    await on.create(make_run("stopped", namespace=PLACE, project="home", plugin="a"))
-    await on.reaches("TrainingRun", "stopped", "TRAINING")
-    await on.create(make_run("paused", namespace=PLACE, project="home", plugin="a"))
-    await on.set_run("stopped", cancel=True)
-    await on.reaches("TrainingRun", "stopped", "cancelled")
-    await on.reaches("TrainingRun", "paused", "TRAINING")
-    await on.set_run("paused", suspend=True)
-    await on.reaches("TrainingRun", "paused", "suspended")
-    await on.set_run("paused", suspend=False)
-    await on.reaches("TrainingRun", "paused", "TRAINED")
-    runs = on.runs
-    await on.create(make_run("last", namespace=PLACE, project="home", plugin="a"))
-    await on.reaches("TrainingRun", "last", "TRAINED")
-    await on.reaches("Project", "home", "TRAINED")
-    await on.api.wait_until_gone("TrainingRun", "paused", namespace=PLACE)
-    await on.rests()
-    return {**runs, **on.runs}
 
 
 def status(told: Told, run: str) -> dict[str, Any]:
@@ -182,8 +138,7 @@ def granted_rights(control_plane: ControlPlane) -> set[Right]:
         ("ClusterRole", None),
         ("Role", NAMESPACE),
     ]
-    rules = [rule for role in roles for rule in role["rules"]]
-    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    return rights_in([rule for role in roles for rule in role["rules"]])
 
 
 def test_it_ends_well_when_it_is_asked_to(told: Told) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import functools
 import json
 import shutil
 import signal
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from harness.client import Api, Manifest, load_pair
+from harness.client import Api, ApiError, Manifest, eventually, load_pair
 from harness.pki import Authority, KeyPair, service_account_keys
 
 HOST = "127.0.0.1"
@@ -157,6 +158,7 @@ class ControlPlane:
                 if manifest["kind"] == "CustomResourceDefinition":
                     name = manifest["metadata"]["name"]
                     await api.wait_for("CustomResourceDefinition", name, is_established)
+                    await eventually(functools.partial(_is_stored, api, manifest), what=f"{name} is stored")
 
     # Start
 
@@ -260,6 +262,18 @@ class ControlPlane:
         for process in self._processes:
             process.wait(timeout=30)
         self._processes.clear()
+
+
+async def _is_stored(api: Api, definition: Manifest) -> bool:
+    """Whether objects of the kind can be read: on a busy machine its store opens a moment after it is established."""
+    spec = definition["spec"]
+    try:
+        await api.request("GET", f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
+    except ApiError as error:
+        if error.status in {404, 429}:
+            return False
+        raise
+    return True
 
 
 def is_established(definition: Manifest) -> bool:

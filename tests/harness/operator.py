@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,9 +34,19 @@ _PORTS = range(18000, 32000)
 class Operator:
     """One replica: started, stopped and killed as often as a test wants; its ports and its identity stay the same."""
 
-    def __init__(self, control_plane: ControlPlane, *, kubeconfig: Path, identity: str = "operator-1") -> None:
-        """`kubeconfig`: of the service account `chorus-operator`, maybe through a proxy."""
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        *,
+        kubeconfig: Path,
+        identity: str = "operator-1",
+        namespace: str = NAMESPACE,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """`kubeconfig`: of the service account `chorus-operator`, maybe through a proxy; `variables`: set beside."""
         self.identity = identity
+        self._namespace = namespace
+        self._variables = dict(variables or {})
         self.starts = 0
         self._messages, self._health = free_port(), free_port()
         self._kubeconfig = kubeconfig
@@ -96,13 +107,14 @@ class Operator:
             "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'trainer_image'}",
             "PYTHONUNBUFFERED": "1",
             "KUBECONFIG": str(self._kubeconfig),
-            "CHORUS_NAMESPACE": NAMESPACE,
+            "CHORUS_NAMESPACE": self._namespace,
             "CHORUS_POD_NAME": self.identity,
             "CHORUS_OPERATOR_IMAGE": "chorus-operator:test",
             "CHORUS_TRAINER_IMAGE": "chorus-trainer:test",
             "CHORUS_MESSAGES_URL": self.url,
             "CHORUS_MESSAGES_PORT": str(self._messages),
             "CHORUS_HEALTH_PORT": str(self._health),
+            **self._variables,
         }
 
     async def probe(self, path: str) -> int:

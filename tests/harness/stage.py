@@ -168,7 +168,6 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first."""
     await operator.clear(api)
-    mailbag, witness = pods.Mailbag(), Witness()
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FaultProxy(control_plane))
         if hook is not None:
@@ -177,15 +176,28 @@ async def stage(
             "chorus-operator", namespace=operator.NAMESPACE, server=proxy.url
         )
         process = Operator(control_plane, kubeconfig=kubeconfig)
+        on = await stack.enter_async_context(
+            place(control_plane, api, proxy=proxy, process=process, namespace=namespace, plan=plan)
+        )
+        stack.push_async_exit(process.__aexit__)
+        if start:
+            process.start()
+            await process.ready()
+        yield on
+
+
+@asynccontextmanager
+async def place(
+    control_plane: ControlPlane, api: Api, *, proxy: FaultProxy, process: Operator, namespace: str, plan: pods.Plan
+) -> AsyncIterator[Stage]:
+    """Set up one namespace of those that an operator serves: its pretend pods, and the witness."""
+    mailbag, witness = pods.Mailbag(), Witness()
+    async with AsyncExitStack() as stack:
         program = pods.chorus(plan, mailbag)
         kubelet = await stack.enter_async_context(Kubelet(control_plane, namespace=namespace, program=program))
         for kind in ("Project", "TrainingRun"):
             task = asyncio.create_task(witness.follow(api, kind, namespace=namespace))
             stack.push_async_callback(_cancel, task)
-        stack.push_async_exit(process.__aexit__)
-        if start:
-            process.start()
-            await process.ready()
         yield Stage(api, namespace, proxy, process, kubelet, mailbag, witness)
 
 

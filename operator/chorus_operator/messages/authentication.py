@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import structlog
+
 from chorus_api.contract import AUDIENCE
 from chorus_operator.kube.client import Kube
+from chorus_operator.kube.errors import Forbidden
 from chorus_operator.messages.cache import Cache
 from chorus_operator.messages.refusals import Cause, Refused
+
+log = structlog.get_logger()
 
 GOOD_SECONDS = 60.0
 BAD_SECONDS = 10.0
@@ -59,7 +64,16 @@ class TokenReviews:
         self._known: Cache[bytes, PodIdentity | Refused] = Cache(size=CACHE_SIZE, clock=clock)
 
     async def start(self) -> None:
-        """Nothing: it is ready."""
+        """Ask about a token that is none; KubeError when that may not be asked."""
+        try:
+            await self._kube.token_review("none", audiences=[AUDIENCE])
+        except Forbidden as error:
+            log.error(
+                "the operator may not ask for TokenReviews: bind its ClusterRole, or set "
+                "CHORUS_TOKEN_CHECK=PublishedKeys",
+                error=str(error),
+            )
+            raise
 
     async def identify(self, token: str) -> PodIdentity:
         """Find the pod that a token is bound to; Refused (badToken, notAPod) when there is none."""
