@@ -16,6 +16,7 @@ from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from fakes import FakeKube
@@ -57,6 +58,7 @@ class World:
     claims: tuple[str, ...] = ("models",)
     wakes: list[float] = field(default_factory=list)
     disturbed: int = 0
+    observer: Observer = field(default_factory=Nobody)
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=lambda: self.now)
@@ -112,6 +114,7 @@ class World:
             since=self.operator_since,
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
+            observer=self.observer,
         )
 
     def later(self, seconds: float) -> None:

@@ -9,7 +9,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ from chorus_operator.kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
 from chorus_operator.messages.receiver import Receiver
+from chorus_operator.metrics.collector import Sources, collect_from, make_handler, make_registry
+from chorus_operator.metrics.recorder import Recorder
+from chorus_operator.metrics.runs import RunBook
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.queue import Key, WorkQueue
@@ -57,14 +61,18 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
         kube = await Kube.connect(settings.kubeconfig)
         stack.push_async_callback(kube.close)
         authority = await load_authority(kube, namespace=settings.namespace, clock=utc_now)
-        receiver = _receiver(settings, authority)
+        clients = [kube]
+        receiver = _receiver(settings, authority, clients)
         stack.push_async_callback(_end_thread, receiver.stop, receiver.ended)
         receiver.start()
-        since = utc_now()
-        leading = _Leading(settings, kube, authority, since=since)
+        registry, runs = make_registry(), RunBook()
+        recorder = Recorder(registry, runs=runs, clock=time.time)
+        leading = _Leading(settings, kube, authority, since=utc_now(), runs=runs, recorder=recorder)
+        collect_from(_sources(clients, receiver, leading, runs), registry=registry)
         health = Health(
             beats={"messages": lambda: receiver.seconds_since_beat, "watches": lambda: leading.seconds_since_beat},
             is_ready=lambda: receiver.serving,
+            metrics=make_handler(registry),
             port=settings.health_port,
         )
         await health.start()
@@ -83,9 +91,15 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
         )
 
 
-def _receiver(settings: Settings, authority: Authority) -> Receiver:
+def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> Receiver:
+    """Make the receiver; the client that it opens is added to `clients`."""
+
+    async def connect() -> Kube:
+        clients.append(await Kube.connect(settings.kubeconfig))
+        return clients[-1]
+
     return Receiver(
-        connect=lambda: Kube.connect(settings.kubeconfig),
+        connect=connect,
         authority=authority,
         hosts=service_hosts(settings.messages_host),
         port=settings.messages_port,
@@ -95,14 +109,39 @@ def _receiver(settings: Settings, authority: Authority) -> Receiver:
     )
 
 
+def _sources(clients: Sequence[Kube], receiver: Receiver, leading: _Leading, runs: RunBook) -> Sources:
+    return Sources(
+        requests=lambda: [kube.requests for kube in clients],
+        accepted=lambda: receiver.inbox.taken if receiver.inbox else {},
+        refused=lambda: receiver.refusals.counts,
+        progress_writes=lambda: receiver.inbox.progress.writes if receiver.inbox else {},
+        queue=lambda: leading.queue.stats(),
+        leads=lambda: leading.leads,
+        runs=runs,
+        clock=time.time,
+    )
+
+
 class _Leading:
     """What only the holder of the Lease does: watch, and reconcile."""
 
-    def __init__(self, settings: Settings, kube: Kube, authority: Authority, *, since: datetime):
+    def __init__(
+        self,
+        settings: Settings,
+        kube: Kube,
+        authority: Authority,
+        *,
+        since: datetime,
+        runs: RunBook,
+        recorder: Recorder,
+    ):
         self._kube = kube
+        self._runs = runs
+        self.leads = False
+        """Whether this process holds the Lease."""
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
-        self._queue = WorkQueue(
+        self.queue = WorkQueue(
             make_reconciler(
                 Environment(
                     kube=kube,
@@ -113,8 +152,10 @@ class _Leading:
                     since=since,
                     ensure_namespace=CaBundle(kube, authority=authority).ensure,
                     wake=self._wake,
+                    observer=recorder,
                 )
-            )
+            ),
+            observe=recorder.reconciled,
         )
         self._watches = Watches(namespaces=settings.watch_namespaces, login=kube.credentials, on_event=self._on_event)
 
@@ -126,19 +167,21 @@ class _Leading:
         """Wait for the Lease, then work until it or the watches are lost, or until cancelled."""
         await self._kinds_served()
         await self._lease.acquire()
+        self.leads = True
         try:
-            self._queue.start()
+            self.queue.start()
             self._watches.start()
             await _first(
                 {
                     "the Lease": self._lease.hold(),
                     "the watches": asyncio.wrap_future(self._watches.ended),
-                    "the resync": resync(self._keys, add=self._queue.add),
+                    "the resync": resync(self._keys, add=self.queue.add),
                 }
             )
         finally:
+            self.leads = False
             self._watches.stop()
-            await self._queue.stop(grace=QUEUE_GRACE_SECONDS)
+            await self.queue.stop(grace=QUEUE_GRACE_SECONDS)
             await self._lease.release()
             await _end_thread(self._watches.stop, self._watches.ended)
 
@@ -150,11 +193,13 @@ class _Leading:
             await asyncio.sleep(CRD_SECONDS)
 
     def _wake(self, key: Key) -> None:
-        self._queue.add(key)
+        self.queue.add(key)
 
     def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
         for key in self._keys.of(kind, deleted, stored):
-            self._queue.add(key)
+            self.queue.add(key)
+        if kind == TRAINING_RUNS.kind:
+            self._runs.seen(stored, deleted=deleted)
 
 
 async def _first(parts: dict[str, Awaitable[Any]]) -> None:

@@ -1,28 +1,31 @@
-"""Probes: alive while every loop turns, ready while messages are received."""
+"""Probes, alive while every loop turns, ready while messages are received; and the metrics beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 STALE_SECONDS = 30.0
 
 
 class Health:
-    """Serves /healthz and /readyz. It runs on the main loop, so an answer shows that this one turns."""
+    """Serves /healthz, /readyz and /metrics. It runs on the main loop, so an answer shows that this one turns."""
 
     def __init__(
         self,
         *,
         beats: Mapping[str, Callable[[], float]],
         is_ready: Callable[[], bool],
+        metrics: Handler,
         port: int,
         address: str | None = None,
     ):
         """`beats`: for each other loop, seconds since it turned last; `address`: every address when None."""
         self._beats = beats
         self._is_ready = is_ready
+        self._metrics = metrics
         self._port = port
         self._address = address
         self._runner: web.AppRunner | None = None
@@ -38,6 +41,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._address, self._port).start()

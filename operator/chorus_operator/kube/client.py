@@ -50,7 +50,7 @@ class Kube:
 
     @property
     def requests(self) -> Counter[tuple[str, str, int]]:
-        """Requests sent, by method, plural and HTTP status (0: no answer)."""
+        """Requests sent, by verb, plural and HTTP status (0: no answer)."""
         return self._transport.sent
 
     @classmethod

@@ -30,6 +30,9 @@ APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
 """The parameter keeps the client library from encoding the body itself; the API server drops it."""
 
 
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
 @dataclass(frozen=True)
 class Credentials:
     """How to reach the API server, for another client library."""
@@ -70,7 +73,7 @@ class Transport:
         self._deadline = deadline
         self._jitter = jitter
         self.sent: Counter[tuple[str, str, int]] = Counter()
-        """Requests sent, by method, plural and HTTP status (0: no answer)."""
+        """Requests sent, by verb, plural and HTTP status (0: no answer)."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -133,12 +136,15 @@ class Transport:
     ) -> bytes:
         """Send a request and give the body of its answer; KubeError when that is not 2xx or does not come."""
         path = resource.path(namespace, name, subresource)
+        verb = "list" if method == "GET" and resource.kind and name is None else _VERBS[method]
         loop = asyncio.get_running_loop()
         end = loop.time() + self._deadline
         backoff = FIRST_BACKOFF
         while True:
             try:
-                return await self._once(method, resource, path, query, body, content_type, seconds=end - loop.time())
+                return await self._once(
+                    method, resource, path, query, body, content_type, verb=verb, seconds=end - loop.time()
+                )
             except Unavailable as error:
                 # 429 means that nothing was done; every other failure may hide a success.
                 if not (idempotent or error.status == 429) or error.status == 404:
@@ -158,6 +164,7 @@ class Transport:
         body: Manifest | None,
         content_type: str,
         *,
+        verb: str,
         seconds: float,
     ) -> bytes:
         what = f"{method} {path}"
@@ -180,7 +187,7 @@ class Transport:
             text = f"{what}: the API server did not answer: {type(error).__name__} {error}".rstrip()
             raise Unavailable(text, reason="NoAnswer") from error
         finally:
-            self.sent[method, resource.plural, status] += 1
+            self.sent[verb, resource.plural, status] += 1
         if 200 <= status < 300:
             return answer
         raise from_response(what, status=status, body=answer, retry_after=response.headers.get("Retry-After"))

@@ -6,7 +6,7 @@ A message lost here costs a moment of display; the next one says more. What must
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +30,7 @@ WRITE_SECONDS = 10.0
 FORGET_SECONDS = 3600.0
 MAX_METRICS = 32
 MAX_CONFLICTS = 4
+WRITES = ("written", "conflict", "failed")
 
 
 def merged_progress(known: Progress | None, *, envelope: Envelope, payload: ProgressReport, now: datetime) -> Progress:
@@ -87,6 +88,8 @@ class ProgressBook:
         self._every = every
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by run uid, the longest silent first
         self._tasks: set[asyncio.Task[None]] = set()
+        self.writes: Counter[str] = Counter()
+        """Attempts to write so far, by `WRITES`."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -154,6 +157,7 @@ class ProgressBook:
             try:
                 await self._store(uid, entry)
             except KubeError as error:
+                self.writes["failed"] += 1
                 log.info(
                     "progress is written later", run=entry.pod.run, namespace=entry.pod.namespace, error=str(error)
                 )
@@ -182,7 +186,9 @@ class ProgressBook:
                     resource_version=run["metadata"]["resourceVersion"],
                 )
             except Conflict:
+                self.writes["conflict"] += 1
                 continue
+            self.writes["written"] += 1
             return
         entry.dirty = True  # written all the time by others: at the next turn
 

@@ -86,4 +86,5 @@ async def write_status(
         status=patch,
         resource_version=metadata["resourceVersion"],
     )
+    environment.observer.status_written(resource.kind, stored.get("status", {}), patch)
     return True

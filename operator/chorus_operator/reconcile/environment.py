@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from chorus_operator.kube.client import Kube
+from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 
 
@@ -23,3 +24,4 @@ class Environment:
     ensure_namespace: Callable[[str], Awaitable[None]]
     """Make sure that pods of a namespace find the CA bundle."""
     wake: Callable[[Key], None]
+    observer: Observer = field(default_factory=Nobody)

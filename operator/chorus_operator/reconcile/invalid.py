@@ -50,10 +50,12 @@ async def _report(environment: Environment, resource: Resource, stored: Mapping[
     wanted: dict[str, Any] = {"conditions": [*others, condition]}
     if resource.kind != "Plugin":
         wanted |= {"phase": "failed", "reason": Reason.INVALID_SPEC.value, "message": condition["message"]}
+    patch = merge_patch({}, wanted)
     await environment.kube.patch_status(
         resource,
         namespace=stored["metadata"]["namespace"],
         name=stored["metadata"]["name"],
-        status=merge_patch({}, wanted),
+        status=patch,
         resource_version=stored["metadata"]["resourceVersion"],
     )
+    environment.observer.status_written(resource.kind, before, patch)

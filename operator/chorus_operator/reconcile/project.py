@@ -70,6 +70,7 @@ def _wake_runs(environment: Environment, view: ProjectView) -> None:
 async def _read(environment: Environment, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
     kube, namespace = environment.kube, project.metadata.namespace
     listed = await kube.list(TRAINING_RUNS, namespace=namespace, fields={"spec.projectRef.name": project.metadata.name})
+    environment.observer.runs_listed(namespace, project.metadata.name, {run["metadata"]["name"] for run in listed})
     runs = [await parse(environment, TRAINING_RUNS, TrainingRun, run) for run in listed]
     known: dict[str, Any] = {
         "project": project,

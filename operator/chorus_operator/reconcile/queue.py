@@ -25,6 +25,7 @@ DEADLINE_SECONDS = 60.0
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 120.0
 MAX_CONFLICTS = 5
+OUTCOMES = ("ok", "conflict", "failed", "late")
 
 log = structlog.get_logger()
 
@@ -46,6 +47,9 @@ class Key:
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 """Looks at one key; returns in how many seconds to look again, or None for when something changes."""
+
+Observe = Callable[[str, str, float], None]
+"""Is told of each reconcile that ended: the kind of its key, its outcome, its seconds."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,14 @@ class WorkQueue:
         concurrency: int = 16,
         deadline: float = DEADLINE_SECONDS,
         jitter: random.Random | None = None,
+        observe: Observe | None = None,
     ):
         """`concurrency`: keys worked on at once; `deadline`: seconds that one reconcile may take."""
         self._reconcile = reconcile
         self._concurrency = concurrency
         self._deadline = deadline
         self._jitter = jitter or random.Random()
+        self._observe = observe
         self._due: dict[Key, float] = {}  # keys that wait, and since or until when
         self._timers: list[tuple[float, int, Key]] = []  # a heap over _due; entries that disagree with it are void
         self._ties = itertools.count()
@@ -91,7 +97,7 @@ class WorkQueue:
         self._started = False
         self._stopped = False
         self.outcomes: Counter[str] = Counter()
-        """Reconciles ended so far: ok, conflict, failed, late."""
+        """Reconciles ended so far, by `OUTCOMES`."""
 
     def add(self, key: Key, after: float = 0) -> None:
         """Have the key worked on in `after` seconds; the earliest wish wins. Added while it runs, it runs again."""
@@ -193,25 +199,31 @@ class WorkQueue:
 
     async def _outcome(self, key: Key) -> float | None:
         """Reconcile once; return in how many seconds to do it again, by success or back-off."""
+        began = self._now()
         try:
             async with asyncio.timeout(self._deadline):
                 after = await self._reconcile(key)
         except Conflict as error:
-            self.outcomes["conflict"] += 1
+            self._ended(key, "conflict", began)
             self._conflicts[key] += 1
             if self._conflicts[key] <= MAX_CONFLICTS:
                 return 0.0
             return self._back_off(key, error)  # somebody writes it all the time, or a precondition is wrong
         except TimeoutError as error:
-            self.outcomes["late"] += 1
+            self._ended(key, "late", began)
             return self._back_off(key, error)
         except Exception as error:
-            self.outcomes["failed"] += 1
+            self._ended(key, "failed", began)
             return self._back_off(key, error)
-        self.outcomes["ok"] += 1
+        self._ended(key, "ok", began)
         self._failures.pop(key, None)
         self._conflicts.pop(key, None)
         return after
+
+    def _ended(self, key: Key, outcome: str, began: float) -> None:
+        self.outcomes[outcome] += 1
+        if self._observe is not None:
+            self._observe(key.kind, outcome, self._now() - began)
 
     def _back_off(self, key: Key, error: Exception) -> float:
         self._failures[key] += 1

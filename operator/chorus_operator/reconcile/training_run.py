@@ -40,7 +40,10 @@ from chorus_operator.rules.run_phase import FINAL
 async def reconcile_run(environment: Environment, key: Key) -> float | None:
     """Bring one run forward; returns the seconds after which to look again."""
     stored = await environment.kube.get(TRAINING_RUNS, namespace=key.namespace, name=key.name)
-    if stored is None or stored["metadata"].get("deletionTimestamp"):
+    if stored is None:
+        environment.observer.run_gone(key.namespace, key.name)
+        return None
+    if stored["metadata"].get("deletionTimestamp"):
         return None
     run = await parse(environment, TRAINING_RUNS, TrainingRun, stored)
     if run is None:

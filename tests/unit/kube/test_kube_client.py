@@ -307,11 +307,19 @@ async def test_the_issuer_of_tokens_and_its_keys_are_read(kube: Kube, server: Se
     assert server.requests[1].headers["Accept"] == "*/*"  # its type is application/jwk-set+json
 
 
-async def test_requests_are_counted_by_answer(kube: Kube, server: Server) -> None:
-    server.answers = [Answer(200), MISSING, Answer(200)]
+async def test_requests_are_counted_by_verb_resource_and_answer(kube: Kube, server: Server) -> None:
+    empty = Answer(200, {"metadata": {}, "items": []})
+    server.answers = [Answer(200), MISSING, empty, Answer(200, {"resources": []})]
     await kube.get(PODS, namespace="ns", name="pod")
     await kube.get(CONFIG_MAPS, namespace="ns", name="map")
-    assert kube.requests == {("GET", "pods", 200): 1, ("GET", "configmaps", 404): 1}
+    await kube.list(PODS, namespace="ns")
+    await kube.served("chorus.dev/v1alpha1")
+    assert kube.requests == {
+        ("get", "pods", 200): 1,
+        ("get", "configmaps", 404): 1,
+        ("list", "pods", 200): 1,
+        ("get", "", 200): 1,
+    }
 
 
 def _app(handler: Callable[[web.Request], Any]) -> web.Application:

@@ -1,4 +1,4 @@
-"""Alive while every loop turns; ready while messages are received."""
+"""Alive while every loop turns; ready while messages are received; metrics whatever happens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from chorus_operator.health import STALE_SECONDS, Health
 
@@ -15,12 +16,17 @@ class Parts:
     ready = True
 
 
+async def metrics(request: web.Request) -> web.Response:
+    return web.Response(text="chorus_leader 1")
+
+
 @pytest.fixture
 async def url_and_parts() -> AsyncIterator[tuple[str, Parts]]:
     parts = Parts()
     health = Health(
         beats={"messages": lambda: parts.beat, "watches": lambda: 0.0},
         is_ready=lambda: parts.ready,
+        metrics=metrics,
         port=0,
         address="127.0.0.1",
     )
@@ -49,3 +55,9 @@ async def test_readiness_is_that_of_the_receiver(url_and_parts: tuple[str, Parts
     assert (await status(f"{url}/readyz"))[0] == 200
     parts.ready = False
     assert (await status(f"{url}/readyz"))[0] == 503
+
+
+async def test_metrics_are_beside_the_probes(url_and_parts: tuple[str, Parts]) -> None:
+    url, parts = url_and_parts
+    parts.ready, parts.beat = False, STALE_SECONDS + 1
+    assert await status(f"{url}/metrics") == (200, "chorus_leader 1")
