@@ -5,7 +5,7 @@ export PYTHONPATH := operator:trainer_image
 # The environment is made when a recipe first asks for it, not when make reads this file.
 VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 RUN = $(VENV)/bin/python tests/run.py
-TIERS := unit api trainer cluster
+TIERS := unit api trainer cluster chart
 
 .PHONY: help demo test chaos lint format generate up down clean $(TIERS:%=test-%)
 
@@ -17,12 +17,13 @@ demo: ## a cluster, Chorus, a Project with two plugins, to TRAINED and an answer
 	@bash examples/demo/run.sh
 
 test: ## every test, with all set-up (KEEP=1 leaves the cluster)
-	@$(RUN) lint $(notdir $(wildcard $(addprefix tests/,$(TIERS) federated chart web)))
+	@$(RUN) lint $(notdir $(wildcard $(addprefix tests/,$(TIERS) federated web)))
 
 test-unit: ## logic alone, seconds (ARGS="-k word" goes to pytest, here and below)
 test-api: ## against a real API server, no engine
 test-trainer: ## the LoRA trainer on small models
 test-cluster: ## real pods in a kind cluster, or in that of KUBECONFIG
+test-chart: ## the Helm chart, rendered and installed by Helm 3 and Helm 4
 $(TIERS:%=test-%): test-%:
 	@$(RUN) $* -- $(ARGS)
 
@@ -35,8 +36,9 @@ lint: ## ruff, mypy, the layer rule, shell scripts
 format: ## ruff format and its safe fixes
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .
 
-generate: ## crds/ and docs/reference.md from the models
+generate: ## crds/, the chart's values and docs/reference.md from the models
 	@$(VENV)/bin/python -m chorus_api.crd --out crds
+	@PYTHONPATH=operator:charts $(VENV)/bin/python charts/generate.py
 	@$(VENV)/bin/python docs/reference.py
 
 up: ## the cluster, two workers with two pretend GPUs each

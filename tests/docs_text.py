@@ -12,9 +12,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDBOOK = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
 """README, change log and handbook."""
-PAGES = sorted(
-    [*HANDBOOK, *(REPOSITORY / name / "README.md" for name in ("deploy", "kind", "requirements", "examples/demo/data"))]
-)
+DIRECTORIES = ("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data")
+PAGES = sorted([*HANDBOOK, *(REPOSITORY / name / "README.md" for name in DIRECTORIES)])
 """HANDBOOK and the README files of directories."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

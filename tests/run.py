@@ -32,7 +32,7 @@ class Tier:
 
     name: str
     seconds: int
-    needs: str = ""
+    needs: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
@@ -42,11 +42,11 @@ TIERS = {
         Tier("lint", 600),
         Tier("unit", 300, options=("-n", "auto")),
         Tier("trainer", 1200),
-        Tier("api", 900, "binaries"),
-        Tier("cluster", 2400, "cluster"),
-        Tier("federated", 1500, "cluster"),
-        Tier("chart", 900, "cluster"),
-        Tier("web", 1500, "binaries"),
+        Tier("api", 900, ("promtool",)),
+        Tier("cluster", 2400, ("cluster",)),
+        Tier("federated", 1500, ("cluster",)),
+        Tier("chart", 900, ("cluster", "helm")),
+        Tier("web", 1500, ("binaries",)),
     )
 }
 LINTERS: tuple[tuple[str, list[str | Path]], ...] = (
@@ -147,8 +147,12 @@ class Setup:
         if needs:
             say(f"making in the background: {', '.join(sorted(needs))} (log: {log})")
             ready["binaries"] = pool.submit(cls._binaries, log)
+        if "promtool" in needs:
+            ready["promtool"] = pool.submit(cls._promtool, log)
         if "cluster" in needs:
             ready["cluster"] = pool.submit(cls._cluster, log)
+        if "helm" in needs:
+            ready["helm"] = pool.submit(cls._helm, log)
         return cls(ready, pool, log)
 
     @staticmethod
@@ -157,20 +161,31 @@ class Setup:
         return {"CHORUS_KUBE_BIN": given or ask(["binaries"], log=log).strip()}
 
     @staticmethod
+    def _promtool(log: Path) -> dict[str, str]:
+        given = os.environ.get("CHORUS_PROMTOOL_BIN")
+        return {"CHORUS_PROMTOOL_BIN": given or ask(["promtool"], log=log).strip()}
+
+    @staticmethod
+    def _helm(log: Path) -> dict[str, str]:
+        given = os.environ.get("CHORUS_HELM_BIN")
+        return {"CHORUS_HELM_BIN": given or ask(["helm"], log=log).strip()}
+
+    @staticmethod
     def _cluster(log: Path) -> dict[str, str]:
         ask(["up", "--name", CLUSTER, "--workers", "2", "--gpus", "2"], log=log)
         return exports(ask(["env", "--name", CLUSTER], log=log)) | exports(ask(["images"], log=log))
 
-    def environment(self, need: str) -> dict[str, str]:
+    def environment(self, needs: Sequence[str]) -> dict[str, str]:
         """Wait for what a tier needs. Raises RuntimeError."""
-        if not need:
-            return {}
-        if not self.ready[need].done():
-            say(f"waiting for {need}")
-        try:
-            return self.ready["binaries"].result(timeout=SETUP_SECONDS) | self.ready[need].result(timeout=SETUP_SECONDS)
-        except FutureTimeoutError:
-            raise RuntimeError(f"{need} was not there after {SETUP_SECONDS} s; see {self.log}") from None
+        made: dict[str, str] = {}
+        for need in ("binaries", *needs) if needs else ():
+            if not self.ready[need].done():
+                say(f"waiting for {need}")
+            try:
+                made |= self.ready[need].result(timeout=SETUP_SECONDS)
+            except FutureTimeoutError:
+                raise RuntimeError(f"{need} was not there after {SETUP_SECONDS} s; see {self.log}") from None
+        return made
 
     def end(self) -> None:
         """Delete the tests' cluster, unless KEEP is set or it is the user's own."""
@@ -250,9 +265,9 @@ def main(words: Sequence[str]) -> int:
     tiers = in_order(words[:split])
     began = time.monotonic()
     reports = Path(tempfile.mkdtemp(prefix="chorus-tests-"))
-    if any(tier.needs == "cluster" for tier in tiers) and subprocess.run([KIND, "check"], check=False).returncode != 0:
+    if any("cluster" in tier.needs for tier in tiers) and subprocess.run([KIND, "check"], check=False).returncode != 0:
         return 1
-    setup = Setup.start({tier.needs for tier in tiers} - {""}, reports / "setup.log")
+    setup = Setup.start({need for tier in tiers for need in tier.needs}, reports / "setup.log")
     total = Counts()
     try:
         for tier in tiers:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from harness.binaries import REPOSITORY
 from harness.client import Api
 from harness.cluster import Cluster, command
+from harness.hands import make_models
 from harness.killer import Killer
 
 HERE = Path(__file__).parent
@@ -70,19 +71,6 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
             trainer_image=os.environ["CHORUS_TRAINER_IMAGE"],
             gpus=await asyncio.to_thread(has_gpus),
         )
-
-
-async def make_models(directory: Path) -> None:
-    """Make the models in a process of their own: torch need not be in this one."""
-    roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests"))
-    await command(
-        "env",
-        f"PYTHONPATH={roots}",
-        "HF_HUB_OFFLINE=1",
-        sys.executable,
-        *("-m", "harness.tiny_models", str(directory)),
-        seconds=INSTALL_SECONDS,
-    )
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.binaries import REPOSITORY
 from harness.client import Manifest
-from harness.cluster import Place
+from harness.cluster import Place, command
 
 POD = "hands"
 CLAIM = "data"
 MOUNT = "/claim"
 START_SECONDS = 180.0
 LIFE_SECONDS = 3600
+MODELS_SECONDS = 300.0
 
 
 def manifests(image: str) -> list[Manifest]:
@@ -57,6 +60,13 @@ def manifests(image: str) -> list[Manifest]:
         },
     }
     return [claim, pod]
+
+
+async def make_models(directory: Path) -> None:
+    """Make the small models in a process of their own: torch need not be in this one."""
+    roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests"))
+    words = ("env", f"PYTHONPATH={roots}", "HF_HUB_OFFLINE=1", sys.executable, "-m", "harness.tiny_models")
+    await command(*words, str(directory), seconds=MODELS_SECONDS)
 
 
 async def lay_hands(place: Place, *, image: str, models: Path, files: Mapping[str, bytes] | None = None) -> None:

@@ -26,14 +26,17 @@ from docs_text import (
 )
 
 PAGE_NAMES = [name_of(page) for page in PAGES]
-TOP = ("scripts/", "kind/", "deploy/", "crds/", "docs/", "examples/", "tests/", "benchmarks/", "requirements/", ".ci/")
+TOP = (
+    "scripts/", "kind/", "deploy/", "charts/", "crds/", "docs/", "examples/", "tests/", "benchmarks/", "requirements/",
+    ".ci/",
+)  # fmt: skip
 SOURCES = ("operator/", "trainer_image/")
 KIND_VERBS = {"get", "describe", "delete", "annotate", "patch", "label", "wait", "explain", "edit"}
 WORKLOAD_VERBS = {"logs", "rollout"}
 OTHER_VERBS = {"apply", "create"}
 BUILT_IN = {
-    "configmap", "cm", "deployment", "deploy", "event", "events", "job", "jobs", "leases", "lease", "namespace", "ns",
-    "node", "nodes", "pod", "pods", "pvc", "secret", "service", "svc",
+    "configmap", "cm", "crd", "deployment", "deploy", "event", "events", "job", "jobs", "leases", "lease", "namespace",
+    "ns", "node", "nodes", "pod", "pods", "pvc", "secret", "service", "svc",
 }  # fmt: skip
 
 
@@ -101,7 +104,7 @@ def check_kubectl(words: list[str], where: str) -> None:
     assert words, f"{where}: kubectl without a verb"
     verb, rest = words[0], words[1:]
     assert verb in KIND_VERBS | WORKLOAD_VERBS | OTHER_VERBS, f"{where}: no test knows kubectl {verb}"
-    if verb in OTHER_VERBS and rest[:1] != ["configmap"]:
+    if verb in OTHER_VERBS and rest[:1] not in (["configmap"], ["namespace"]):
         assert not rest, f"{where}: kubectl {verb} {rest}"
         return
     if verb in WORKLOAD_VERBS:

@@ -1,0 +1,11 @@
+# Helm 3 and Helm 4, for the chart's tests. Sourced, not run. Apart from binaries.sh, which is part of every other program's key.
+build_helm() {
+  local major
+  for major in 3 4; do
+    go_build "helm$major" "$1/helm.d"
+    mv "$1/helm.d/helm" "$1/helm$major"
+  done
+  rmdir "$1/helm.d"
+}
+# helm_binaries: DIR with helm3 and helm4.
+helm_binaries() { need_go; module_files helm3 helm4; artefact helm build_helm "$HERE/lib/helm.sh" "${FILES[@]}"; }
