@@ -1,4 +1,4 @@
-"""Where the programs of a control plane are: etcd, kube-apiserver, kube-controller-manager, kubectl."""
+"""Where the programs of a control plane are: etcd, kube-apiserver, kube-controller-manager, kubectl; and promtool."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def kube_binaries() -> Path:
     if done.returncode != 0:
         raise RuntimeError("kind/cluster binaries failed, see above; or set CHORUS_KUBE_BIN to where the programs are")
     return Path(done.stdout.strip().splitlines()[-1])
+
+
+@cache
+def promtool() -> Path:
+    """Name the program promtool: in `CHORUS_PROMTOOL_BIN`, else in what `kind/cluster promtool` makes or has made."""
+    if given := os.environ.get("CHORUS_PROMTOOL_BIN"):
+        return Path(given) / "promtool"
+    command = [str(REPOSITORY / "kind" / "cluster"), "promtool"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False)
+    if done.returncode != 0:
+        raise RuntimeError("kind/cluster promtool failed, see above; or set CHORUS_PROMTOOL_BIN to where promtool is")
+    return Path(done.stdout.strip().splitlines()[-1]) / "promtool"
 
 
 def kustomize(directory: Path, *, binaries: Path) -> list[dict[str, object]]:

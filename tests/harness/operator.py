@@ -127,6 +127,13 @@ class Operator:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0
 
+    async def metrics(self) -> str:
+        """Read /metrics, as Prometheus does."""
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+            async with session.get(f"http://{HOST}:{self._health}/metrics") as answer:
+                return await answer.text()
+
     async def ready(self) -> None:
         """Wait until it says that it is ready; RuntimeError with its log when it ends instead."""
 
