@@ -91,6 +91,10 @@ class World:
                 if again is not None:
                     self.wakes.append(again)
 
+    async def look(self, key: Key) -> float | None:
+        """Reconcile one key, which may be of something that is gone."""
+        return await make_reconciler(self._environment())(key)
+
     async def _one(self, reconcile: Any, key: Key) -> float | None:
         try:
             return await reconcile(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from builders import make_plugin, make_project
 from chorus_operator.metrics.collector import make_registry
 from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import RunBook
+from chorus_operator.reconcile.queue import Key
+from message_builders import training_run
 from world import START, World, iso
 
 QUEUED = iso(START)
@@ -121,3 +124,14 @@ def test_a_run_through_all_its_reconciles_is_counted_as_it_went(counted: Counted
         assert counted("chorus_run_phase_transitions_total", phase=phase) == times, phase
     for phase in ("PREPROCESSING", "TRAINING", "TRAINED"):
         assert counted("chorus_run_time_to_phase_seconds_count", phase=phase) == 1, phase
+
+
+def test_deletions_that_the_watch_missed_are_found_by_the_next_looks(counted: Counted) -> None:
+    world = World(observer=counted.recorder)
+    world.put(make_plugin("soft"), make_project("home", plugins=[{"name": "soft", "pluginRef": {"name": "soft"}}]))
+    for name, phase in [("ended", "TRAINED"), ("working", "TRAINING")]:
+        counted.runs.seen(training_run(name, phase=phase), deleted=False)
+    world.later(300)  # the resync: the Project is looked at, and lists its runs
+    assert {phase: count for phase, count in counted.runs.counts().items() if count} == {"TRAINING": 1}
+    asyncio.run(world.look(Key("TrainingRun", "default", "working", "home")))
+    assert not any(counted.runs.counts().values())

@@ -259,6 +259,33 @@ def test_stopping_cancels_what_outlasts_the_grace() -> None:
     assert work.active == set()
 
 
+def test_an_observer_is_told_the_kind_the_outcome_and_the_seconds_of_each_reconcile() -> None:
+    def answer(key: Key, count: int) -> float | None:
+        if key == RUN and count == 1:
+            raise Conflict("changed", status=409)
+        if key == PLUGIN and count == 1:
+            raise Unavailable("away", status=503)
+        return None
+
+    async def main() -> None:
+        queue = WorkQueue(
+            Work(seconds=2, answer=answer), observe=lambda *told: seen.append(told), jitter=random.Random(1)
+        )
+        queue.start()
+        for key in (RUN, PLUGIN):
+            queue.add(key)
+        await asyncio.sleep(60)
+
+    seen: list[tuple[str, str, float]] = []
+    simulate(main())
+    assert sorted(seen) == [
+        ("Plugin", "failed", 2.0),
+        ("Plugin", "ok", 2.0),
+        ("TrainingRun", "conflict", 2.0),
+        ("TrainingRun", "ok", 2.0),
+    ]
+
+
 def test_statistics_tell_what_waits_and_for_how_long() -> None:
     async def main() -> None:
         queue = queue_for(work)
