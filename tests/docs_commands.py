@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Command:
         return f"{self.where}: {self.text}"
 
 
-def commands() -> list[Command]:
+@functools.cache
+def commands() -> tuple[Command, ...]:
     """Every line of every shell block, and the commands in the table of evidence, without comments."""
     found = []
     for fence in fences("sh"):
