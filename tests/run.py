@@ -42,7 +42,7 @@ TIERS = {
         Tier("lint", 600),
         Tier("unit", 300, options=("-n", "auto")),
         Tier("trainer", 1200),
-        Tier("api", 900, ("promtool",)),
+        Tier("api", 900, ("promtool",), options=("-n", "auto", "--dist", "loadfile")),
         Tier("cluster", 2400, ("cluster",)),
         Tier("federated", 1500, ("cluster",)),
         Tier("chart", 900, ("cluster", "helm")),
