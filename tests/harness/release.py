@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from builders import overlay
 from harness.binaries import REPOSITORY
-from harness.client import Api, Manifest
+from harness.client import Api, ApiError, Manifest
 from harness.cluster import RESTRICTED, command
 from harness.helm import CHART, Helm
 
@@ -49,9 +49,9 @@ class Release:
     name: str
     namespace: str
 
-    async def install(self, values: Mapping[str, Any] | None = None) -> str:
+    async def install(self, values: Mapping[str, Any] | None = None, *, flags: Sequence[str] = ()) -> str:
         """Install the chart with the images of the environment and `values`."""
-        return await self._make("install", values)
+        return await self._make("install", values, flags)
 
     async def upgrade(self, values: Mapping[str, Any] | None = None) -> str:
         """Upgrade to these values."""
@@ -82,9 +82,9 @@ class Release:
             self.helm.run, *words, "-n", self.namespace, stdin=stdin, seconds=seconds, with_logs=with_logs
         )
 
-    async def _make(self, verb: str, values: Mapping[str, Any] | None) -> str:
+    async def _make(self, verb: str, values: Mapping[str, Any] | None, flags: Sequence[str] = ()) -> str:
         given = json.dumps(overlay(images(), values or {}))
-        return await self.run(verb, self.name, str(CHART), "--values", "-", *_waiting(), stdin=given)
+        return await self.run(verb, self.name, str(CHART), "--values", "-", *flags, *_waiting(), stdin=given)
 
 
 def _waiting() -> tuple[str, ...]:
@@ -111,8 +111,12 @@ async def _refuse_if_used(api: Api) -> None:
     for kind in KINDS:
         try:
             found = await api.list(kind)
-        except (KeyError, LookupError):  # no such kind: nothing is installed
+        except LookupError:  # no such kind: nothing is installed
             return
+        except ApiError as error:  # the kind was there when the client looked first
+            if error.status == 404:
+                return
+            raise
         used = {one["metadata"]["namespace"] for one in found}
         foreign = sorted(name for name in used if not name.startswith("test-"))
         assert not foreign, f"the tests of the chart remove the CRDs, and namespace {foreign[0]} has a {kind}: " + (
