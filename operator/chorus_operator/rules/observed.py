@@ -29,6 +29,8 @@ class JobView:
     suspended: bool
     complete: bool
     failed: bool
+    failing: bool
+    """It will be failed once all its pods are gone: said before the finalizers of its pods are removed."""
     reason: str
     message: str
     deleting: bool
@@ -93,6 +95,7 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
         suspended=bool(job.get("spec", {}).get("suspend")),
         complete="Complete" in conditions,
         failed="Failed" in conditions,
+        failing="FailureTarget" in conditions and "Failed" not in conditions,
         reason=end.get("reason", ""),
         message=end.get("message", ""),
         deleting="deletionTimestamp" in metadata,

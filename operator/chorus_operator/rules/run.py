@@ -278,7 +278,7 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     job = view.job
     if job is not None and not job.finished and not job.suspended:
         draft.actions.append(SuspendJob(job.name, suspend=True))
-    if any(pod.tracked or not pod.ended for pod in view.pods):
+    if any(pod.tracked or not pod.ended for pod in view.pods) or (job is not None and job.failing):
         draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
         return draft.done(again=LOOK_AGAIN_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.resources import PODS, Resource
 from unit_manifests import LORA, plugin, project, run
 from world import World, frame
 
@@ -228,6 +229,31 @@ def test_a_run_is_suspended_only_once_its_job_has_taken_note_of_how_the_pod_ende
     assert world.phase("home-soft-1") == "TRAINING"
     del pod["metadata"]["finalizers"]
     world.put(pod)
+    assert world.phase("home-soft-1") == "suspended"
+
+
+def test_a_run_is_not_suspended_while_its_job_is_about_to_fail_for_the_stopped_pod(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Job says so just before it lets the pod go, which may fall between two reads."""
+    world.pod_trains("home-soft-1")
+    job = world.job("home-soft-1-1")
+    assert job is not None
+    list_objects = world.kube.list
+
+    async def meanwhile_the_job_lets_its_pod_go(resource: Resource, **selection: Any) -> list[dict[str, Any]]:
+        if resource is PODS and "conditions" not in job["status"]:
+            job["status"] = {"conditions": [{"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"}]}
+            world.kube.put(job)
+        return [] if resource is PODS else await list_objects(resource, **selection)
+
+    monkeypatch.setattr(world.kube, "list", meanwhile_the_job_lets_its_pod_go)
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    assert world.phase("home-soft-1") == "TRAINING"
+    job["status"]["conditions"].append({"type": "Failed", "status": "True", "reason": "PodFailurePolicy"})
+    world.kube.put(job)
+    world.settle()
     assert world.phase("home-soft-1") == "suspended"
 
 
