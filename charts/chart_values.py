@@ -254,6 +254,9 @@ class PrometheusRule(Model):
         False, description="Make a PrometheusRule with the alerts (needs the Prometheus operator's CRDs)."
     )
     labels: Texts = Field({}, description="Further labels, by which your Prometheus chooses.")
+    runbook_base: str = Field(
+        "", description="Where you serve the folder docs/: what `runbook_url` of the alerts begins with in its place."
+    )
 
 
 class Dashboard(Model):

@@ -40,7 +40,7 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     messages_port: Port = Field(MESSAGES_PORT, description="Port that the message receiver listens on.")
-    health_port: Port = Field(8080, description="Port of /healthz and /readyz.")
+    health_port: Port = Field(8080, description="Port of /healthz, /readyz and /metrics.")
     kubeconfig: str | None = Field(None, description="File to reach the cluster by; the pod's own account when unset.")
 
     @field_validator("messages_url")

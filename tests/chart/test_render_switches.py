@@ -212,6 +212,12 @@ class TestMonitoring:
         else:
             assert found["spec"]["groups"] == yaml.safe_load(text)["groups"]
 
+    def test_runbooks_are_where_the_pages_are_served(self, helm4: Helm) -> None:
+        rule = {"enabled": True, "runbookBase": "https://pages.example/chorus/"}
+        [first, *_] = only(helm4.template({"monitoring": {"prometheusRule": rule}}), "PrometheusRule")["spec"]["groups"]
+        url = first["rules"][0]["annotations"]["runbook_url"]
+        assert url == "https://pages.example/chorus/monitoring.md#chorusoperatordown"
+
 
 def test_further_objects_are_rendered_too(helm4: Helm) -> None:
     objects: list[Any] = [
