@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 KIND = str(REPOSITORY / "kind" / "cluster")
 BIN = Path(sys.executable).parent
 CLUSTER = "chorus-test"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
 SETUP_SECONDS = 45 * 60
 
 
@@ -52,7 +53,7 @@ TIERS = {
 LINTERS: tuple[tuple[str, list[str | Path]], ...] = (
     ("ruff check", [BIN / "ruff", "check", "."]),
     ("ruff format", [BIN / "ruff", "format", "--check", "."]),
-    ("mypy", [BIN / "mypy"]),
+    ("mypy", [BIN / "mypy", "--cache-dir", CACHE / "mypy"]),
     ("import layers", [BIN / "lint-imports", "--no-cache"]),
 )
 SHELL_SCRIPTS = (
