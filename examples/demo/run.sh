@@ -40,12 +40,14 @@ fi
 : "${CHORUS_OPERATOR_IMAGE:?with your own cluster, set it to an image that the cluster can pull}"
 : "${CHORUS_TRAINER_IMAGE:?with your own cluster, set it to an image that the cluster can pull}"
 
+kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+sed "s|image: chorus-trainer|image: $CHORUS_TRAINER_IMAGE|" "$here/pull.yaml" | k apply -f - >/dev/null
+
 say "Chorus: kubectl apply -k deploy/"
 "$root/scripts/install"
 
 say "data: the table and the base models onto a claim"
-kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
 sed "s|image: chorus-operator|image: $CHORUS_OPERATOR_IMAGE|" "$here/claim.yaml" | k apply -f - >/dev/null
 k wait --for=condition=Ready pod/loader --timeout=180s >/dev/null || die "the loader pod did not start: kubectl -n $namespace describe pod loader"
 tar -C "$here/data" -cf - home_requests.sqlite | k exec -i loader -- tar --no-same-owner -xf - -C /home-claim
@@ -78,7 +80,7 @@ while :; do
   sleep 2
 done
 say "TRAINED, $((SECONDS - applied)) s after kubectl apply"
-k delete pod loader --wait=false >/dev/null
+k delete pod loader pull --wait=false >/dev/null
 
 echo
 k get cproj,cplug,crun

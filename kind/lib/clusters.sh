@@ -28,7 +28,7 @@ cluster_config() {
   echo 'nodes:'
   echo '- role: control-plane'
   for ((i = 0; i < WORKERS; i++)); do echo '- role: worker'; done
-  cat "$HERE/config/registry.yaml"
+  cat "$HERE/config/registry.yaml" "$HERE/config/kubelet.yaml"
   [ -z "$FAST" ] || cat "$HERE/config/fast-node-loss.yaml"
 }
 
