@@ -17,14 +17,16 @@ import pytest_asyncio
 
 from builders import make_run
 from cluster_builders import claim_project, lora_plugin
-from harness.client import Api, Manifest
+from harness.client import Api, Manifest, eventually
 from harness.cluster import Place
 from harness.hands import lay_hands, make_models
 from harness.helm import NAMESPACE, RELEASE, Helm
+from harness.killer import Killer
 from harness.release import CRDS, Release, clear, kubectl, make_namespace
 
 START_SECONDS = 240
 ENDLESS = {"epochs": 1000, "batchSize": 1}
+HALF_A_CORE = {"resources": {"limits": {"cpu": "500m", "memory": "2Gi"}}}
 OTHER_VALUES: Manifest = {
     "operator": {"replicas": 2, "logLevel": "debug", "podDisruptionBudget": {"enabled": True}},
     "networkPolicy": {"enabled": True},
@@ -34,10 +36,13 @@ PHASES = {
     "done-t5-1": "TRAINED",
     "done-t5-2": "suspended",
     "done-t5-3": "cancelled",
+    "done-choosy-1": "notApplicable",
     "long-endless-1": "TRAINING",
     "stuck-greedy-1": "queued",
     "bad-damaged-1": "failed",
+    "slow-still-1": "PREPROCESSING",
 }
+HELD = "slow-still-1"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Story:
 
     release: Release
     place: Place
+    killer: Killer
 
     async def state(self) -> Manifest:
         """What must not change while the operator is exchanged."""
@@ -89,9 +95,11 @@ async def story(api: Api, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     await make_namespace(api, NAMESPACE)
     release = Release(Helm("helm4"), RELEASE, NAMESPACE)
     await release.install()
-    async with Place.make(api, "chart") as place:
+    async with Place.make(api, "chart") as place, Killer.make(api, image=os.environ["CHORUS_OPERATOR_IMAGE"]) as killer:
         await tell(place, models)
-        yield Story(release, place)
+        story = Story(release, place, killer)
+        await hold_one(story)
+        yield story
     await clear(api)
 
 
@@ -101,10 +109,11 @@ async def tell(place: Place, models: Path) -> None:
     await lay_hands(place, image=os.environ["CHORUS_OPERATOR_IMAGE"], models=models)
     await place.apply(
         lora_plugin("t5"),
-        lora_plugin("endless", lora=ENDLESS),
+        lora_plugin("endless", lora=ENDLESS, spec=HALF_A_CORE),
         lora_plugin("greedy", spec=greedy),
         lora_plugin("damaged", base="damaged"),
-        claim_project("done"),
+        lora_plugin("choosy", spec={"requires": {"minRows": 1000}}),
+        claim_project("done", plugins=("t5", {"name": "choosy", "pluginRef": {"name": "choosy"}, "optional": True})),
         claim_project("long", plugins=("endless",)),
         claim_project("stuck", plugins=("greedy",)),
         claim_project("bad", plugins=("damaged",)),
@@ -112,9 +121,23 @@ async def tell(place: Place, models: Path) -> None:
     await place.wait("TrainingRun", "done-t5-1", phase="TRAINED", seconds=START_SECONDS)
     await place.apply(make_run("done-t5-2", project="done", spec={"suspend": True}))
     await place.apply(make_run("done-t5-3", project="done", spec={"cancel": True}))
-    for name, phase in PHASES.items():
-        await place.wait("TrainingRun", name, phase=phase, seconds=START_SECONDS)
+    await place.apply(make_run("done-choosy-1", project="done", plugin="choosy"))
+    for name in PHASES.keys() - {HELD}:
+        await place.wait("TrainingRun", name, phase=PHASES[name], seconds=START_SECONDS)
     await place.wait("TrainingRun", "long-endless-1", where=lambda run: "progress" in run["status"], seconds=60)
+
+
+async def hold_one(story: Story) -> None:
+    """Stop the process of a run between its pod's start and its training's, which is short otherwise."""
+    busy = await story.place.pod_of("long-endless-1")
+    await story.killer.reach(busy)
+    node = {"kubernetes.io/hostname": busy["spec"]["nodeName"]}
+    await story.place.apply(
+        lora_plugin("still", spec={"nodeSelector": node}), claim_project("slow", plugins=("still",))
+    )
+    pod = await story.place.pod_of(HELD, seconds=START_SECONDS)
+    assert await story.killer.signal(pod, "SIGSTOP")
+    await story.place.wait("TrainingRun", HELD, phase=PHASES[HELD], seconds=30)
 
 
 async def operator_pods() -> set[str]:
@@ -133,7 +156,12 @@ async def test_helm_waits_until_the_operator_is_ready(story: Story) -> None:
 async def test_an_upgrade_disturbs_no_run(story: Story) -> None:
     before, pods = await story.state(), await operator_pods()
     await story.release.upgrade(OTHER_VALUES)
-    assert len(await operator_pods() - pods) == 2
+
+    async def others() -> bool:
+        now = await operator_pods()
+        return len(now) == 2 and now.isdisjoint(pods)
+
+    await eventually(others, what="two operators in place of the old one", seconds=60)
     await story.goes_on()
     assert await story.state() == before
     assert {name: phase for name, (_, phase, _) in before["runs"].items()} == PHASES
@@ -147,6 +175,12 @@ async def test_a_roll_back_disturbs_no_run(story: Story) -> None:
     assert await story.state() == before
     names = await kubectl("-n", NAMESPACE, "get", "networkpolicies,poddisruptionbudgets", "-o", "name")
     assert names == ""
+
+
+async def test_a_run_that_had_not_begun_to_train_goes_on_to_its_end(story: Story) -> None:
+    await story.killer.signal(await story.place.pod_of(HELD), "SIGCONT")
+    run = await story.place.wait("TrainingRun", HELD, phase="TRAINED", seconds=180)
+    assert run["status"]["attempts"]["current"] == 1
 
 
 async def test_a_run_can_be_acted_on_after_all_that(story: Story) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL for the processes of a pod, as a crash of the machine gives it: no grace, nothing said.
+"""Signals for the processes of a pod: SIGKILL, as a crash of the machine gives it, without grace; SIGSTOP and SIGCONT.
 
 Deleting a pod, also with force, sends SIGTERM first, and nothing inside a container can kill its first process. So a
 pod that sees the node's processes, under the same uid, does it. Its namespace has the privileged Pod Security profile.
@@ -19,8 +19,8 @@ UID = 65532
 
 SCRIPT = """
 import json, os, signal, sys
-wanted = json.load(sys.stdin)
-killed = []
+wanted, name = json.load(sys.stdin)
+told = []
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         with open(f"/proc/{pid}/cgroup") as file:
@@ -28,16 +28,16 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         if wanted in groups:
             with open(f"/proc/{pid}/cmdline") as file:
                 command = file.read().replace("\\0", " ").strip()
-            os.kill(int(pid), signal.SIGKILL)
-            killed.append(command)
+            os.kill(int(pid), signal.Signals[name])
+            told.append(command)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         continue  # it has just ended, or is the pod's pause container
-print(json.dumps(killed))
+print(json.dumps(told))
 """
 
 
 class Killer:
-    """Kills what runs in a pod. Make it with `Killer.make`."""
+    """Kills, stops and continues what runs in a pod. Make it with `Killer.make`."""
 
     def __init__(self, place: Place, *, image: str) -> None:
         self._place = place
@@ -53,9 +53,13 @@ class Killer:
 
     async def kill(self, pod: Manifest) -> list[str]:
         """Kill every process of a pod that is not its pause container; their command lines."""
-        name = await self._on_node(pod["spec"]["nodeName"])
-        killed: list[str] = await self._place.python(name, SCRIPT, given=pod["metadata"]["uid"])
-        return killed
+        return await self.signal(pod, "SIGKILL")
+
+    async def signal(self, pod: Manifest, name: str) -> list[str]:
+        """Send a signal to every process of a pod that is not its pause container; their command lines."""
+        there = await self._on_node(pod["spec"]["nodeName"])
+        told: list[str] = await self._place.python(there, SCRIPT, given=[pod["metadata"]["uid"], name])
+        return told
 
     async def reach(self, pod: Manifest) -> None:
         """Be ready on the node of a pod, so that `kill` takes no time."""
