@@ -72,7 +72,7 @@ class FakeKube:
         metadata.setdefault("namespace", "default")
         key = (stored["kind"], metadata["namespace"], metadata["name"])
         old = self.objects.get(key)
-        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"uid-{next(self._uids)}")
+        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"uid-{next(self._uids):04}")
         metadata.setdefault("generation", 1)
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         metadata["resourceVersion"] = str(next(self._versions))

@@ -32,6 +32,7 @@ from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import RunBook
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.reconcile.queue import Key, WorkQueue
 from chorus_operator.settings import Settings, SettingsError, read_settings
 from chorus_operator.watch import Keys, Watches, resync
@@ -150,7 +151,7 @@ class _Leading:
                     messages_url=settings.messages_url,
                     clock=utc_now,
                     since=since,
-                    ensure_namespace=CaBundle(kube, authority=authority).ensure,
+                    ensure_namespace=RunNamespaces(kube, bundle=CaBundle(kube, authority=authority)).ensure,
                     wake=self._wake,
                     observer=recorder,
                 )
@@ -196,8 +197,8 @@ class _Leading:
         self.queue.add(key)
 
     def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
-        for key in self._keys.of(kind, deleted, stored):
-            self.queue.add(key)
+        for key, after in self._keys.of(kind, deleted, stored).items():
+            self.queue.add(key, after)
         if kind == TRAINING_RUNS.kind:
             self._runs.seen(stored, deleted=deleted)
 

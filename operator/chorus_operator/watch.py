@@ -25,6 +25,8 @@ from chorus_operator.reconcile.queue import Key
 RESYNC_SECONDS = 300.0
 LOGIN_LIFETIME = timedelta(minutes=10)
 BEAT_SECONDS = 1.0
+SETTLE_SECONDS = 0.2
+"""What Jobs and pods do, and what is written into a status, comes in bursts: it is looked at together."""
 _WATCHED = (PROJECTS, PLUGINS, TRAINING_RUNS, JOBS, PODS)
 _OWN_REPORTS = {"report", "progress", "checkpoint"}
 
@@ -34,76 +36,82 @@ Object = dict[str, Any]
 class Keys:
     """Knows which keys an event concerns, and which keys are alive. Belongs to the main loop.
 
-    What it remembers of objects only spares work: which Projects use a Plugin, and whether an event of a run can
-    matter to its Project. A gap in it costs a delay until the next resync, never a decision.
+    What it remembers of objects only spares work: which Projects use a Plugin, what users asked for, and whether an
+    event of a run can matter to its Project. A gap in it costs a delay until the next resync, never a decision.
     """
 
     def __init__(self) -> None:
-        self._live: dict[Key, None] = {}
+        self._live: dict[Key, Object] = {}  # what users ask for
         self._plugins: dict[Key, frozenset[str]] = {}  # plugins that a Project uses
         self._runs: dict[Key, Object] = {}  # what a Project sees of a run
 
-    def of(self, kind: str, deleted: bool, stored: Object) -> list[Key]:
-        """Name the keys to look at after an event."""
+    def of(self, kind: str, deleted: bool, stored: Object) -> dict[Key, float]:
+        """Name the keys to look at after an event, in order, and in how many seconds.
+
+        What users do is looked at at once; what follows from it may settle first.
+        """
         metadata = stored["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         match kind:
             case "Project":
-                return [self._project(Key(kind, namespace, name, name), deleted, stored)]
+                keys = [Key(kind, namespace, name, name)]
+                self._note_plugins(keys[0], deleted, stored)
             case "Plugin":
-                return self._plugin(Key(kind, namespace, name, ""), deleted)
+                keys = [Key(kind, namespace, name, ""), *self._users(namespace, name)]
             case "TrainingRun":
                 project = str(stored.get("spec", {}).get("projectRef", {}).get("name", ""))
                 return self._run(Key(kind, namespace, name, project), deleted, stored)
             case _:
-                return _owner(namespace, metadata.get("labels", {}))
+                return dict.fromkeys(_owner(namespace, metadata.get("labels", {})), SETTLE_SECONDS)
+        return dict.fromkeys(keys, self._note(keys[0], stored, live=not deleted))
 
     def live(self) -> list[Key]:
         """All Projects and Plugins, and the runs that have not ended."""
         return list(self._live)
 
-    def _project(self, key: Key, deleted: bool, stored: Object) -> Key:
-        if deleted:
-            self._live.pop(key, None)
-            self._plugins.pop(key, None)
-        else:
-            self._live[key] = None
-            entries = stored.get("spec", {}).get("plugins", [])
-            self._plugins[key] = frozenset(str(entry.get("pluginRef", {}).get("name")) for entry in entries)
-        return key
+    def _note(self, key: Key, stored: Object, *, live: bool) -> float:
+        """Remember what users ask of an object that is alive; returns in how many seconds to look at it."""
+        asked, before = _asked(stored), self._live.pop(key, None)
+        if not live:
+            return 0.0
+        self._live[key] = asked
+        return SETTLE_SECONDS if asked == before else 0.0
 
-    def _plugin(self, key: Key, deleted: bool) -> list[Key]:
+    def _note_plugins(self, key: Key, deleted: bool, stored: Object) -> None:
         if deleted:
-            self._live.pop(key, None)
-        else:
-            self._live[key] = None
-        users = [
+            self._plugins.pop(key, None)
+            return
+        entries = stored.get("spec", {}).get("plugins", [])
+        self._plugins[key] = frozenset(str(entry.get("pluginRef", {}).get("name")) for entry in entries)
+
+    def _users(self, namespace: str, plugin: str) -> list[Key]:
+        return [
             project
             for project, plugins in self._plugins.items()
-            if project.namespace == key.namespace and key.name in plugins
+            if project.namespace == namespace and plugin in plugins
         ]
-        return [key, *users]
 
-    def _run(self, key: Key, deleted: bool, stored: Object) -> list[Key]:
-        project = Key("Project", key.namespace, key.project, key.project)
-        if deleted:
-            self._live.pop(key, None)
-            self._runs.pop(key, None)
-            return [key, project] if key.project else [key]
+    def _run(self, key: Key, deleted: bool, stored: Object) -> dict[Key, float]:
+        # The Project comes first: it admits the run, which can then begin at once.
+        both = [Key("Project", key.namespace, key.project, key.project), key] if key.project else [key]
         status = stored.get("status", {})
-        if _has_ended(status):
-            self._live.pop(key, None)
-        else:
-            self._live[key] = None
+        after = self._note(key, stored, live=not deleted and not _has_ended(status))
+        if deleted:
+            self._runs.pop(key, None)
+            return dict.fromkeys(both, after)
         seen = {
-            "generation": stored["metadata"].get("generation"),
-            "deletionTimestamp": stored["metadata"].get("deletionTimestamp"),
+            "asked": _asked(stored),
             "status": {name: value for name, value in status.items() if name not in _OWN_REPORTS},
         }
-        if not key.project or self._runs.get(key) == seen:
-            return [key]  # what its pod reports concerns the run alone
+        if self._runs.get(key) == seen:
+            return {key: after}  # what its pod reports concerns the run alone
         self._runs[key] = seen
-        return [key, project]
+        return dict.fromkeys(both, after)
+
+
+def _asked(stored: Object) -> Object:
+    """What tells a user's change of an object from one that the operator wrote into its status."""
+    return {name: stored["metadata"].get(name) for name in ("generation", "deletionTimestamp", "annotations")}
 
 
 def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:

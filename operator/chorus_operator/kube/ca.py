@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,13 +14,12 @@ from cryptography.x509.oid import NameOID
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, MANAGED_BY, MANAGED_BY_LABEL
 from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import AlreadyExists, KubeError
+from chorus_operator.kube.errors import AlreadyExists
 from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
 
 CA_SECRET = "chorus-ca"
 CA_YEARS = 10
 CLOCK_SKEW = timedelta(minutes=10)
-BUNDLE_SECONDS = 60.0
 _CERTIFICATE, _KEY = "tls.crt", "tls.key"
 _LABELS = {MANAGED_BY_LABEL: MANAGED_BY}
 
@@ -129,25 +127,17 @@ class CaBundle:
     def __init__(self, kube: Kube, *, authority: Authority):
         self._kube = kube
         self._pem = authority.certificate.decode()
-        self._ensured: dict[str, float] = {}
 
     async def ensure(self, namespace: str) -> None:
-        """Make the ConfigMap right; looked at again after a minute at the earliest."""
-        now = asyncio.get_running_loop().time()
-        if self._ensured.get(namespace, float("-inf")) > now:
-            return
+        """Make the ConfigMap right. Raises KubeError."""
         stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=CA_CONFIG_MAP)
-        if stored is None or stored.get("data", {}).get(CA_KEY) != self._pem:
-            try:
-                await self._kube.apply(
-                    {
-                        "apiVersion": CONFIG_MAPS.api_version,
-                        "kind": CONFIG_MAPS.kind,
-                        "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
-                        "data": {CA_KEY: self._pem},
-                    }
-                )
-            except KubeError:
-                self._ensured.pop(namespace, None)
-                raise
-        self._ensured[namespace] = now + BUNDLE_SECONDS
+        if stored is not None and stored.get("data", {}).get(CA_KEY) == self._pem:
+            return
+        await self._kube.apply(
+            {
+                "apiVersion": CONFIG_MAPS.api_version,
+                "kind": CONFIG_MAPS.kind,
+                "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
+                "data": {CA_KEY: self._pem},
+            }
+        )

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from chorus_operator.kube.errors import AlreadyExists, Conflict
 from chorus_operator.kube.resources import Resource, of
-from chorus_operator.manifests.job import service_account
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.patch import status_patch
 from chorus_operator.rules.decision import Decision
@@ -45,12 +44,6 @@ async def _check_owner(environment: Environment, manifest: Manifest) -> None:
         raise Foreign(
             f"{manifest['kind']} {metadata['name']} exists and belongs to somebody else: delete or rename it."
         )
-
-
-async def ensure_run_pods(environment: Environment, namespace: str) -> None:
-    """Make what pods of a namespace need before the first of them: an identity and the CA bundle."""
-    await create_once(environment, [service_account(namespace)])
-    await environment.ensure_namespace(namespace)
 
 
 async def finish(

@@ -22,6 +22,6 @@ class Environment:
     clock: Callable[[], datetime]
     since: datetime
     ensure_namespace: Callable[[str], Awaitable[None]]
-    """Make sure that pods of a namespace find the CA bundle."""
+    """Make sure that pods of a namespace find what they need (`namespaces.RunNamespaces`)."""
     wake: Callable[[Key], None]
     observer: Observer = field(default_factory=Nobody)

@@ -16,13 +16,13 @@ from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish
+from chorus_operator.reconcile.act import Foreign, create_once, finish
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
-from chorus_operator.rules.admission import is_final
+from chorus_operator.rules.admission import is_accepted, is_final
 from chorus_operator.rules.conditions import Conditions
 from chorus_operator.rules.decision import Action, Admit, Decision, DeleteRun, Event, MakeClaim, MakeRun, StartPrepare
 from chorus_operator.rules.frame import FrameResult
@@ -63,8 +63,11 @@ def _wake_runs(environment: Environment, view: ProjectView) -> None:
     """An edit of the Project, such as suspend, may concern its runs."""
     for run in view.runs:
         if not is_final(run):
-            metadata = run.metadata
-            environment.wake(Key("TrainingRun", metadata.namespace, metadata.name, view.project.metadata.name))
+            environment.wake(_run_key(run))
+
+
+def _run_key(run: TrainingRun) -> Key:
+    return Key("TrainingRun", run.metadata.namespace, run.metadata.name, run.spec.project_ref.name)
 
 
 async def _read(environment: Environment, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
@@ -78,12 +81,14 @@ async def _read(environment: Environment, project: Project) -> tuple[ProjectView
         "runs": [run for run in runs if run is not None],
         "now": environment.clock(),
         "trainer_image": environment.trainer_image,
-        "claim_exists": await _exists(environment, CLAIMS, namespace, names.claim(project)),
     }
     key = names.prepare_key(project)
     known["frame"] = await _read_frame(environment, project, key)
     if known["frame"] is None:
         known |= await _read_prepare(environment, project, key)
+    # The claim is looked for before something is started on it.
+    starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
+    known["claim_exists"] = not starts or await _exists(environment, CLAIMS, namespace, names.claim(project))
     return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
 
 
@@ -176,7 +181,7 @@ async def _act(
         case MakeClaim():
             await create_once(environment, [manifests.project_claim(project)])
         case StartPrepare():
-            await ensure_run_pods(environment, namespace)
+            await environment.ensure_namespace(namespace)
             await create_once(
                 environment,
                 prepare_manifests(
@@ -223,3 +228,4 @@ async def _admit(
     status = run.status.model_copy(update=changes)
     told = Decision(status, events=(Event(action.reason, action.message),))
     await finish(environment, TRAINING_RUNS, stored_runs[action.run], told)
+    environment.wake(_run_key(run))

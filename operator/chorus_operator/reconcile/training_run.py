@@ -10,12 +10,12 @@ from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import RunConfig
-from chorus_api.training_run import TrainingRun
+from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, ensure_run_pods, finish
+from chorus_operator.reconcile.act import Foreign, create_once, finish
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -23,6 +23,7 @@ from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names, resolve
 from chorus_operator.rules.decision import (
     Action,
+    Decision,
     DeleteJob,
     DeleteRun,
     ForceDeletePod,
@@ -48,14 +49,21 @@ async def reconcile_run(environment: Environment, key: Key) -> float | None:
     run = await parse(environment, TRAINING_RUNS, TrainingRun, stored)
     if run is None:
         return None
+    decision = await _bring_forward(environment, run)
+    if any(isinstance(action, Freeze) for action in decision.actions):
+        decision = await _bring_forward(environment, run)  # with the configuration that is now stored
+    return await finish(environment, TRAINING_RUNS, stored, decision)
+
+
+async def _bring_forward(environment: Environment, run: TrainingRun) -> Decision[TrainingRunStatus]:
     view = await _read(environment, run)
     decision = decide_run(view)
     try:
         for action in decision.actions:
             await _act(environment, view, action)
     except (Foreign, Invalid) as error:
-        decision = refuse_run(view, str(error))
-    return await finish(environment, TRAINING_RUNS, stored, decision)
+        return refuse_run(view, str(error))
+    return decision
 
 
 async def _read(environment: Environment, run: TrainingRun) -> RunView:
@@ -160,7 +168,7 @@ async def _act(environment: Environment, view: RunView, action: Action) -> None:
         case Freeze():
             await create_once(environment, [_frozen_manifest(view, action)])
         case StartFetch() | StartAttempt() | StartPublish():
-            await ensure_run_pods(environment, namespace)
+            await environment.ensure_namespace(namespace)
             await create_once(environment, await _job_manifests(environment, view, action))
         case SuspendJob():
             await kube.patch(

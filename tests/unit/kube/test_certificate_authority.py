@@ -12,7 +12,6 @@ from chorus_api.contract import CA_CONFIG_MAP, CA_KEY
 from chorus_operator.kube.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
 from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
 from fakes import FakeKube
-from simulated_time import simulate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,25 +62,16 @@ async def test_an_expired_ca_says_what_to_do() -> None:
         await load(kube, now=NOW + timedelta(days=3651))
 
 
-def test_the_bundle_is_made_once_and_mended_after_a_while() -> None:
-    async def main() -> None:
-        kube = FakeKube()
-        authority = await load_authority(kube, namespace="chorus-system", clock=lambda: NOW)  # type: ignore[arg-type]
-        bundle = CaBundle(kube, authority=authority)  # type: ignore[arg-type]
-        for _ in range(3):
-            await bundle.ensure("team")
-        assert [call.verb for call in kube.calls if call.name == CA_CONFIG_MAP and call.kind == "ConfigMap"] == [
-            "get",
-            "apply",
-        ]
-        stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
-        assert stored is not None
-        assert stored["data"] == {CA_KEY: authority.certificate.decode()}
-        kube.put({**stored, "data": {CA_KEY: "somebody else's"}})
-        await asyncio.sleep(61)
-        await bundle.ensure("team")
-        mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
-        assert mended is not None
-        assert mended["data"] == {CA_KEY: authority.certificate.decode()}
-
-    simulate(main())
+async def test_a_bundle_is_made_and_mended() -> None:
+    kube = FakeKube()
+    authority = await load(kube)
+    bundle = CaBundle(kube, authority=authority)  # type: ignore[arg-type]
+    await bundle.ensure("team")
+    stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+    assert stored is not None
+    assert stored["data"] == {CA_KEY: authority.certificate.decode()}
+    kube.put({**stored, "data": {CA_KEY: "somebody else's"}})
+    await bundle.ensure("team")
+    mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+    assert mended is not None
+    assert mended["data"] == {CA_KEY: authority.certificate.decode()}

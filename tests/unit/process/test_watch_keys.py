@@ -11,7 +11,7 @@ import pytest
 from chorus_api.contract import PROJECT_LABEL, RUN_LABEL
 from chorus_operator.kube.transport import Credentials
 from chorus_operator.reconcile.queue import Key
-from chorus_operator.watch import Keys, connection_info, resync, watch_settings
+from chorus_operator.watch import SETTLE_SECONDS, Keys, connection_info, resync, watch_settings
 from message_builders import ended, project, training_run
 from simulated_time import simulate
 
@@ -33,19 +33,19 @@ def child(**labels: str) -> dict[str, Any]:
 
 
 def test_a_project_wakes_itself() -> None:
-    assert Keys().of("Project", False, project()) == [PROJECT]
+    assert list(Keys().of("Project", False, project())) == [PROJECT]
 
 
 def test_a_run_wakes_itself_and_its_project() -> None:
-    assert Keys().of("TrainingRun", False, run()) == [RUN, PROJECT]
+    assert list(Keys().of("TrainingRun", False, run())) == [PROJECT, RUN]
 
 
 def test_what_a_pod_reports_wakes_the_run_alone() -> None:
     keys = Keys()
     keys.of("TrainingRun", False, run(phase="TRAINING"))
     reported = run(phase="TRAINING", progress={"percent": 5}, report={"attempt": 1}, checkpoint={"step": 2})
-    assert keys.of("TrainingRun", False, reported) == [RUN]
-    assert keys.of("TrainingRun", False, run(phase="TRAINED")) == [RUN, PROJECT]
+    assert list(keys.of("TrainingRun", False, reported)) == [RUN]
+    assert list(keys.of("TrainingRun", False, run(phase="TRAINED"))) == [PROJECT, RUN]
 
 
 def test_a_change_of_a_runs_spec_or_its_deletion_wakes_the_project() -> None:
@@ -53,33 +53,49 @@ def test_a_change_of_a_runs_spec_or_its_deletion_wakes_the_project() -> None:
     keys.of("TrainingRun", False, run())
     edited = run()
     edited["metadata"]["generation"] = 2
-    assert keys.of("TrainingRun", False, edited) == [RUN, PROJECT]
+    assert list(keys.of("TrainingRun", False, edited)) == [PROJECT, RUN]
     edited["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert keys.of("TrainingRun", False, edited) == [RUN, PROJECT]
-    assert keys.of("TrainingRun", True, edited) == [RUN, PROJECT]
+    assert list(keys.of("TrainingRun", False, edited)) == [PROJECT, RUN]
+    assert list(keys.of("TrainingRun", True, edited)) == [PROJECT, RUN]
+
+
+def test_what_a_user_does_is_looked_at_at_once_and_what_follows_from_it_a_little_later() -> None:
+    keys = Keys()
+    assert keys.of("TrainingRun", False, run()) == {PROJECT: 0, RUN: 0}
+    assert keys.of("TrainingRun", False, run(phase="TRAINING")) == {PROJECT: SETTLE_SECONDS, RUN: SETTLE_SECONDS}
+    assert keys.of("Pod", False, child(**{RUN_LABEL: RUN.name, PROJECT_LABEL: "home"})) == {RUN: SETTLE_SECONDS}
+    edited = run(phase="TRAINING")
+    edited["metadata"]["generation"] = 2
+    assert keys.of("TrainingRun", False, edited) == {PROJECT: 0, RUN: 0}
+    assert keys.of("Project", False, project()) == {PROJECT: 0}
+    assert keys.of("Project", False, {**project(), "status": {"phase": "queued"}}) == {PROJECT: SETTLE_SECONDS}
+    asked = project()
+    asked["metadata"]["annotations"] = {"chorus.dev/prepare": "again"}
+    assert keys.of("Project", False, asked) == {PROJECT: 0}
+    assert keys.of("TrainingRun", True, edited) == {PROJECT: 0, RUN: 0}
 
 
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
 def test_a_child_wakes_its_run_or_else_its_project(kind: str) -> None:
     keys = Keys()
-    assert keys.of(kind, False, child(**{RUN_LABEL: "home-soft-1", PROJECT_LABEL: "home"})) == [RUN]
-    assert keys.of(kind, True, child(**{PROJECT_LABEL: "home"})) == [PROJECT]
-    assert keys.of(kind, False, child()) == []
-    assert keys.of(kind, False, {"metadata": {"name": "bare", "namespace": "default"}}) == []
+    assert list(keys.of(kind, False, child(**{RUN_LABEL: "home-soft-1", PROJECT_LABEL: "home"}))) == [RUN]
+    assert list(keys.of(kind, True, child(**{PROJECT_LABEL: "home"}))) == [PROJECT]
+    assert list(keys.of(kind, False, child())) == []
+    assert list(keys.of(kind, False, {"metadata": {"name": "bare", "namespace": "default"}})) == []
 
 
 def test_a_plugin_wakes_the_projects_that_use_it() -> None:
     keys = Keys()
     keys.of("Project", False, project())
-    assert keys.of("Plugin", False, plugin()) == [PLUGIN, PROJECT]
-    assert keys.of("Plugin", False, plugin("elsewhere")) == [Key("Plugin", "elsewhere", "soft", "")]
+    assert list(keys.of("Plugin", False, plugin())) == [PLUGIN, PROJECT]
+    assert list(keys.of("Plugin", False, plugin("elsewhere"))) == [Key("Plugin", "elsewhere", "soft", "")]
     without = project()
     without["spec"]["plugins"] = [{"name": "x", "pluginRef": {"name": "other"}}]
     keys.of("Project", False, without)
-    assert keys.of("Plugin", False, plugin()) == [PLUGIN]
+    assert list(keys.of("Plugin", False, plugin())) == [PLUGIN]
     keys.of("Project", False, project())
     keys.of("Project", True, project())
-    assert keys.of("Plugin", True, plugin()) == [PLUGIN]
+    assert list(keys.of("Plugin", True, plugin())) == [PLUGIN]
 
 
 def test_everything_alive_is_looked_at_again_every_five_minutes_and_not_all_at_once() -> None:
