@@ -20,7 +20,7 @@ from harness.binaries import REPOSITORY
 from harness.pods import Attempt, by_run
 from harness.stage import Stage, stage
 
-PLACE = "pages"
+PLACE = "chorus-demo"
 PROJECT, RUN, BY_HAND, PLUGIN = "home-requests", "home-requests-t5-1", "home-t5-longer", "soft"
 SECONDS = 60.0
 SAYS_NOTHING = (".status.failure", ".dataset.info", "status.phase=failed", "role=fetch", "-n chorus-system get pods")
@@ -63,7 +63,7 @@ async def _try_all(control_plane: ControlPlane) -> dict[Command, Said]:
 async def _play(on: Stage) -> str:
     """Let a Project be trained, and start a run by hand; the name of the frame's ConfigMap."""
     await on.create(make_plugin(PLUGIN, namespace=PLACE, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}}))
-    entries = [{"name": "t5", "pluginRef": {"name": PLUGIN}}]
+    entries = [{"name": name, "pluginRef": {"name": PLUGIN}} for name in ("t5", "decoder")]
     await on.create(make_project(PROJECT, namespace=PLACE, plugins=entries))
     project = await on.reaches("Project", PROJECT, "TRAINED")
     await on.create(make_run(BY_HAND, namespace=PLACE, project=PROJECT, plugin="t5"))
