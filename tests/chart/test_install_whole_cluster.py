@@ -133,7 +133,7 @@ async def hold_one(story: Story) -> None:
     await story.killer.reach(busy)
     node = {"kubernetes.io/hostname": busy["spec"]["nodeName"]}
     await story.place.apply(
-        lora_plugin("still", spec={"nodeSelector": node}), claim_project("slow", plugins=("still",))
+        lora_plugin("still", spec={"pod": {"nodeSelector": node}}), claim_project("slow", plugins=("still",))
     )
     pod = await story.place.pod_of(HELD, seconds=START_SECONDS)
     assert await story.killer.signal(pod, "SIGSTOP")
