@@ -16,6 +16,7 @@ from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
@@ -118,6 +119,7 @@ class World:
             since=self.operator_since,
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
+            memory=Memory(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
             observer=self.observer,
         )
 

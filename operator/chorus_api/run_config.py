@@ -94,8 +94,8 @@ class PublishConfig(FileModel):
     model_name: str
     expected_digest: str | None = Field(None, description="Digest that MODEL_NAME reported, if it did.")
     promote: bool = Field(description="Move latest/<plugin> to this model.")
-    keep_run_uids: list[str] = Field(
-        default_factory=list, description="Runs that still exist: other directories under runs/ are swept."
+    keep_run_uids: list[str] | None = Field(
+        None, description="Runs that still exist: other directories under runs/ are swept. None: nothing is swept."
     )
 
 

@@ -32,6 +32,7 @@ from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import RunBook
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.reconcile.queue import Key, WorkQueue
 from chorus_operator.settings import Settings, SettingsError, read_settings
@@ -142,6 +143,7 @@ class _Leading:
         """Whether this process holds the Lease."""
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
+        self._memory = Memory(kube)
         self.queue = WorkQueue(
             make_reconciler(
                 Environment(
@@ -153,6 +155,7 @@ class _Leading:
                     since=since,
                     ensure_namespace=RunNamespaces(kube, bundle=CaBundle(kube, authority=authority)).ensure,
                     wake=self._wake,
+                    memory=self._memory,
                     observer=recorder,
                 )
             ),
@@ -197,6 +200,7 @@ class _Leading:
         self.queue.add(key)
 
     def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
+        self._memory.seen(kind, stored, deleted=deleted)
         for key, after in self._keys.of(kind, deleted, stored).items():
             self.queue.add(key, after)
         if kind == TRAINING_RUNS.kind:

@@ -57,7 +57,8 @@ def run_publish(
         )
     if config.promote:
         _promote(volume, plugin=config.plugin, model_name=config.model_name, step=step)
-    _sweep(volume / RUNS, keep={config.run_uid, *config.keep_run_uids}, model_dir=model_dir, step=step)
+    if config.keep_run_uids is not None:
+        _sweep(volume / RUNS, keep={config.run_uid, *config.keep_run_uids}, model_dir=model_dir, step=step)
     return TerminationRecord(
         outcome="succeeded",
         reason=Reason.MODEL_PUBLISHED,

@@ -131,9 +131,9 @@ def publish_manifests(
     wanted: StartPublish,
     *,
     image: str,
-    keep_run_uids: Sequence[str],
+    keep_run_uids: Sequence[str] | None,
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that check and publish a run's artefact."""
+    """The ConfigMap and the Job that check and publish a run's artefact; `keep_run_uids`: see PublishConfig."""
     name = names.publish_job(run.metadata.name)
     labels = names.labels(project.metadata.name, role="publish", plugin=run.spec.plugin, run=run.metadata.name)
     config = PublishConfig(
@@ -144,7 +144,7 @@ def publish_manifests(
         model_name=frozen.model_name,
         expected_digest=wanted.expected_digest,
         promote=wanted.promote,
-        keep_run_uids=list(keep_run_uids),
+        keep_run_uids=None if keep_run_uids is None else list(keep_run_uids),
     )
     job = cpu_job(
         name=name,

@@ -11,9 +11,9 @@ from typing import Protocol
 import structlog
 
 from chorus_api.contract import AUDIENCE
+from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Forbidden
-from chorus_operator.messages.cache import Cache
 from chorus_operator.messages.refusals import Cause, Refused
 
 log = structlog.get_logger()

@@ -9,10 +9,10 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.messages import Addressed, FrameFailed, FrameReady, Payload
+from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.resources import PODS
 from chorus_operator.messages.authentication import PodIdentity
-from chorus_operator.messages.cache import Cache
 from chorus_operator.messages.parse import Message
 from chorus_operator.messages.refusals import Cause, Refused
 

@@ -72,12 +72,13 @@ async def write_status(
     if not patch:
         return False
     metadata = stored["metadata"]
-    await environment.kube.patch_status(
+    written = await environment.kube.patch_status(
         resource,
         namespace=metadata["namespace"],
         name=metadata["name"],
         status=patch,
         resource_version=metadata["resourceVersion"],
     )
+    environment.memory.seen(resource.kind, written)
     environment.observer.status_written(resource.kind, stored.get("status", {}), patch)
     return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chorus_operator.kube.client import Kube
+from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 
@@ -24,4 +25,5 @@ class Environment:
     ensure_namespace: Callable[[str], Awaitable[None]]
     """Make sure that pods of a namespace find what they need (`namespaces.RunNamespaces`)."""
     wake: Callable[[Key], None]
+    memory: Memory
     observer: Observer = field(default_factory=Nobody)

@@ -17,7 +17,10 @@ from chorus_operator.rules.decision import Decision
 async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
     """Write a Plugin's status."""
     stored = await environment.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
-    if stored is None or stored["metadata"].get("deletionTimestamp"):
+    if stored is None:
+        environment.memory.plugin_gone(key.namespace, key.name)
+        return None
+    if stored["metadata"].get("deletionTimestamp"):
         return None
     plugin = await parse(environment, PLUGINS, Plugin, stored)
     if plugin is None:

@@ -12,8 +12,8 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.errors import Invalid
-from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.kube.errors import Conflict, Invalid, NotFound
+from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
 from chorus_operator.reconcile.act import Foreign, create_once, finish
@@ -35,11 +35,19 @@ async def reconcile_project(environment: Environment, key: Key) -> float | None:
     """Bring one Project forward; returns the seconds after which to look again."""
     stored = await environment.kube.get(PROJECTS, namespace=key.namespace, name=key.name)
     if stored is None or stored["metadata"].get("deletionTimestamp"):
+        environment.memory.forget_runs(key.namespace, key.name)
         return None
     project = await parse(environment, PROJECTS, Project, stored)
     if project is None:
         return None
-    project = _with_id(project)
+    try:
+        return await _bring_forward(environment, stored, _with_id(project))
+    except (Conflict, NotFound):  # maybe what is remembered of the runs is too old
+        environment.memory.forget_runs(key.namespace, key.name)
+        raise
+
+
+async def _bring_forward(environment: Environment, stored: dict[str, Any], project: Project) -> float | None:
     view, stored_runs = await _read(environment, project)
     decision = decide_project(view)
     try:
@@ -71,8 +79,8 @@ def _run_key(run: TrainingRun) -> Key:
 
 
 async def _read(environment: Environment, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
-    kube, namespace = environment.kube, project.metadata.namespace
-    listed = await kube.list(TRAINING_RUNS, namespace=namespace, fields={"spec.projectRef.name": project.metadata.name})
+    namespace = project.metadata.namespace
+    listed = await environment.memory.runs(namespace, project.metadata.name)
     environment.observer.runs_listed(namespace, project.metadata.name, {run["metadata"]["name"] for run in listed})
     runs = [await parse(environment, TRAINING_RUNS, TrainingRun, run) for run in listed]
     known: dict[str, Any] = {
@@ -83,7 +91,9 @@ async def _read(environment: Environment, project: Project) -> tuple[ProjectView
         "trainer_image": environment.trainer_image,
     }
     key = names.prepare_key(project)
-    known["frame"] = await _read_frame(environment, project, key)
+    known["frame"] = await environment.memory.constant(
+        lambda: _read_frame(environment, project, key), "frame", project.metadata.uid, key
+    )
     if known["frame"] is None:
         known |= await _read_prepare(environment, project, key)
     # The claim is looked for before something is started on it.
@@ -96,7 +106,7 @@ async def _read_plugins(environment: Environment, project: Project) -> dict[str,
     wanted = sorted({entry.plugin_ref.name for entry in project.spec.plugins})
     found = {}
     for name in wanted:
-        stored = await environment.kube.get(PLUGINS, namespace=project.metadata.namespace, name=name)
+        stored = await environment.memory.plugin(project.metadata.namespace, name)
         plugin = await parse(environment, PLUGINS, Plugin, stored) if stored else None
         if plugin is not None:
             found[name] = plugin
@@ -132,8 +142,7 @@ async def _read_prepare(environment: Environment, project: Project, key: str) ->
     job = job_view(await kube.get(JOBS, namespace=namespace, name=name))
     if job is None:
         return {"source_problem": await _source_problem(environment, project)}
-    listed = await kube.list(PODS, namespace=namespace, labels={"batch.kubernetes.io/job-name": name})
-    pods = [pod_view(pod) for pod in listed]
+    pods = [pod_view(pod) for pod in await environment.memory.pods(namespace, name)]
     tail = await log_tail(kube, namespace, pods) if job.failed else None
     return {"prepare": job, "prepare_pods": pods, "log_tail": tail}
 

@@ -37,6 +37,9 @@ from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
 from chorus_operator.rules.run import RunView, decide_run, fetch_key, refuse_run
 from chorus_operator.rules.run_phase import FINAL
 
+SWEEP_SECONDS = 600.0
+"""A claim is swept of what deleted runs left by one publication in this time, since that takes a list of all runs."""
+
 
 async def reconcile_run(environment: Environment, key: Key) -> float | None:
     """Bring one run forward; returns the seconds after which to look again."""
@@ -85,7 +88,7 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
         project = Project.model_validate(project_json)
         known["project"] = project
         entry = resolve.entry_of(project, run.spec.plugin)
-        plugin_json = await kube.get(PLUGINS, namespace=namespace, name=entry.plugin_ref.name) if entry else None
+        plugin_json = await _read_plugin(environment, run, entry.plugin_ref.name) if entry else None
         known["plugin"] = Plugin.model_validate(plugin_json) if plugin_json else None
     if not _is_accepted(run):
         return RunView(**known)
@@ -103,6 +106,14 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
     return await _read_side_jobs(environment, RunView(**known), known)
 
 
+async def _read_plugin(environment: Environment, run: TrainingRun, name: str) -> dict[str, Any] | None:
+    """Read live what the run's configuration is made from: an edit that came before the run shall count."""
+    namespace = run.metadata.namespace
+    if run.status.resolved is None:
+        return await environment.kube.get(PLUGINS, namespace=namespace, name=name)
+    return await environment.memory.plugin(namespace, name)
+
+
 def _is_accepted(run: TrainingRun) -> bool:
     return any(c.type == "Accepted" and c.status == "True" for c in run.status.conditions)
 
@@ -110,10 +121,17 @@ def _is_accepted(run: TrainingRun) -> bool:
 async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, Any]:
     namespace = run.metadata.namespace
     known: dict[str, Any] = {}
-    stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=names.config_map(run.metadata.name))
-    if stored is not None:
-        known["frozen"] = RunConfig.model_validate_json(stored["data"]["run.json"])
-        known["frozen_hash"] = stored["data"]["train-key"]
+
+    async def read() -> tuple[RunConfig, str] | None:
+        name = names.config_map(run.metadata.name)
+        stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=name)
+        if stored is None:
+            return None
+        return RunConfig.model_validate_json(stored["data"]["run.json"]), stored["data"]["train-key"]
+
+    frozen = await environment.memory.constant(read, "frozen", run.metadata.uid)
+    if frozen is not None:
+        known["frozen"], known["frozen_hash"] = frozen
     if run.spec.resume_from is not None:
         other = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=run.spec.resume_from.run)
         known["resume"] = TrainingRun.model_validate(other) if other else None
@@ -140,8 +158,7 @@ async def _read_job(
     job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
     if job is None and not begun:
         return None, ()
-    pods = await environment.kube.list(PODS, namespace=namespace, labels={"batch.kubernetes.io/job-name": name})
-    return job, tuple(pod_view(pod) for pod in pods)
+    return job, tuple(pod_view(pod) for pod in await environment.memory.pods(namespace, name))
 
 
 async def _read_side_jobs(environment: Environment, view: RunView, known: dict[str, Any]) -> RunView:
@@ -218,8 +235,6 @@ async def _job_manifests(
     if isinstance(action, StartFetch):
         return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
     if isinstance(action, StartPublish):
-        # Of the whole namespace: Projects may share a claim, and what is not listed is swept from it.
-        runs = await environment.kube.list(TRAINING_RUNS, namespace=view.run.metadata.namespace)
         return publish_manifests(
             view.run,
             view.project,
@@ -227,7 +242,7 @@ async def _job_manifests(
             view.frozen,
             action,
             image=environment.operator_image,
-            keep_run_uids=[run["metadata"]["uid"] for run in runs],
+            keep_run_uids=await _runs_to_keep(environment, view.project),
         )
     resume = view.resume.status.model.name if view.resume and view.resume.status.model else None
     return [
@@ -242,3 +257,11 @@ async def _job_manifests(
             resume_model=resume,
         )
     ]
+
+
+async def _runs_to_keep(environment: Environment, project: Project) -> list[str] | None:
+    """Name the runs of the namespace, for Projects may share a claim; None when it was swept a while ago."""
+    namespace = project.metadata.namespace
+    if not environment.memory.is_due("sweep", namespace, names.claim(project), every=SWEEP_SECONDS):
+        return None
+    return [run["metadata"]["uid"] for run in await environment.kube.list(TRAINING_RUNS, namespace=namespace)]

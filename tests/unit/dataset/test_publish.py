@@ -177,6 +177,12 @@ def test_directories_of_deleted_runs_are_swept_and_no_others(volume: Volume) -> 
     assert (outside / "file").read_text() == "stays"
 
 
+def test_nothing_is_swept_by_a_publication_that_knows_no_runs(volume: Volume) -> None:
+    deleted = volume.old_run("uid-3")
+    volume.publish(keep_run_uids=None)
+    assert deleted.is_dir()
+
+
 def test_publishing_twice_gives_the_same_result(volume: Volume) -> None:
     first = volume.publish()
     tree = volume.tree()

@@ -1,0 +1,160 @@
+"""Reads that are spared, and for how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chorus_operator.kube.errors import Unavailable
+from chorus_operator.kube.resources import PLUGINS
+from chorus_operator.reconcile.memory import JOB_LABEL, SECONDS, Memory
+from fakes import FakeKube
+from unit_manifests import plugin, run
+
+NAMESPACE = "default"
+
+
+def reads(kube: FakeKube) -> int:
+    return sum(call.verb == "get" and call.kind == PLUGINS.kind for call in kube.calls)
+
+
+def stored_plugin(kube: FakeKube) -> dict[str, Any]:
+    stored = kube.find(PLUGINS, "soft", NAMESPACE)
+    assert stored is not None
+    return stored
+
+
+async def test_a_plugin_is_read_live_until_the_watch_tells_of_it() -> None:
+    kube = FakeKube()
+    memory = Memory(kube)  # type: ignore[arg-type]
+    assert await memory.plugin(NAMESPACE, "soft") is None
+    kube.put(plugin())
+    assert await memory.plugin(NAMESPACE, "soft") == stored_plugin(kube)
+    before = reads(kube)
+    memory.seen("Plugin", stored_plugin(kube))
+    assert await memory.plugin(NAMESPACE, "soft") == stored_plugin(kube)
+    assert reads(kube) == before
+
+
+async def test_a_plugin_that_is_deleted_or_found_gone_is_forgotten() -> None:
+    for forget in ("told", "found"):
+        kube = FakeKube()
+        kube.put(plugin())
+        memory = Memory(kube)  # type: ignore[arg-type]
+        memory.seen("Plugin", stored_plugin(kube))
+        if forget == "told":
+            memory.seen("Plugin", stored_plugin(kube), deleted=True)
+        else:
+            memory.plugin_gone(NAMESPACE, "soft")
+        kube.objects.clear()
+        assert await memory.plugin(NAMESPACE, "soft") is None
+
+
+async def test_a_constant_is_read_again_after_a_minute_and_what_is_not_there_every_time() -> None:
+    now, answers = 0.0, iter([None, "first", "second"])
+    memory = Memory(FakeKube(), seconds=lambda: now)  # type: ignore[arg-type]
+
+    async def read() -> str | None:
+        return next(answers)
+
+    assert await memory.constant(read, "frame", "uid") is None
+    assert await memory.constant(read, "frame", "uid") == "first"
+    now = SECONDS - 1
+    assert await memory.constant(read, "frame", "uid") == "first"
+    now = SECONDS
+    assert await memory.constant(read, "frame", "uid") == "second"
+
+
+def stored_run(name: str, *, version: int, uid: str = "", phase: str = "queued") -> dict[str, Any]:
+    metadata = {"name": name, "namespace": NAMESPACE, "uid": uid or f"uid-{name}", "resourceVersion": str(version)}
+    return run(name) | {"metadata": metadata, "status": {"phase": phase}}
+
+
+def lists(kube: FakeKube) -> int:
+    return sum(call.verb == "list" for call in kube.calls)
+
+
+async def seen_phases(memory: Memory) -> dict[str, str]:
+    return {run["metadata"]["name"]: run["status"]["phase"] for run in await memory.runs(NAMESPACE, "home")}
+
+
+async def test_runs_are_listed_once_a_minute_and_kept_by_what_is_told_and_written() -> None:
+    now, kube = 0.0, FakeKube()
+    memory = Memory(kube, seconds=lambda: now)  # type: ignore[arg-type]
+    memory.seen("TrainingRun", stored_run("before", version=1))
+    assert await memory.runs(NAMESPACE, "home") == []
+    memory.seen("TrainingRun", stored_run("one", version=11))
+    memory.seen("TrainingRun", stored_run("two", version=12))
+    memory.seen("TrainingRun", stored_run("one", version=14, phase="TRAINED"))
+    memory.seen("TrainingRun", stored_run("one", version=13, phase="TRAINING"))  # told late
+    assert await seen_phases(memory) == {"one": "TRAINED", "two": "queued"}
+    memory.seen("TrainingRun", stored_run("two", version=15), deleted=True)
+    memory.seen("TrainingRun", stored_run("two", version=12))  # told late
+    assert await seen_phases(memory) == {"one": "TRAINED"}
+    memory.seen("TrainingRun", stored_run("one", version=20, uid="other"))
+    memory.seen("TrainingRun", stored_run("one", version=14), deleted=True)  # the one before, told late
+    assert await seen_phases(memory) == {"one": "queued"}
+    assert lists(kube) == 1
+    now = SECONDS
+    assert await seen_phases(memory) == {}
+    memory.forget_runs(NAMESPACE, "home")
+    await memory.runs(NAMESPACE, "home")
+    assert lists(kube) == 3
+
+
+async def test_what_is_told_while_runs_are_listed_counts() -> None:
+    kube = FakeKube()
+    memory = Memory(kube)  # type: ignore[arg-type]
+
+    async def meanwhile(*_: object, **__: object) -> list[dict[str, Any]]:
+        memory.seen("TrainingRun", stored_run("gone", version=9), deleted=True)
+        memory.seen("TrainingRun", stored_run("newer", version=9, phase="TRAINED"))
+        return [stored_run("gone", version=5), stored_run("newer", version=5), stored_run("same", version=5)]
+
+    kube.list = meanwhile  # type: ignore[method-assign]
+    assert await seen_phases(memory) == {"newer": "TRAINED", "same": "queued"}
+
+
+async def test_a_list_that_fails_is_asked_for_again() -> None:
+    kube = FakeKube()
+    memory = Memory(kube)  # type: ignore[arg-type]
+
+    async def fail(*_: object, **__: object) -> list[dict[str, Any]]:
+        raise Unavailable("away", reason="NoAnswer")
+
+    list_objects, kube.list = kube.list, fail  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await memory.runs(NAMESPACE, "home")
+    kube.list = list_objects  # type: ignore[method-assign]
+    await memory.runs(NAMESPACE, "home")
+    assert lists(kube) == 1
+
+
+async def test_pods_that_were_told_are_read_by_name_and_others_by_a_list() -> None:
+    kube = FakeKube()
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "one-x", "namespace": NAMESPACE, "labels": {JOB_LABEL: "one"}},
+    }
+    kube.put(pod)
+    memory = Memory(kube)  # type: ignore[arg-type]
+    [listed] = await memory.pods(NAMESPACE, "one")
+    assert lists(kube) == 1
+    memory.seen("Pod", listed)
+    assert await memory.pods(NAMESPACE, "one") == [listed]
+    assert lists(kube) == 1
+    memory.seen("Pod", listed, deleted=True)
+    assert await memory.pods(NAMESPACE, "one") == [listed]
+    assert lists(kube) == 2
+
+
+def test_something_is_due_again_when_its_time_has_come() -> None:
+    now = 0.0
+    memory = Memory(FakeKube(), seconds=lambda: now)  # type: ignore[arg-type]
+    assert memory.is_due("sweep", "a", every=600)
+    assert memory.is_due("sweep", "b", every=600)
+    assert not memory.is_due("sweep", "a", every=600)
+    now = 600.0
+    assert memory.is_due("sweep", "a", every=600)
