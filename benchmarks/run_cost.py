@@ -49,7 +49,7 @@ class Follower:
             name = job["metadata"]["name"]
             self.jobs.setdefault(name, time.monotonic())
             conditions = {c["type"] for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"}
-            for how in conditions & {"Complete", "Failed"} if bare else ():
+            for how in conditions & {"Complete", "Failed"} if bare and name.startswith("bare-") else ():
                 await self._end(name, how)
 
     async def follow_runs(self, api: Api) -> None:
