@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from run_cost import DEADLINE_SECONDS, PLACE, PLUGINS_A_PROJECT, at_rate, cpu_seconds, memory_mib, set_up
+
 from builders import make_run
 from harness import operator
 from harness.apiserver import ControlPlane
@@ -19,7 +21,6 @@ from harness.client import Api
 from harness.kubelet import Kubelet
 from harness.operator import Operator
 from harness.pods import Attempt, chorus
-from run_cost import DEADLINE_SECONDS, PLACE, PLUGINS_A_PROJECT, at_rate, cpu_seconds, memory_mib, set_up
 
 STEPS = (0, 200, 2000)
 RATE = 20.0
