@@ -76,9 +76,10 @@ class Memory:
                 if runs is not None:
                     runs.take(stored, deleted=deleted)
             case "Pod":
-                self._pod_seen((namespace, stored["metadata"].get("labels", {}).get(JOB_LABEL, "")), name, deleted)
+                job = stored["metadata"].get("labels", {}).get(JOB_LABEL, "")
+                self._pod_seen((namespace, job), name, deleted=deleted)
 
-    def _pod_seen(self, job: Place, name: str, deleted: bool) -> None:
+    def _pod_seen(self, job: Place, name: str, *, deleted: bool) -> None:
         names = self._pods.setdefault(job, set())
         names.discard(name)
         if not deleted:
@@ -115,9 +116,13 @@ class Memory:
 
     async def pods(self, namespace: str, job: str) -> list[Manifest]:
         """Read the pods of a Job live: those that were told by name, or else by a list."""
-        told = sorted(self._pods.get((namespace, job), ()))
-        found = [await self._kube.get(PODS, namespace=namespace, name=name) for name in told]
-        pods = [pod for pod in found if pod is not None]
+        pods = []
+        for name in sorted(self._pods.get((namespace, job), ())):
+            pod = await self._kube.get(PODS, namespace=namespace, name=name)
+            if pod is None:
+                self._pod_seen((namespace, job), name, deleted=True)
+            else:
+                pods.append(pod)
         return pods or await self._kube.list(PODS, namespace=namespace, labels={JOB_LABEL: job})
 
     async def constant(self, read: Callable[[], Awaitable[T | None]], *key: str) -> T | None:

@@ -148,6 +148,12 @@ async def test_pods_that_were_told_are_read_by_name_and_others_by_a_list() -> No
     memory.seen("Pod", listed, deleted=True)
     assert await memory.pods(NAMESPACE, "one") == [listed]
     assert lists(kube) == 2
+    memory.seen("Pod", listed)
+    kube.objects.clear()  # and no watch tells
+    assert await memory.pods(NAMESPACE, "one") == []
+    asked = len(kube.calls)
+    assert await memory.pods(NAMESPACE, "one") == []
+    assert [call.verb for call in kube.calls[asked:]] == ["list"]
 
 
 def test_something_is_due_again_when_its_time_has_come() -> None:
