@@ -101,9 +101,19 @@ class Stage:
             state = self.witness.present.get((kind, name), {}).get("status")
             raise TimeoutError(
                 f"{kind} {name} is not {' or '.join(sorted(wanted))} after {seconds} s: {json.dumps(state)}\n"
-                f"The operator's log ends:\n{self.operator.log[-3000:]}"
+                f"Its children:\n{await self._children(name)}\nThe operator's log ends:\n{self.operator.log[-3000:]}"
             ) from None
         return self.witness.present[kind, name]
+
+    async def _children(self, name: str) -> str:
+        """What an object's Jobs and pods look like, for people."""
+        seen = [
+            {"kind": kind, "metadata": child["metadata"] | {"managedFields": None}, "status": child.get("status")}
+            for kind in ("Job", "Pod")
+            for child in await self.api.list(kind, namespace=self.namespace)
+            if child["metadata"]["name"].startswith(name)
+        ]
+        return "\n".join(json.dumps(child) for child in seen)
 
     @property
     def runs(self) -> dict[str, Manifest]:

@@ -36,6 +36,8 @@ from chorus_operator.rules.startup import waiting_for
 
 REFERENCE_GRACE_SECONDS = 60
 LOOK_AGAIN_SECONDS = 5.0
+JOB_FAILS_SECONDS = 30.0
+"""How long a suspended run waits for a Job that says that it will fail for the pod that was stopped."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,12 @@ def _unaccepted(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
+def _about_to_fail(job: JobView | None, now: datetime) -> bool:
+    if job is None or job.failing_since is None:
+        return False
+    return (now - job.failing_since).total_seconds() < JOB_FAILS_SECONDS
+
+
 def _who_suspends(view: RunView) -> str:
     return "spec.suspend of the run is true." if view.run.spec.suspend else "spec.suspend of the Project is true."
 
@@ -278,7 +286,7 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     job = view.job
     if job is not None and not job.finished and not job.suspended:
         draft.actions.append(SuspendJob(job.name, suspend=True))
-    if any(pod.tracked or not pod.ended for pod in view.pods) or (job is not None and job.failing):
+    if any(pod.tracked or not pod.ended for pod in view.pods) or _about_to_fail(job, view.now):
         draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
         return draft.done(again=LOOK_AGAIN_SECONDS)

@@ -9,7 +9,7 @@ import pytest
 from chorus_api.run_config import TerminationRecord
 from chorus_operator.kube.resources import PODS, Resource
 from unit_manifests import LORA, plugin, project, run
-from world import World, frame
+from world import World, frame, iso
 
 
 @pytest.fixture
@@ -232,8 +232,9 @@ def test_a_run_is_suspended_only_once_its_job_has_taken_note_of_how_the_pod_ende
     assert world.phase("home-soft-1") == "suspended"
 
 
+@pytest.mark.parametrize("how", ["fails", "does not come to it"])
 def test_a_run_is_not_suspended_while_its_job_is_about_to_fail_for_the_stopped_pod(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The Job says so just before it lets the pod go, which may fall between two reads."""
     world.pod_trains("home-soft-1")
@@ -243,7 +244,8 @@ def test_a_run_is_not_suspended_while_its_job_is_about_to_fail_for_the_stopped_p
 
     async def meanwhile_the_job_lets_its_pod_go(resource: Resource, **selection: Any) -> list[dict[str, Any]]:
         if resource is PODS and "conditions" not in job["status"]:
-            job["status"] = {"conditions": [{"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"}]}
+            failing = {"type": "FailureTarget", "status": "True", "lastTransitionTime": iso(world.now)}
+            job["status"] = {"conditions": [failing | {"reason": "PodFailurePolicy"}]}
             world.kube.put(job)
         return [] if resource is PODS else await list_objects(resource, **selection)
 
@@ -251,9 +253,12 @@ def test_a_run_is_not_suspended_while_its_job_is_about_to_fail_for_the_stopped_p
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
     assert world.phase("home-soft-1") == "TRAINING"
-    job["status"]["conditions"].append({"type": "Failed", "status": "True", "reason": "PodFailurePolicy"})
-    world.kube.put(job)
-    world.settle()
+    if how == "fails":
+        job["status"]["conditions"].append({"type": "Failed", "status": "True", "reason": "PodFailurePolicy"})
+        world.kube.put(job)
+        world.settle()
+    else:
+        world.later(31)
     assert world.phase("home-soft-1") == "suspended"
 
 
