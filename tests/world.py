@@ -309,7 +309,8 @@ class World:
         condition = (
             {"type": "Failed", "reason": job_reason, "message": job_message} if exit_code else {"type": "Complete"}
         )
-        stored["status"] = {"conditions": [condition | {"status": "True"}]}
+        before = stored.get("status", {}).get("conditions", [])
+        stored["status"] = {"conditions": [*before, condition | {"status": "True"}]}
         self.kube.put(stored)
         self.settle()
 

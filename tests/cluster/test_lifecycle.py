@@ -143,11 +143,28 @@ async def test_a_suspended_run_holds_no_pod_and_has_saved(stories: Stories) -> N
 async def test_a_resumed_run_goes_on_where_it_stopped_and_costs_no_retry(stories: Stories) -> None:
     still, _ = await stories.tasks["paused"]
     run = await stories.place.wait("TrainingRun", RUN_PAUSED, phase="TRAINED", seconds=SECONDS)
-    assert counted(run) == NOTHING_COUNTED
+    assert counted(run) == NOTHING_COUNTED, what_happened(stories.place, RUN_PAUSED)
     assert steps_of(stories.place, RUN_PAUSED) == sorted(steps_of(stories.place, RUN_PAUSED))
     assert still["status"]["checkpoint"]["step"] in steps_of(stories.place, RUN_PAUSED)
     phases = stories.place.record.phases("TrainingRun", RUN_PAUSED)
     assert phases == ["queued", "PREPROCESSING", "TRAINING", "suspended", "TRAINING", "TRAINED"]
+
+
+def what_happened(place: Place, run: str) -> str:
+    """Every state of the run's Jobs and pods, and what the run said of them, for people."""
+    told = []
+    for kind in ("Job", "Pod", "TrainingRun"):
+        for seen in place.record.versions(kind):
+            if seen["metadata"]["name"].startswith(run):
+                status = seen.get("status", {})
+                conditions = [
+                    (c["type"], c["status"], c.get("reason"), c.get("message")) for c in status.get("conditions", [])
+                ]
+                parts = (seen["spec"].get("suspend"), seen["metadata"].get("deletionTimestamp"), status.get("phase"))
+                told.append(
+                    f"{kind} {seen['metadata']['name']} {seen['metadata']['resourceVersion']} {parts} {conditions}"
+                )
+    return "\n".join(told)
 
 
 async def test_a_run_whose_pod_is_deleted_goes_on_in_another(stories: Stories) -> None:

@@ -99,10 +99,6 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
     known["job"], known["pods"] = await _read_job(
         environment, namespace, names.attempt_job(run.metadata.name, max(1, current)), begun=current > 0
     )
-    if RunView(**known).wants_suspension and known["job"] is not None:
-        # A Job says that it fails for its pod before it lets the pod go: so a pod that is gone tells the truth only
-        # together with a Job that was read after it.
-        known["job"] = job_view(await kube.get(JOBS, namespace=namespace, name=known["job"].name))
     return await _read_side_jobs(environment, RunView(**known), known)
 
 

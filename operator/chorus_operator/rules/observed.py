@@ -29,8 +29,8 @@ class JobView:
     suspended: bool
     complete: bool
     failed: bool
-    failing_since: datetime | None
-    """Since when it is to be failed once all its pods are gone: said before the finalizers of its pods are removed."""
+    stopped: bool
+    """The Job controller has stopped its pods for `spec.suspend` and has not gone on since."""
     reason: str
     message: str
     deleting: bool
@@ -86,7 +86,6 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
     metadata, status = job["metadata"], job.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
     end = conditions.get("Failed") or conditions.get("Complete") or conditions.get("FailureTarget") or {}
-    failing = conditions.get("FailureTarget", {})
     owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), {})
     return JobView(
         name=metadata["name"],
@@ -96,7 +95,7 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
         suspended=bool(job.get("spec", {}).get("suspend")),
         complete="Complete" in conditions,
         failed="Failed" in conditions,
-        failing_since=parse_time(failing.get("lastTransitionTime")) if "Failed" not in conditions else None,
+        stopped="Suspended" in conditions,
         reason=end.get("reason", ""),
         message=end.get("message", ""),
         deleting="deletionTimestamp" in metadata,

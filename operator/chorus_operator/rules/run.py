@@ -36,8 +36,6 @@ from chorus_operator.rules.startup import waiting_for
 
 REFERENCE_GRACE_SECONDS = 60
 LOOK_AGAIN_SECONDS = 5.0
-JOB_FAILS_SECONDS = 30.0
-"""How long a suspended run waits for a Job that says that it will fail for the pod that was stopped."""
 
 
 @dataclass(frozen=True)
@@ -214,12 +212,6 @@ def _unaccepted(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
-def _about_to_fail(job: JobView | None, now: datetime) -> bool:
-    if job is None or job.failing_since is None:
-        return False
-    return (now - job.failing_since).total_seconds() < JOB_FAILS_SECONDS
-
-
 def _who_suspends(view: RunView) -> str:
     return "spec.suspend of the run is true." if view.run.spec.suspend else "spec.suspend of the Project is true."
 
@@ -286,7 +278,7 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     job = view.job
     if job is not None and not job.finished and not job.suspended:
         draft.actions.append(SuspendJob(job.name, suspend=True))
-    if any(pod.tracked or not pod.ended for pod in view.pods) or _about_to_fail(job, view.now):
+    if any(pod.tracked or not pod.ended for pod in view.pods):
         draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
         return draft.done(again=LOOK_AGAIN_SECONDS)
@@ -395,7 +387,7 @@ def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision
         return draft.done()
     number = draft.attempts.current
     kind = cause.failure_class.value
-    saved_for_suspension = cause.reason is Reason.DISRUPTED and was_suspended(draft)
+    saved_for_suspension = cause.failure_class is FailureClass.DISRUPTION and was_suspended(draft)
     used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
     counted = draft.attempts.model_copy(update={kind: used})
     draft.attempts = counted
@@ -419,8 +411,12 @@ def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision
 
 
 def was_suspended(draft: Draft) -> bool:
-    """Tell whether the attempt stopped because it was asked to: its exit is no failure then."""
-    return is_true(draft.before.conditions, "Suspended")
+    """Tell whether the attempt stopped because it was asked to: its exit is no failure then.
+
+    The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even
+    after it is resumed. Such a Job still calls itself suspended.
+    """
+    return is_true(draft.before.conditions, "Suspended") or (draft.view.job is not None and draft.view.job.stopped)
 
 
 _NOT_APPLICABLE_REASONS = frozenset(
