@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from fakes import FakeKube
 from unit_manifests import plugin, run
 
 NAMESPACE = "default"
+
+
+def memory_of(kube: FakeKube, *, seconds: Callable[[], float] = lambda: 0.0) -> Memory:
+    return Memory(kube, seconds=seconds)  # type: ignore[arg-type]
 
 
 def reads(kube: FakeKube) -> int:
@@ -27,7 +32,7 @@ def stored_plugin(kube: FakeKube) -> dict[str, Any]:
 
 async def test_a_plugin_is_read_live_until_the_watch_tells_of_it() -> None:
     kube = FakeKube()
-    memory = Memory(kube)  # type: ignore[arg-type]
+    memory = memory_of(kube)
     assert await memory.plugin(NAMESPACE, "soft") is None
     kube.put(plugin())
     assert await memory.plugin(NAMESPACE, "soft") == stored_plugin(kube)
@@ -41,7 +46,7 @@ async def test_a_plugin_that_is_deleted_or_found_gone_is_forgotten() -> None:
     for forget in ("told", "found"):
         kube = FakeKube()
         kube.put(plugin())
-        memory = Memory(kube)  # type: ignore[arg-type]
+        memory = memory_of(kube)
         memory.seen("Plugin", stored_plugin(kube))
         if forget == "told":
             memory.seen("Plugin", stored_plugin(kube), deleted=True)
@@ -53,7 +58,7 @@ async def test_a_plugin_that_is_deleted_or_found_gone_is_forgotten() -> None:
 
 async def test_a_constant_is_read_again_after_a_minute_and_what_is_not_there_every_time() -> None:
     now, answers = 0.0, iter([None, "first", "second"])
-    memory = Memory(FakeKube(), seconds=lambda: now)  # type: ignore[arg-type]
+    memory = memory_of(FakeKube(), seconds=lambda: now)
 
     async def read() -> str | None:
         return next(answers)
@@ -81,7 +86,7 @@ async def seen_phases(memory: Memory) -> dict[str, str]:
 
 async def test_runs_are_listed_once_a_minute_and_kept_by_what_is_told_and_written() -> None:
     now, kube = 0.0, FakeKube()
-    memory = Memory(kube, seconds=lambda: now)  # type: ignore[arg-type]
+    memory = memory_of(kube, seconds=lambda: now)
     memory.seen("TrainingRun", stored_run("before", version=1))
     assert await memory.runs(NAMESPACE, "home") == []
     memory.seen("TrainingRun", stored_run("one", version=11))
@@ -103,30 +108,30 @@ async def test_runs_are_listed_once_a_minute_and_kept_by_what_is_told_and_writte
     assert lists(kube) == 3
 
 
-async def test_what_is_told_while_runs_are_listed_counts() -> None:
+async def test_what_is_told_while_runs_are_listed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     kube = FakeKube()
-    memory = Memory(kube)  # type: ignore[arg-type]
+    memory = memory_of(kube)
 
     async def meanwhile(*_: object, **__: object) -> list[dict[str, Any]]:
         memory.seen("TrainingRun", stored_run("gone", version=9), deleted=True)
         memory.seen("TrainingRun", stored_run("newer", version=9, phase="TRAINED"))
         return [stored_run("gone", version=5), stored_run("newer", version=5), stored_run("same", version=5)]
 
-    kube.list = meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(kube, "list", meanwhile)
     assert await seen_phases(memory) == {"newer": "TRAINED", "same": "queued"}
 
 
-async def test_a_list_that_fails_is_asked_for_again() -> None:
+async def test_a_list_that_fails_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     kube = FakeKube()
-    memory = Memory(kube)  # type: ignore[arg-type]
+    memory = memory_of(kube)
 
     async def fail(*_: object, **__: object) -> list[dict[str, Any]]:
         raise Unavailable("away", reason="NoAnswer")
 
-    list_objects, kube.list = kube.list, fail  # type: ignore[method-assign]
+    monkeypatch.setattr(kube, "list", fail)
     with pytest.raises(Unavailable):
         await memory.runs(NAMESPACE, "home")
-    kube.list = list_objects  # type: ignore[method-assign]
+    monkeypatch.undo()
     await memory.runs(NAMESPACE, "home")
     assert lists(kube) == 1
 
@@ -139,7 +144,7 @@ async def test_pods_that_were_told_are_read_by_name_and_others_by_a_list() -> No
         "metadata": {"name": "one-x", "namespace": NAMESPACE, "labels": {JOB_LABEL: "one"}},
     }
     kube.put(pod)
-    memory = Memory(kube)  # type: ignore[arg-type]
+    memory = memory_of(kube)
     [listed] = await memory.pods(NAMESPACE, "one")
     assert lists(kube) == 1
     memory.seen("Pod", listed)
@@ -158,7 +163,7 @@ async def test_pods_that_were_told_are_read_by_name_and_others_by_a_list() -> No
 
 def test_something_is_due_again_when_its_time_has_come() -> None:
     now = 0.0
-    memory = Memory(FakeKube(), seconds=lambda: now)  # type: ignore[arg-type]
+    memory = memory_of(FakeKube(), seconds=lambda: now)
     assert memory.is_due("sweep", "a", every=600)
     assert memory.is_due("sweep", "b", every=600)
     assert not memory.is_due("sweep", "a", every=600)
