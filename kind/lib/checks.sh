@@ -28,7 +28,7 @@ need_disk() { # GIGABYTES
   mkdir -p "$CACHE"
   local free
   free=$(df -Pk "$CACHE" | awk 'NR==2 {print int($4 / 1000000)}')
-  [ "$free" -ge "$1" ] || die "$free GB are free at $CACHE, $1 are needed (images of 5.5 GB in the engine, the registry and each node): free some, or set XDG_CACHE_HOME"
+  [ "$free" -ge "$1" ] || die "$free GB are free at $CACHE, $1 are needed (images of 5.5 GB in the engine, the registry and each node): free some ('kind/cluster status' names clusters that are still there), or set XDG_CACHE_HOME"
 }
 
 os_release() { (. /etc/os-release && echo "${!1:-}"); }

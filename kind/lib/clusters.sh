@@ -35,7 +35,7 @@ cluster_config() {
 create_cluster() {
   local directory=$CLUSTERS/$NAME
   WORKERS=${WORKERS:-1}
-  need_disk 12
+  need_disk $((4 + 8 * (WORKERS > 0 ? WORKERS : 1)))      # every node with pods unpacks the trainer's image
   mkdir -p "$directory"
   cluster_config >"$directory/kind.yaml"
   echo "${FAST:-no}" >"$directory/fast-node-loss"
