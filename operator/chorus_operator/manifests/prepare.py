@@ -52,7 +52,7 @@ def prepare_manifests(
     if source.inline is not None:
         data[INLINE_KEY] = source.inline.data
     labels = names.labels(project.metadata.name, role="prepare") | {contract.PREPARE_KEY_LABEL: key}
-    volume, mount = _source_volume(source)
+    volume, mount = _source_volume(source, own_claim=names.claim(project))
     job = cpu_job(
         name=name,
         project=project,
@@ -78,9 +78,11 @@ def _source_path(project: Project) -> tuple[str, str]:
     return f"{_SOURCE}/{INLINE_KEY}", "spec.dataset.source.inline"
 
 
-def _source_volume(source: DataSource) -> tuple[Manifest | None, Mount]:
+def _source_volume(source: DataSource, *, own_claim: str) -> tuple[Manifest | None, Mount]:
+    if source.volume is not None and source.volume.claim_name == own_claim:
+        # A kubelet of Kubernetes 1.34 waits for ever for the second of two volumes of one claim.
+        return None, Mount("data", _SOURCE, read_only=True)
     if source.volume is not None:
-        # Not read-only in the volume itself: the same claim may be mounted for writing by the same pod.
         return claim_volume("source", source.volume.claim_name), Mount("source", _SOURCE, read_only=True)
     if source.config_map is not None:
         items = [{"key": source.config_map.key, "path": source.config_map.key}]

@@ -129,6 +129,19 @@ def test_a_base_model_on_the_projects_own_claim_needs_no_second_volume() -> None
     assert len(claims) == 1
 
 
+def test_data_on_the_projects_own_claim_needs_no_second_volume() -> None:
+    world = World(claims=("models", "all"))
+    dataset = {"source": {"volume": {"claimName": "all", "path": "rows.csv"}}}
+    world.put(plugin(), project(dataset=dataset, storage={"claimName": "all"}))
+    job = world.job(world.jobs("prepare")[0])
+    assert job is not None
+    spec = job["spec"]["template"]["spec"]
+    claims = [each["persistentVolumeClaim"]["claimName"] for each in spec["volumes"] if "persistentVolumeClaim" in each]
+    assert claims == ["all"]
+    [source] = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["mountPath"] == "/chorus/source"]
+    assert (source["name"], source["readOnly"]) == ("data", True)
+
+
 def test_resuming_from_a_run_mounts_its_model() -> None:
     world = World()
     world.put(plugin(), project(trainOn="Manual"))
