@@ -23,6 +23,8 @@ from chorus_operator.kube.transport import Credentials
 from chorus_operator.reconcile.queue import Key
 
 RESYNC_SECONDS = 300.0
+RESYNC_RATE = 2.0
+"""Keys a second that the resync adds at most: with thousands of live runs it takes longer, not more of a core."""
 LOGIN_LIFETIME = timedelta(minutes=10)
 BEAT_SECONDS = 1.0
 SETTLE_SECONDS = 0.2
@@ -131,11 +133,13 @@ def _has_ended(status: Object) -> bool:
 
 async def resync(keys: Keys, *, add: Callable[[Key, float], None], every: float = RESYNC_SECONDS) -> None:
     """Look at everything alive now and then, spread over the time between, in case a watch missed something."""
+    pause = every
     while True:
-        await asyncio.sleep(every)
+        await asyncio.sleep(pause)
         live = keys.live()
+        pause = max(every, len(live) / (0.8 * RESYNC_RATE))
         for position, key in enumerate(live):
-            add(key, every * 0.8 * position / len(live))
+            add(key, pause * 0.8 * position / len(live))
 
 
 Login = Callable[[], Awaitable[Credentials]]

@@ -11,7 +11,7 @@ import pytest
 from chorus_api.contract import PROJECT_LABEL, RUN_LABEL
 from chorus_operator.kube.transport import Credentials
 from chorus_operator.reconcile.queue import Key
-from chorus_operator.watch import SETTLE_SECONDS, Keys, connection_info, resync, watch_settings
+from chorus_operator.watch import RESYNC_RATE, SETTLE_SECONDS, Keys, connection_info, resync, watch_settings
 from message_builders import ended, project, training_run
 from simulated_time import simulate
 
@@ -114,6 +114,25 @@ def test_everything_alive_is_looked_at_again_every_five_minutes_and_not_all_at_o
         added.clear()
         await asyncio.sleep(300)
         assert [key for key, _ in added] == [PROJECT]
+        task.cancel()
+
+    simulate(main())
+
+
+def test_looking_at_everything_again_takes_longer_when_there_is_more_and_not_more_at_a_time() -> None:
+    async def main() -> None:
+        keys = Keys()
+        for number in range(1600):
+            keys.of("Plugin", False, plugin(f"team-{number}"))
+        added: list[float] = []
+        task = asyncio.create_task(resync(keys, add=lambda _, after: added.append(after), every=300))
+        await asyncio.sleep(301)
+        assert len(added) == 1600
+        assert added[1] - added[0] == pytest.approx(1 / RESYNC_RATE)
+        await asyncio.sleep(900)  # the first round is still going on
+        assert len(added) == 1600
+        await asyncio.sleep(100)
+        assert len(added) == 3200
         task.cancel()
 
     simulate(main())
