@@ -173,7 +173,7 @@ class Setup:
 
     @staticmethod
     def _cluster(log: Path) -> dict[str, str]:
-        ask(["up", "--name", CLUSTER, "--workers", "2", "--gpus", "2"], log=log)
+        ask(["up", "--name", CLUSTER, "--workers", "2", "--gpus", "2", "--audit"], log=log)
         return exports(ask(["env", "--name", CLUSTER], log=log)) | exports(ask(["images"], log=log))
 
     def environment(self, needs: Sequence[str]) -> dict[str, str]:

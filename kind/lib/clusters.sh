@@ -1,15 +1,16 @@
 # The verbs that make, show and delete clusters. Sourced, not run.
 
-# options VERB ARGUMENT...: NAME, WORKERS, GPUS, FAST, PURGE from the command line.
+# options VERB ARGUMENT...: NAME, WORKERS, GPUS, FAST, AUDIT, PURGE from the command line.
 options() {
   local verb=$1; shift
-  NAME="" WORKERS="" GPUS="" FAST="" PURGE=""
+  NAME="" WORKERS="" GPUS="" FAST="" AUDIT="" PURGE=""
   while [ $# -gt 0 ]; do
     case "$verb $1" in
       "up --name" | "down --name" | "env --name") NAME=${2:-}; [[ $NAME =~ ^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$ ]] || die "--name wants a DNS label, not '$NAME'"; shift ;;
       "up --workers") WORKERS=${2:-}; [[ $WORKERS =~ ^[0-9]$ ]] || die "--workers wants a number from 0 to 9, not '$WORKERS'"; shift ;;
       "up --gpus") GPUS=${2:-}; [[ $GPUS =~ ^[0-9]{1,2}$ ]] || die "--gpus wants a number from 0 to 99, not '$GPUS'"; shift ;;
       "up --fast-node-loss") FAST=yes ;;
+      "up --audit") AUDIT=yes ;;
       "down --purge") PURGE=yes ;;
       *) usage >&2; die "$verb does not know '$1'" ;;
     esac
@@ -27,9 +28,11 @@ cluster_config() {
   echo 'apiVersion: kind.x-k8s.io/v1alpha4'
   echo 'nodes:'
   echo '- role: control-plane'
+  [ -z "$AUDIT" ] || printf '  extraMounts:\n  - {hostPath: "%s", containerPath: /etc/kubernetes/chorus-audit, readOnly: true}\n' "$HERE/config/audit"
   for ((i = 0; i < WORKERS; i++)); do echo '- role: worker'; done
   cat "$HERE/config/registry.yaml" "$HERE/config/kubelet.yaml"
   [ -z "$FAST" ] || cat "$HERE/config/fast-node-loss.yaml"
+  [ -z "$AUDIT" ] || cat "$HERE/config/audit.yaml"
 }
 
 create_cluster() {
@@ -39,6 +42,7 @@ create_cluster() {
   mkdir -p "$directory"
   cluster_config >"$directory/kind.yaml"
   echo "${FAST:-no}" >"$directory/fast-node-loss"
+  echo "${AUDIT:-no}" >"$directory/audit"
   say "cluster $NAME, $WORKERS worker(s)"
   timeout 600 "$KIND" create cluster --name "$NAME" --kubeconfig "$(kubeconfig_of "$NAME")" --config "$directory/kind.yaml" --wait 240s -q \
     ${NODE_IMAGE:+--image "$NODE_IMAGE"} >&2 || {
@@ -54,6 +58,7 @@ take_cluster() {
   have=$(nodes | grep -vc -e '-control-plane$' || true)
   [ "${WORKERS:-0}" -le "$have" ] || die "cluster $NAME has $have worker(s), not $WORKERS: kind/cluster down --name $NAME, and up again"
   [ -z "$FAST" ] || [ "$(cat "$CLUSTERS/$NAME/fast-node-loss")" = yes ] || die "cluster $NAME is not fast in losing nodes: kind/cluster down --name $NAME, and up again"
+  [ -z "$AUDIT" ] || [ "$(cat "$CLUSTERS/$NAME/audit" 2>/dev/null)" = yes ] || die "cluster $NAME keeps no audit log: kind/cluster down --name $NAME, and up again"
   for node in $(nodes); do
     [ "$(engine inspect -f '{{.State.Running}}' "$node")" = true ] || { say "start $node"; timeout 60 "$ENGINE" start "$node" >/dev/null; }
   done

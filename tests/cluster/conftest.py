@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from harness.audit import AUDIT_LOG
 from harness.binaries import REPOSITORY
 from harness.client import Api
 from harness.cluster import Cluster, command
@@ -28,6 +30,7 @@ GPU = "nvidia.com/gpu"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"gpus: needs a node that shows {GPU}, a real or a pretend one")
+    config.addinivalue_line("markers", "audit: needs an API server that keeps an audit log, and comes after all others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -37,22 +40,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-    wanting = [item for item in ours if item.get_closest_marker("gpus") is not None]
-    if wanting and not has_gpus():
-        config.hook.pytest_deselected(items=wanting)
-        items[:] = [item for item in items if item not in wanting]
-        for item in wanting:
-            print(f"deselected, no node shows {GPU}: {item.nodeid}", file=sys.stderr)
+    for marker, given, why in (
+        ("gpus", has_gpus, f"no node shows {GPU}"),
+        ("audit", keeps_audit_log, "the API server keeps no audit log"),
+    ):
+        wanting = [item for item in ours if item.get_closest_marker(marker) is not None]
+        if wanting and not given():
+            config.hook.pytest_deselected(items=wanting)
+            items[:] = [item for item in items if item not in wanting]
+            for item in wanting:
+                print(f"deselected, {why}: {item.nodeid}", file=sys.stderr)
+    items.sort(key=lambda item: item.get_closest_marker("audit") is not None)
 
 
 def has_gpus() -> bool:
     """Ask the cluster of KUBECONFIG, if there is one."""
+    return any(node["status"].get("allocatable", {}).get(GPU, "0") != "0" for node in listed("nodes"))
+
+
+def keeps_audit_log() -> bool:
+    """Ask the cluster of KUBECONFIG, if there is one, for how kubeadm started its API server."""
+    servers = listed("pods", "-n", "kube-system", "-l", "component=kube-apiserver")
+    return any(f"--audit-log-path={AUDIT_LOG}" in server["spec"]["containers"][0]["command"] for server in servers)
+
+
+def listed(*words: str) -> list[dict[str, Any]]:
+    """What `kubectl get` lists; nothing where there is no cluster or it may not be asked."""
     if not os.environ.get("KUBECONFIG"):
-        return False
-    words = ["kubectl", "get", "nodes", "-o", "json"]
-    done = subprocess.run(words, capture_output=True, timeout=30, check=False)
-    nodes = json.loads(done.stdout)["items"] if done.returncode == 0 else []
-    return any(node["status"].get("allocatable", {}).get(GPU, "0") != "0" for node in nodes)
+        return []
+    done = subprocess.run(["kubectl", "get", *words, "-o", "json"], capture_output=True, timeout=30, check=False)
+    items: list[dict[str, Any]] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
+    return items
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
