@@ -145,6 +145,8 @@ def _described(field: Schema) -> str:
 
 
 def _type(field: Schema) -> str:
+    if field.get("x-kubernetes-int-or-string"):
+        return "integer or string"
     kind = field["type"]
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])

@@ -68,7 +68,7 @@ def runnable(command: Command, *, project: str, run: str, plugin: str, frame: st
     for before, name in (
         (r"(cproj |chorus\.dev/project=)NAME\b", project),
         (r"(crun |chorus\.dev/run=|job/)NAME\b", run),
-        (r"(cplug )NAME\b", plugin),
+        (r"(cplug |chorus\.dev/describes=)NAME\b", plugin),
         (r"(configmap )NAME\b", frame),
     ):
         text = re.sub(before, rf"\g<1>{name}", text)

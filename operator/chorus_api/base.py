@@ -28,6 +28,7 @@ class Rule(NamedTuple):
 
 PATTERN_MESSAGE = "x-pattern-message"
 PATTERN_RULE = "x-pattern-rule"
+INT_OR_STRING = "x-kubernetes-int-or-string"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class PatternMessage:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {**handler(schema), PATTERN_MESSAGE: self.message, PATTERN_RULE: self.also}
+
+
+@dataclass(frozen=True)
+class IntOrString:
+    """Marks a value that is a whole number or a text of at most `max_length` characters: IntOrString of Kubernetes."""
+
+    max_length: int
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {INT_OR_STRING: True, "maxLength": self.max_length}
 
 
 class Model(BaseModel):
@@ -87,6 +98,11 @@ Quantity = Annotated[
     str,
     StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
     PatternMessage('must be a quantity, such as "500m", "2" or "10Gi"'),
+]
+Sha256 = Annotated[
+    str,
+    StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$"),
+    PatternMessage("must be the SHA-256 as 64 lower-case hex digits, such as sha256sum prints it"),
 ]
 Metrics = Annotated[
     dict[

@@ -10,13 +10,17 @@ PROJECT_LABEL = "chorus.dev/project"
 PLUGIN_LABEL = "chorus.dev/plugin"
 RUN_LABEL = "chorus.dev/run"
 ATTEMPT_LABEL = "chorus.dev/attempt"
-ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | publish
+ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | publish | describe
+DESCRIBES_LABEL = "chorus.dev/describes"  # the Plugin that a describe Job asks
 TRAIN_KEY_LABEL = "chorus.dev/train-key"
 TRIGGER_KEY_ANNOTATION = "chorus.dev/trigger-key"
 RUN_UID_ANNOTATION = "chorus.dev/run-uid"
 PROJECT_ID_ANNOTATION = "chorus.dev/project-id"
 PLUGIN_ID_ANNOTATION = "chorus.dev/plugin-id"
 """On a pod: the project_id and plugin_id that its messages carry, frozen when it was made."""
+PLUGIN_UID_ANNOTATION = "chorus.dev/plugin-uid"
+PLUGIN_GENERATION_ANNOTATION = "chorus.dev/plugin-generation"
+"""On a describe pod: the Plugin that it speaks for."""
 PREPARE_KEY_LABEL = "chorus.dev/prepare-key"
 PREPARE_ANNOTATION = "chorus.dev/prepare"
 """On a Project: change its value to have the data looked at again."""
@@ -24,6 +28,7 @@ PREPARE_ANNOTATION = "chorus.dev/prepare"
 AUDIENCE = "chorus"
 MESSAGES_PORT = 8443
 MESSAGES_PATH = "/v1/messages"
+PROGRESS_PATH = "/v1/progress"  # progress in Kubeflow Trainer's wire form
 MAX_BODY_BYTES = 64 * 1024
 MAX_TERMINATION_BYTES = 2048
 
@@ -44,7 +49,30 @@ JOB_CONFIG = ROOT / "job.json"  # configuration of prepare, fetch and publish Jo
 IDENTITY_DIR = PurePosixPath("/var/run/chorus")  # ca.crt and token
 TERMINATION_LOG = PurePosixPath("/dev/termination-log")
 
+OUT_DIR = RUN_DIR / "out"  # the artefact
+MESSAGES_DIR = ROOT / "messages"  # a container's messages as JSON lines, and how far they are forwarded
+MESSAGES_FILE = MESSAGES_DIR / "messages.jsonl"
+SCRIPT_DIR = ROOT / "script"  # a plugin's own script, once its digest is checked; read-only
+SCRIPT_SOURCE_DIR = ROOT / "script-source"  # the script before it is checked; only the init container sees it
+FRAME_DIR = ROOT / "frame"  # the frame before it is written in the format that the plugin reads
+
 ATTEMPT_ENV = "CHORUS_ATTEMPT"
+ROLE_ENV = "CHORUS_ROLE"  # train | describe
+TRAINING_DATA_ENV = "CHORUS_TRAINING_DATA"
+DATA_DIR_ENV = "CHORUS_DATA_DIR"
+RUN_DIR_ENV = "CHORUS_RUN_DIR"
+OUT_DIR_ENV = "CHORUS_OUT_DIR"
+MESSAGES_URL_ENV = "CHORUS_MESSAGES_URL"
+MESSAGES_FILE_ENV = "CHORUS_MESSAGES_FILE"
+TOKEN_FILE_ENV = "CHORUS_TOKEN_FILE"
+CA_FILE_ENV = "CHORUS_CA_FILE"
+SUBJECT_UID_ENV = "CHORUS_SUBJECT_UID"
+PROJECT_ID_ENV = "CHORUS_PROJECT_ID"
+PLUGIN_ID_ENV = "CHORUS_PLUGIN_ID"
+PROGRESS_URL_ENV = "KUBEFLOW_TRAINER_SERVER_URL"
+PROGRESS_CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+PROGRESS_TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
+"""What transformers' own Trainer looks for: with these it reports progress to Chorus without a change."""
 
 # Layout of a Project's claim
 FRAMES = "frames"  # frames/<frame name>/

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, JsonSchemaWarningKind, NoDefault
 from pydantic_core import core_schema
 
-from chorus_api.base import PATTERN_MESSAGE, PATTERN_RULE, Model, Rule
+from chorus_api.base import INT_OR_STRING, PATTERN_MESSAGE, PATTERN_RULE, Model, Rule
 
 Schema = dict[str, Any]
 
@@ -119,6 +119,8 @@ class _Converter:
             return self.convert(_without_null(keywords, path=path), path=path)
         node = _Node(keywords, path=path)
         node.take("title")
+        if keywords.get(INT_OR_STRING):
+            return _int_or_string(node)
         kind = node.take("type")
         schema: Schema = {"type": kind}
         node.move(schema, "description", "default")
@@ -233,6 +235,15 @@ def _string(node: _Node, schema: Schema) -> None:
     if pattern is not None:
         rule = f"self.matches({_literal(pattern, node=node)})" + (f" && {also}" if also else "")
         schema[_VALIDATIONS] = [validation(Rule(rule, message))]
+
+
+def _int_or_string(node: _Node) -> Schema:
+    schema: Schema = {}
+    node.move(schema, "description", "default", INT_OR_STRING)
+    longest = node.take("maxLength")
+    rule = Rule(f"type(self) != string || size(string(self)) <= {longest}", f"a text has at most {longest} characters")
+    node.finish()
+    return schema | {_VALIDATIONS: [validation(rule)]}
 
 
 def _integer(node: _Node, schema: Schema) -> None:

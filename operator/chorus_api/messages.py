@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
+from chorus_api.parameters import Parameters, ParametersSchema
+
 TYPE_PREFIX = "dev.chorus."
 Text = Annotated[str, StringConstraints(max_length=253)]
 LongText = Annotated[str, StringConstraints(max_length=4096)]
@@ -26,6 +28,8 @@ class MessageType(StrEnum):
     MODEL_NAME = "MODEL_NAME"
     ERROR_REPORT = "ERROR_REPORT"
     PROGRESS = "progress"
+    ONLINE_INQUIRY = "ONLINE_INQUIRY"
+    ONLINE_REPORT = "ONLINE_REPORT"
     FRAME_READY = "FRAME_READY"
     FRAME_FAILED = "FRAME_FAILED"
 
@@ -90,6 +94,23 @@ class ProgressReport(Addressed):
     loss: FiniteFloat | None = None
     metrics: dict[MetricName, FiniteFloat] = Field(default_factory=dict, max_length=32)
     checkpoint_step: int | None = Field(None, ge=0)
+
+
+class OnlineReport(Payload):
+    """ONLINE_REPORT: who a plugin is and what it needs; `parameters` are its defaults.
+
+    `parameters_schema` and `min_rows` are Chorus's additions to the workflow's fields.
+    """
+
+    id: Text = ""
+    name: Text = ""
+    type: Text = ""
+    description: LongText = ""
+    parameters: Parameters = Field(default_factory=dict)
+    needed_columns: list[Text] = Field(default_factory=list, max_length=64)
+    needed_info: list[Annotated[str, StringConstraints(max_length=63)]] = Field(default_factory=list, max_length=64)
+    parameters_schema: ParametersSchema | None = None
+    min_rows: int | None = Field(None, ge=1, le=1_000_000_000)
 
 
 class ColumnProfile(Payload):
@@ -163,6 +184,7 @@ PAYLOADS: dict[MessageType, type[Payload]] = {
     MessageType.MODEL_NAME: ModelName,
     MessageType.ERROR_REPORT: ErrorReport,
     MessageType.PROGRESS: ProgressReport,
+    MessageType.ONLINE_REPORT: OnlineReport,
     MessageType.FRAME_READY: FrameReady,
     MessageType.FRAME_FAILED: FrameFailed,
 }
@@ -172,8 +194,9 @@ PAYLOADS: dict[MessageType, type[Payload]] = {
 class Envelope(BaseModel):
     """The CloudEvents attributes that Chorus reads; extension attributes are strings, as the standard has it.
 
-    `subject_uid` (extension `subjectuid`) is the uid of the TrainingRun, or of the Project for FRAME messages;
-    `attempt` the run's attempt (0 for FRAME messages); `sequence` rises by one with each message of a pod.
+    `subject_uid` (extension `subjectuid`) is the uid of the TrainingRun, of the Project for FRAME messages, of the
+    Plugin for ONLINE_REPORT; `attempt` the run's attempt (0 for FRAME messages and ONLINE_REPORT); `sequence` rises by
+    one with each message of a pod.
     """
 
     model_config = ConfigDict(frozen=True)

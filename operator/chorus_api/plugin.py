@@ -8,32 +8,53 @@ from pydantic import Field, StringConstraints
 
 from chorus_api.base import (
     Condition,
+    Message,
     Model,
     NameRef,
     ObjectName,
     PatternMessage,
     Quantity,
     Rule,
+    Sha256,
     ShortText,
     StatusModel,
+    Time,
 )
 from chorus_api.lora import LoraParameters
-from chorus_api.project import ColumnName, Meta
+from chorus_api.parameters import Parameters, ParametersSchema
+from chorus_api.project import ColumnName, ConfigMapSource, Meta
 
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 
 
+ColumnKey = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+InfoKey = Annotated[str, StringConstraints(max_length=63)]
+Argument = Annotated[str, StringConstraints(max_length=32768)]
+
+
 class Requires(Model):
     """What a frame must have for this plugin to suit it."""
 
-    columns: Annotated[list[ColumnName], Field(max_length=64)] = Field(
-        default_factory=lambda: ["prompt", "response"], description="Columns that the frame must have."
+    columns: Annotated[list[ColumnName], Field(max_length=64)] | None = Field(
+        None,
+        description="Columns that the frame must have. When unset: prompt and response for lora, for others what the "
+        "plugin reported itself.",
     )
-    info: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=64)] = Field(
-        default_factory=list, description="Keys that dataset.info must have."
+    distinct: dict[ColumnKey, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Fewest distinct values of a column, such as 2 of an outcome: with one there is nothing to learn.",
     )
-    min_rows: int = Field(1, ge=1, le=1_000_000_000, description="Fewest training rows.")
+    info: Annotated[list[InfoKey], Field(max_length=64)] | None = Field(
+        None, description="Keys that dataset.info must have; what the plugin reported itself when unset."
+    )
+    min_rows: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Fewest training rows; when unset what the plugin reported itself, else 1.",
+    )
 
 
 class Resources(Model):
@@ -104,6 +125,7 @@ class Deadlines(Model):
 
     start_seconds: int = Field(86400, ge=10, le=2_592_000, description="From acceptance to the first started pod.")
     data_report_seconds: int = Field(600, ge=10, le=86400, description="From the pod's start to DATA_REPORT.")
+    training_start_seconds: int = Field(3600, ge=10, le=604_800, description="From DATA_REPORT to TRAINING_START.")
     progress_seconds: int = Field(1800, ge=10, le=604_800, description="Longest silence of a training pod.")
     active_seconds: int | None = Field(
         None,
@@ -129,16 +151,73 @@ class Retry(Model):
     user: int = Field(0, ge=0, le=100, description="Errors of configuration, data or code.")
 
 
+class Script(Model):
+    """A script of the plugin's own, and the digest that it must have before anything of it is executed."""
+
+    config_map: ConfigMapSource = Field(description="ConfigMap and key that hold the script.")
+    sha256: Sha256 = Field(description="SHA-256 of the script's bytes; another content ends the run.")
+
+
+class ContainerPlugin(Model):
+    """An image that speaks the plugin protocol."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        description="Image to run, best with its digest (name@sha256:…): then every run uses the same."
+    )
+    command: Annotated[list[Argument], Field(max_length=64)] = Field(
+        default_factory=list, description="Command, as in a container; the image's own when empty."
+    )
+    args: Annotated[list[Argument], Field(max_length=256)] = Field(
+        default_factory=list, description="Arguments, as in a container; the image's own when empty."
+    )
+    messages: Literal["Http", "File"] = Field(
+        "Http",
+        description="How it speaks. Http: CloudEvents by HTTPS. File: JSON lines appended to $CHORUS_MESSAGES_FILE, "
+        "which a sidecar forwards.",
+    )
+    artefact: Literal["Files", "None"] = Field(
+        "Files", description="Files: what is in $CHORUS_OUT_DIR is published as the model. None: there is no artefact."
+    )
+    frame_format: Literal["parquet", "csv", "jsonl"] = Field(
+        "parquet", description="Format of the frame's files in the pod. csv and jsonl are written for each attempt."
+    )
+    describe: bool = Field(
+        True,
+        description="true: the image is asked once what it is and needs (ONLINE_INQUIRY). false: this manifest says "
+        "everything.",
+    )
+    script: Script | None = Field(
+        None, description="A script for the image to run, mounted at /chorus/script/<key> once its digest is checked."
+    )
+
+
 class PluginSpec(Model):
     """How this plugin trains."""
 
     rules = (
         Rule("self.type == oldSelf.type", "type is immutable: make a new Plugin"),
         Rule("self.type != 'lora' || has(self.lora)", "lora is required when type is lora (lora: {} is enough)"),
+        Rule("self.type == 'lora' || !has(self.lora)", "lora is for type lora: remove it"),
+        Rule(
+            "(self.type == 'container') == has(self.container)",
+            "container is required when type is container, and for no other type",
+        ),
+        Rule(
+            "self.type != 'lora' || !has(self.parameters) && !has(self.parametersSchema)",
+            "parameters and parametersSchema are for containers: set spec.lora instead",
+        ),
     )
 
-    type: Literal["lora"] = Field(description="Kind of training: lora.")
+    type: Literal["lora", "container"] = Field(description="Kind of training: lora or container.")
     lora: LoraParameters | None = Field(None, description="Parameters; a Project's and a run's win over these.")
+    container: ContainerPlugin | None = Field(None, description="The image, for type container.")
+    parameters: Parameters = Field(
+        default_factory=dict,
+        description="Default parameters of a container; a Project's and a run's win over these.",
+    )
+    parameters_schema: ParametersSchema | None = Field(
+        None, description="Which parameters a container takes; what the plugin reported itself when unset."
+    )
     requires: Requires = Field(default_factory=Requires, description="What a frame must have.")
     resources: Resources = Field(default_factory=Resources, description="Resources of the training container.")
     accelerator: Accelerator | None = Field(None, description="The accelerator; training is on the CPU when unset.")
@@ -148,14 +227,38 @@ class PluginSpec(Model):
     retry: Retry = Field(default_factory=Retry, description="How often a run is tried again.")
 
 
+class OnlineReportEntry(StatusModel):
+    """ONLINE_REPORT as received: what the plugin says that it is and needs."""
+
+    generation: int = Field(0, description="Generation of the Plugin that was asked.")
+    id: ShortText = Field("", description="What the plugin calls itself, for programs.")
+    name: ShortText = Field("", description="What the plugin calls itself, for people.")
+    type: ShortText = Field("", description="Kind of model or prescription that it makes.")
+    description: Message = Field("", description="What it does.")
+    parameters: Parameters = Field(default_factory=dict, description="Its default parameters.")
+    parameters_schema: ParametersSchema | None = Field(None, description="Which parameters it takes.")
+    needed_columns: Annotated[list[ColumnName], Field(max_length=64)] = Field(
+        default_factory=list, description="Columns that the frame must have."
+    )
+    needed_info: Annotated[list[InfoKey], Field(max_length=64)] = Field(
+        default_factory=list, description="Keys that dataset.info must have."
+    )
+    min_rows: int | None = Field(None, description="Fewest training rows.")
+    time: Time
+
+
 class PluginStatus(StatusModel):
     """What is so now."""
 
     id: int | None = Field(None, description="plugin_id in messages: a stable positive integer.")
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default_factory=list, description="Ready.", json_schema_extra={"x-list-map-keys": ["type"]}
+        default_factory=list, description="Ready, Online.", json_schema_extra={"x-list-map-keys": ["type"]}
     )
+    report: OnlineReportEntry | None = Field(
+        None, description="What the plugin said of itself. Written by the message receiver alone."
+    )
+    last_seen_time: Time | None = Field(None, description="When the plugin was last heard of.")
 
 
 class Plugin(StatusModel):

@@ -22,6 +22,7 @@ from chorus_api.base import (
     StatusModel,
 )
 from chorus_api.lora import LoraParameters
+from chorus_api.parameters import Parameters
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 RelativePath = Annotated[
@@ -147,7 +148,10 @@ class ProjectPlugin(Model):
 
     name: Label20 = Field(description="Name of the entry; runs are called <project>-<name>-<n>.")
     plugin_ref: NameRef = Field(description="The Plugin to use.")
-    lora: LoraParameters | None = Field(None, description="Parameters that win over the Plugin's.")
+    lora: LoraParameters | None = Field(None, description="Parameters of a lora plugin that win over the Plugin's.")
+    parameters: Parameters = Field(
+        default_factory=dict, description="Parameters of a container that win over the Plugin's."
+    )
     enabled: bool = Field(True, description="false: no runs are made for this entry.")
     optional: bool = Field(False, description="true: its failure does not fail the Project, it sets Degraded.")
 
@@ -155,7 +159,14 @@ class ProjectPlugin(Model):
 class Objective(Model):
     """What makes one model better than another."""
 
-    metric: Literal["eval_loss", "train_loss"] = Field("eval_loss", description="Metric of the run record to compare.")
+    metric: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$"),
+        PatternMessage("must be the name of a metric, such as eval_loss, train_loss or accuracy"),
+    ] = Field(
+        "eval_loss",
+        description="Metric to compare: eval_loss, train_loss, or any that the plugin reports with MODEL_NAME.",
+    )
     direction: Literal["minimize", "maximize"] = Field("minimize", description="Whether less or more is better.")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from chorus_api.lora import ResolvedLora
+from chorus_api.parameters import Parameters
 from chorus_api.project import DataFormat, Fields
 
 
@@ -20,6 +21,14 @@ class FileModel(BaseModel):
     version: Literal[1] = 1
 
 
+class FrozenScript(FileModel):
+    """A plugin's own script: where it is, and the digest that it must have."""
+
+    config_map: str
+    key: str
+    sha256: str
+
+
 class Messaging(FileModel):
     """Where and how a pod speaks to the control plane."""
 
@@ -30,8 +39,8 @@ class Messaging(FileModel):
     source: str = Field(description="CloudEvents source: /namespaces/<namespace>/pods/<role>.")
 
 
-class RunConfig(FileModel):
-    """/chorus/run.json of a training pod. The attempt is in the environment variable CHORUS_ATTEMPT."""
+class FrozenRun(FileModel):
+    """What /chorus/run.json says for every type of plugin. The attempt is in the environment (CHORUS_ATTEMPT)."""
 
     run_name: str
     run_uid: str
@@ -44,6 +53,26 @@ class RunConfig(FileModel):
     frame_name: str
     frame_digest: str
     model_name: str = Field(description="Name under which the artefact will be published.")
+    info: dict[str, str] = Field(default_factory=dict)
+    messaging: Messaging
+
+
+class ForwardConfig(FileModel):
+    """/chorus/forward.json of the sidecar that sends what a container writes into its messages file.
+
+    The ids are filled in where a line has none; 0 for a describe pod, whose messages carry none.
+    """
+
+    messages_file: str
+    project_id: int = 0
+    plugin_id: int = 0
+    messaging: Messaging
+
+
+class RunConfig(FrozenRun):
+    """/chorus/run.json of a LoRA run."""
+
+    type: Literal["lora"] = "lora"
     base_model_uri: str
     base_model_path: str = Field(description="Directory of the base model in the pod.")
     resume_adapter_path: str | None = Field(None, description="Adapter to start from (resumeFrom).")
@@ -52,8 +81,32 @@ class RunConfig(FileModel):
     checkpoint_every_seconds: int
     checkpoint_keep: int
     grace_seconds: int
-    info: dict[str, str] = Field(default_factory=dict)
-    messaging: Messaging
+
+
+class ContainerConfig(FrozenRun):
+    """/chorus/run.json of a container's run."""
+
+    type: Literal["container"] = "container"
+    image: str
+    command: list[str] = Field(default_factory=list)
+    args: list[str] = Field(default_factory=list)
+    messages: Literal["Http", "File"] = "Http"
+    artefact: Literal["Files", "None"] = "Files"
+    frame_format: Literal["parquet", "csv", "jsonl"] = "parquet"
+    script: FrozenScript | None = None
+    parameters: Parameters = Field(default_factory=dict)
+
+
+AnyRun = Annotated[RunConfig | ContainerConfig, Field(discriminator="type")]
+
+
+class FrozenFile(RootModel[AnyRun]):
+    """run.json of any type of plugin."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before_there_were_types(cls, data: Any) -> Any:
+        return {"type": "lora", **data} if isinstance(data, dict) else data
 
 
 class PrepareConfig(FileModel):
@@ -93,6 +146,9 @@ class PublishConfig(FileModel):
     plugin: str
     model_name: str
     expected_digest: str | None = Field(None, description="Digest that MODEL_NAME reported, if it did.")
+    kind: Literal["adapter", "files"] = Field(
+        "adapter", description="adapter: weights with sums and a run record. files: what a container left."
+    )
     promote: bool = Field(description="Move latest/<plugin> to this model.")
     keep_run_uids: list[str] | None = Field(
         None, description="Runs that still exist: other directories under runs/ are swept. None: nothing is swept."

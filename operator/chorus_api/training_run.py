@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from chorus_api.base import Condition, Label20, Label50, Message, Metrics, Model, Rule, ShortText, StatusModel, Time
 from chorus_api.lora import LoraParameters
+from chorus_api.parameters import Parameters
 from chorus_api.project import Meta
 
 
@@ -34,6 +35,11 @@ class TrainingRunSpec(Model):
             "lora is immutable: create a new TrainingRun",
         ),
         Rule(
+            "has(self.parameters) == has(oldSelf.parameters) && "
+            "(!has(self.parameters) || self.parameters == oldSelf.parameters)",
+            "parameters is immutable: create a new TrainingRun",
+        ),
+        Rule(
             "has(self.resumeFrom) == has(oldSelf.resumeFrom) && "
             "(!has(self.resumeFrom) || self.resumeFrom == oldSelf.resumeFrom)",
             "resumeFrom is immutable: create a new TrainingRun",
@@ -49,6 +55,9 @@ class TrainingRunSpec(Model):
     project_ref: ProjectRef = Field(description="The Project whose frame is trained on.")
     plugin: Label20 = Field(description="Entry of the Project's spec.plugins.")
     lora: LoraParameters | None = Field(None, description="Parameters that win over the Project's and the Plugin's.")
+    parameters: Parameters = Field(
+        default_factory=dict, description="Parameters of a container that win over the Project's and the Plugin's."
+    )
     resume_from: RunRef | None = Field(None, description="Start from the adapter of that run.")
     suspend: bool = Field(False, description="true: save, stop, and give the node back; false: go on.")
     cancel: bool = Field(False, description="true: stop for good. Cannot be taken back.")
@@ -189,8 +198,8 @@ class TrainingRunStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Accepted, PodsReady, PodStarted, Applicable, TrainingStarted, CheckpointAvailable, "
-        "ModelPublished, Succeeded, Suspended, Retrying.",
+        description="Accepted, ParametersValid, PodsReady, PodStarted, Applicable, TrainingStarted, "
+        "CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")

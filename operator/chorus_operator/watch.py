@@ -17,7 +17,7 @@ from typing import Any
 import kopf
 
 from chorus_api.base import GROUP
-from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
+from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
 from chorus_operator.kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_operator.kube.transport import Credentials
 from chorus_operator.reconcile.queue import Key
@@ -120,6 +120,8 @@ def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:
     run, project = labels.get(RUN_LABEL, ""), labels.get(PROJECT_LABEL, "")
     if run:
         return [Key("TrainingRun", namespace, run, project)]
+    if described := labels.get(DESCRIBES_LABEL, ""):
+        return [Key("Plugin", namespace, described, "")]
     return [Key("Project", namespace, project, project)] if project else []
 
 

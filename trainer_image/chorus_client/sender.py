@@ -12,10 +12,10 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cloudevents.core.v1.event import CloudEvent
 
@@ -41,7 +41,7 @@ class Pace(NamedTuple):
 class Undelivered:
     """A message that must arrive and did not."""
 
-    type: MessageType
+    type: str
     id: str
     sequence: int
     error: str
@@ -51,7 +51,7 @@ class Undelivered:
 
 @dataclass
 class _Letter:
-    type: MessageType
+    type: str
     event: CloudEvent
     sequence: int
     tries: int = 0
@@ -63,7 +63,7 @@ class _State:
     """What both threads touch; guarded by the sender's condition."""
 
     queue: deque[_Letter] = field(default_factory=deque)
-    progress: ProgressReport | None = None
+    progress: Mapping[str, Any] | None = None
     progress_sent: float = float("-inf")
     sequence: int = 0
     closing: bool = False
@@ -103,20 +103,23 @@ class Sender:
 
     def send(self, payload: Payload) -> None:
         """Queue a message that must arrive. After `close` it is logged and dropped."""
-        kind = _TYPES[type(payload)]
+        self.forward(_TYPES[type(payload)], payload.model_dump(mode="json", exclude_none=True))
+
+    def progress(self, payload: ProgressReport) -> None:
+        """Offer a progress message; a newer one takes its place while it waits."""
+        self.forward(MessageType.PROGRESS, payload.model_dump(mode="json", exclude_none=True))
+
+    def forward(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Queue a message as somebody else wrote it: what is wrong with it the receiver says."""
         with self._changed:
             if self._state.closing:
                 LOG.error("the message %s came after the sender was closed and is dropped", kind)
                 return
-            self._state.queue.append(self._letter(kind, payload))
+            if kind == MessageType.PROGRESS:
+                self._state.progress = data
+            else:
+                self._state.queue.append(self._letter(kind, data))
             self._changed.notify_all()
-
-    def progress(self, payload: ProgressReport) -> None:
-        """Offer a progress message; a newer one takes its place while it waits."""
-        with self._changed:
-            if not self._state.closing:
-                self._state.progress = payload
-                self._changed.notify_all()
 
     def flush(self, deadline_seconds: float) -> bool:
         """Wait until no message that must arrive is waiting; False if the deadline came first."""
@@ -139,7 +142,7 @@ class Sender:
                 LOG.error("the message %s was not delivered: %s", message.type, message.error)
             return [*self._state.refused, *lost]
 
-    def _letter(self, kind: MessageType, payload: Payload) -> _Letter:
+    def _letter(self, kind: str, data: Mapping[str, Any]) -> _Letter:
         self._state.sequence += 1
         event = CloudEvent(
             {
@@ -152,7 +155,7 @@ class Sender:
                 "attempt": str(self._attempt),
                 "sequence": str(self._state.sequence),
             },
-            payload.model_dump(mode="json", exclude_none=True),
+            dict(data),
         )
         return _Letter(type=kind, event=event, sequence=self._state.sequence)
 
@@ -178,8 +181,8 @@ class Sender:
                 return state.queue[0]
             due = state.progress_sent + self._pace.progress_every - self._monotonic()
             if state.progress is not None and (due <= 0 or state.closing):
-                payload, state.progress = state.progress, None
-                return self._letter(MessageType.PROGRESS, payload)
+                data, state.progress = state.progress, None
+                return self._letter(MessageType.PROGRESS, data)
             if state.closing:
                 state.stopped = True
                 self._changed.notify_all()
@@ -187,7 +190,7 @@ class Sender:
             self._changed.wait(timeout=max(due, 0.01) if state.progress is not None else None)
 
     def _settle(self, letter: _Letter, answer: Answer) -> None:
-        if letter.type is MessageType.PROGRESS:
+        if letter.type == MessageType.PROGRESS:
             # A lost progress message is not sent again: the next one says more.
             self._state.progress_sent = self._monotonic()
             if not answer.accepted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from chorus_api.reasons import ExitCode, Reason
@@ -48,10 +47,3 @@ def listing(names: Sequence[str], limit: int = 20) -> str:
     """Write names for a message: the first `limit`, and how many more there are."""
     shown = ", ".join(names[:limit]) or "none"
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
-
-
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """Return the name that was most likely meant, whatever its case; None if none is like it."""
-    folded = {candidate.casefold(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
-    return folded[found[0]] if found else None

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from chorus_api.nearest import nearest
 from chorus_api.project import BestElement, Fields, FieldSource
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import Cell, as_text
-from chorus_dataset.errors import DataError, listing, nearest
+from chorus_dataset.errors import DataError, listing
 from chorus_dataset.rejects import Reject
 
 Role = Literal["prompt", "response"]

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import PublishConfig, RunRecord, TerminationRecord
 from chorus_client import StopFlag
 from chorus_client.termination import clip
-from chorus_dataset.artefact import ADDED_FILES, RECORD_FILE, SUMS_FILE, Artefact, check_artefact
+from chorus_dataset.artefact import ADDED_FILES, RECORD_FILE, SUMS_FILE, Artefact, check_artefact, seal_files
 from chorus_dataset.errors import DataError
 from chorus_dataset.files import make_dir, sync, sync_tree
 
@@ -42,13 +43,15 @@ def run_publish(
     run_dir, model_dir = volume / RUNS / config.run_uid, volume / MODELS / config.model_name
     out = run_dir / OUT
     if os.path.lexists(out):
+        if config.kind == "files" and out.is_dir() and not out.is_symlink():
+            seal_files(out, where=f"{RUNS}/{config.run_uid}/{OUT}")
         artefact = _check(out, where=f"{RUNS}/{config.run_uid}/{OUT}", config=config, stop=stop)
-        record = read_record(run_dir / RECORD_FILE)
+        record = _record(run_dir / RECORD_FILE, config)
         _move(run_dir, model_dir, digest=artefact.digest, stop=stop, step=step)
     elif model_dir.is_dir():
         LOG.info("the artefact is already at %s/%s", MODELS, config.model_name)
         artefact = _check(model_dir, where=f"{MODELS}/{config.model_name}", config=config, stop=stop)
-        record = read_record(model_dir / RECORD_FILE)
+        record = _record(model_dir / RECORD_FILE, config)
     else:
         raise DataError(
             Reason.PUBLISH_FAILED,
@@ -65,13 +68,27 @@ def run_publish(
         model_name=config.model_name,
         digest=artefact.digest,
         bytes=_size(model_dir),
-        base_model=clip(record.base_model, 200),
-        samples=record.samples_used,
-        final_loss=record.final_loss,
-        eval_loss=record.eval_loss,
-        step=record.steps,
         promoted=config.promote,
+        **(_told(record) if record is not None else {}),
     )
+
+
+def _told(record: RunRecord) -> dict[str, Any]:
+    """What the run record adds to the termination record."""
+    return {
+        "base_model": clip(record.base_model, 200),
+        "samples": record.samples_used,
+        "final_loss": record.final_loss,
+        "eval_loss": record.eval_loss,
+        "step": record.steps,
+    }
+
+
+def _record(path: Path, config: PublishConfig) -> RunRecord | None:
+    """Read the run record; a container need not leave one."""
+    if config.kind == "files" and not os.path.lexists(path):
+        return None
+    return read_record(path)
 
 
 def read_record(path: Path) -> RunRecord:
@@ -103,7 +120,7 @@ def _check_names(config: PublishConfig) -> None:
 def _check(folder: Path, *, where: str, config: PublishConfig, stop: StopFlag) -> Artefact:
     if folder.is_symlink() or not folder.is_dir():
         raise DataError(Reason.PUBLISH_FAILED, f"{where} is no directory")
-    artefact = check_artefact(folder, where=where, check=stop.check)
+    artefact = check_artefact(folder, where=where, adapter=config.kind == "adapter", check=stop.check)
     if config.expected_digest is not None and artefact.digest != config.expected_digest:
         raise DataError(
             Reason.DIGEST_MISMATCH,

@@ -14,9 +14,10 @@ from typing import TypeVar
 import sqlglot
 from sqlglot import exp
 
+from chorus_api.nearest import nearest
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import Cell, check_names
-from chorus_dataset.errors import DataError, listing, nearest
+from chorus_dataset.errors import DataError, listing
 from chorus_dataset.reader import Reader
 from chorus_dataset.rejects import Reject
 

@@ -9,7 +9,7 @@ from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
-from chorus_api.run_config import RunConfig
+from chorus_api.run_config import FrozenRun, RunConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
@@ -63,9 +63,10 @@ def _cpu_policy(container: str) -> Manifest:
     }
 
 
-def _metadata(
+def metadata(
     name: str, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str], owner: Manifest
 ) -> Manifest:
+    """Metadata of a child."""
     return {
         "name": name,
         "namespace": namespace,
@@ -82,7 +83,7 @@ def config_map(
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(name, namespace, labels, {}, owner),
+        "metadata": metadata(name, namespace, labels, {}, owner),
         "immutable": True,
         "data": dict(data),
     }
@@ -110,14 +111,6 @@ def training_job(
     resume_model: str | None,
 ) -> Manifest:
     """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
-    name = names.attempt_job(run.metadata.name, attempt)
-    labels = names.labels(project.metadata.name, role="train", plugin=run.spec.plugin, run=run.metadata.name)
-    labels[contract.ATTEMPT_LABEL] = str(attempt)
-    annotations = {
-        contract.RUN_UID_ANNOTATION: run.metadata.uid,
-        contract.PROJECT_ID_ANNOTATION: str(config.project_id),
-        contract.PLUGIN_ID_ANNOTATION: str(config.plugin_id),
-    }
     volumes = [
         claim_volume("data", names.claim(project)),
         config_map_volume("config", names.config_map(run.metadata.name)),
@@ -137,30 +130,60 @@ def training_job(
         mounts.append(Mount(volume, str(contract.BASE_DIR), base.sub_path, read_only=True))
     if resume_model is not None:
         mounts.append(Mount("data", str(contract.RESUME_DIR), f"{contract.MODELS}/{resume_model}", read_only=True))
+    env = {contract.ATTEMPT_ENV: str(attempt), "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}
+    container = {"name": "trainer", "image": image} | compute(plugin, env)
+    return attempt_job(
+        run, project, plugin, config, attempt=attempt, container=container, volumes=volumes, mounts=mounts
+    )
+
+
+def attempt_job(
+    run: TrainingRun,
+    project: Project,
+    plugin: Plugin,
+    config: FrozenRun,
+    *,
+    attempt: int,
+    container: Manifest,
+    volumes: Sequence[Manifest],
+    mounts: Sequence[Mount],
+    init_containers: Sequence[Manifest] = (),
+) -> Manifest:
+    """The Job of an attempt: never tried again by itself, and failed by the rule that names the cause."""
+    name = names.attempt_job(run.metadata.name, attempt)
+    labels = names.labels(project.metadata.name, role="train", plugin=run.spec.plugin, run=run.metadata.name)
+    labels[contract.ATTEMPT_LABEL] = str(attempt)
+    annotations = {
+        contract.RUN_UID_ANNOTATION: run.metadata.uid,
+        contract.PROJECT_ID_ANNOTATION: str(config.project_id),
+        contract.PLUGIN_ID_ANNOTATION: str(config.plugin_id),
+    }
     template = pod_template(
         labels=labels,
         annotations=annotations,
-        container=_trainer(plugin, image, attempt),
+        container=container,
         volumes=volumes,
         mounts=mounts,
         placement=placement_of([plugin.spec.pod], training=True),
         affinity=same_node(project),
         grace_seconds=plugin.spec.checkpoint.grace_seconds,
+        init_containers=init_containers,
     )
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(name, run.metadata.namespace, labels, annotations, run_owner(run)),
+        "metadata": metadata(name, run.metadata.namespace, labels, annotations, run_owner(run)),
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": attempt_policy("trainer"),
+            "podFailurePolicy": attempt_policy(container["name"]),
             "template": template,
         },
     }
 
 
-def _trainer(plugin: Plugin, image: str, attempt: int) -> Manifest:
+def compute(plugin: Plugin, env: dict[str, str]) -> Manifest:
+    """The part of a training container that the Plugin says: resources, accelerator, environment."""
     resources: dict[str, dict[str, str]] = {
         "requests": {str(k): v for k, v in plugin.spec.resources.requests.items()},
         "limits": {str(k): v for k, v in plugin.spec.resources.limits.items()},
@@ -169,17 +192,12 @@ def _trainer(plugin: Plugin, image: str, attempt: int) -> Manifest:
     accelerator = plugin.spec.accelerator
     if accelerator is not None:
         resources["limits"][accelerator.resource_name] = str(accelerator.count)
-    env = [
-        {"name": contract.ATTEMPT_ENV, "value": str(attempt)},
-        {"name": "HOME", "value": "/tmp"},
-        {"name": "HF_HUB_OFFLINE", "value": "1"},
-        *([{"name": "OMP_NUM_THREADS", "value": str(cpus)}] if cpus else []),
-        *(variable.model_dump(by_alias=True) for variable in plugin.spec.pod.env),
-    ]
+    threads = {"OMP_NUM_THREADS": str(cpus)} if cpus else {}
     return {
-        "name": "trainer",
-        "image": image,
-        "env": env,
+        "env": [
+            *({"name": name, "value": value} for name, value in (env | threads).items()),
+            *(variable.model_dump(by_alias=True) for variable in plugin.spec.pod.env),
+        ],
         "resources": resources,
         "terminationMessagePolicy": "File",
     }
@@ -229,7 +247,7 @@ def cpu_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(name, project.metadata.namespace, labels, annotations, owner),
+        "metadata": metadata(name, project.metadata.namespace, labels, annotations, owner),
         "spec": {
             "backoffLimit": CPU_JOB_RETRIES,
             "activeDeadlineSeconds": CPU_JOB_SECONDS,
@@ -249,7 +267,7 @@ def project_claim(project: Project) -> Manifest:
     }
     if storage and storage.storage_class_name:
         spec["storageClassName"] = storage.storage_class_name
-    metadata: Manifest = {
+    described: Manifest = {
         "name": names.claim(project),
         "namespace": project.metadata.namespace,
         "labels": {
@@ -258,8 +276,8 @@ def project_claim(project: Project) -> Manifest:
         },
     }
     if storage and storage.on_delete == "Delete":
-        metadata["ownerReferences"] = [project_owner(project)]
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+        described["ownerReferences"] = [project_owner(project)]
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": described, "spec": spec}
 
 
 def training_run(project: Project, plugin: str, name: str, trigger_key: str) -> Manifest:
@@ -269,7 +287,7 @@ def training_run(project: Project, plugin: str, name: str, trigger_key: str) -> 
     return {
         "apiVersion": "chorus.dev/v1alpha1",
         "kind": "TrainingRun",
-        "metadata": _metadata(name, project.metadata.namespace, labels, annotations, project_owner(project)),
+        "metadata": metadata(name, project.metadata.namespace, labels, annotations, project_owner(project)),
         "spec": {"projectRef": {"name": project.metadata.name}, "plugin": plugin, "triggeredBy": "chorus"},
     }
 

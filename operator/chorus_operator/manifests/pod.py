@@ -111,19 +111,9 @@ def whole_cpus(resources: Mapping[str, Mapping[str, str]]) -> int | None:
     return max(1, math.ceil(cpus))
 
 
-def pod_template(
-    *,
-    labels: Mapping[str, str],
-    annotations: Mapping[str, str],
-    container: Manifest,
-    volumes: Sequence[Manifest],
-    mounts: Sequence[Mount],
-    placement: Placement,
-    affinity: Manifest,
-    grace_seconds: int,
-) -> Manifest:
-    """Build a pod that passes the restricted profile, has no API token, and can write to its mounts and /tmp alone."""
-    main = {
+def restricted(container: Manifest, mounts: Sequence[Mount]) -> Manifest:
+    """Complete a container: the restricted profile, and its mounts with a /tmp to write to."""
+    return {
         "terminationMessagePath": str(contract.TERMINATION_LOG),
         "imagePullPolicy": "IfNotPresent",
         "securityContext": {
@@ -134,6 +124,22 @@ def pod_template(
         "volumeMounts": [mount.manifest() for mount in (*mounts, Mount("tmp", "/tmp"))],
         **container,
     }
+
+
+def pod_template(
+    *,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    container: Manifest,
+    volumes: Sequence[Manifest],
+    mounts: Sequence[Mount],
+    placement: Placement,
+    affinity: Manifest,
+    grace_seconds: int,
+    init_containers: Sequence[Manifest] = (),
+) -> Manifest:
+    """Build a pod that passes the restricted profile, has no API token, and can write to its mounts and /tmp alone."""
+    main = restricted(container, mounts)
     spec: Manifest = {
         "restartPolicy": "Never",
         "serviceAccountName": contract.RUN_SERVICE_ACCOUNT,
@@ -149,6 +155,7 @@ def pod_template(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [main],
+        **({"initContainers": list(init_containers)} if init_containers else {}),
         "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
         "nodeSelector": dict(placement.node_selector),
         "tolerations": list(placement.tolerations),

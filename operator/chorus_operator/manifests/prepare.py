@@ -8,12 +8,13 @@ from chorus_api import contract
 from chorus_api.lora import BaseModelSource
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
-from chorus_api.run_config import FetchConfig, Messaging, PrepareConfig, PublishConfig, RunConfig
+from chorus_api.run_config import FetchConfig, FrozenRun, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
 from chorus_operator.rules import names
 from chorus_operator.rules.decision import StartPublish
+from chorus_operator.rules.resolve import messaging
 
 INLINE_KEY = "inline"
 TOKEN_DIR = "/var/run/chorus-hub"
@@ -40,10 +41,8 @@ def prepare_manifests(
         fields=project.spec.dataset.fields,
         eval_fraction=project.spec.dataset.eval_fraction,
         info=dict(project.spec.dataset.info),
-        messaging=Messaging(
-            url=messages_url,
-            token_file=str(contract.IDENTITY_DIR / "token"),
-            ca_file=str(contract.IDENTITY_DIR / contract.CA_KEY),
+        messaging=messaging(
+            messages_url,
             subject_uid=project.metadata.uid,
             source=f"/namespaces/{project.metadata.namespace}/projects/{project.metadata.name}",
         ),
@@ -129,7 +128,7 @@ def publish_manifests(
     run: TrainingRun,
     project: Project,
     plugin: Plugin,
-    frozen: RunConfig,
+    frozen: FrozenRun,
     wanted: StartPublish,
     *,
     image: str,
@@ -145,6 +144,7 @@ def publish_manifests(
         plugin=run.spec.plugin,
         model_name=frozen.model_name,
         expected_digest=wanted.expected_digest,
+        kind=wanted.kind,
         promote=wanted.promote,
         keep_run_uids=None if keep_run_uids is None else list(keep_run_uids),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
 
-from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH
+from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
+from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, RefusalLog, Refused
 from chorus_operator.messages.runs import Outcome
@@ -22,9 +24,17 @@ _STATUS = {Outcome.TAKEN: 202, Outcome.KNOWN: 204}
 
 
 def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
-    """Build the application with its one route, POST /v1/messages."""
+    """Build the application: POST /v1/messages, and progress in Kubeflow Trainer's wire form at /v1/progress."""
 
-    async def post(request: web.Request) -> web.Response:
+    async def messages(request: web.Request) -> web.Response:
+        return await answer(request, inbox.take, _STATUS)
+
+    async def progress(request: web.Request) -> web.Response:
+        return await answer(request, inbox.take_progress, dict.fromkeys(Outcome, 200))
+
+    async def answer(
+        request: web.Request, take: Callable[[PodIdentity, bytes], Awaitable[Outcome]], status: dict[Outcome, int]
+    ) -> web.Response:
         sender = request.remote or "?"
         try:
             _check_head(request)
@@ -32,7 +42,7 @@ def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
                 identity = await inbox.identify(request.headers.get("Authorization"))
                 sender = f"{identity.namespace}/{identity.name}"
                 body = await _read(request)
-                return web.Response(status=_STATUS[await inbox.take(identity, body)])
+                return web.Response(status=status[await take(identity, body)])
         except Refused as refused:
             return _answer(refused, refusals, sender)
         except TimeoutError:
@@ -42,7 +52,8 @@ def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
             return _answer(Refused(Cause.UNAVAILABLE, f"internal error: {type(error).__name__}"), refusals, sender)
 
     app = web.Application()
-    app.router.add_post(MESSAGES_PATH, post)
+    app.router.add_post(MESSAGES_PATH, messages)
+    app.router.add_post(PROGRESS_PATH, progress)
     return app
 
 

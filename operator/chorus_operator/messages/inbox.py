@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from chorus_api.messages import MessageType, ProgressReport
+from chorus_api.messages import Envelope, MessageType, ProgressReport
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Invalid, KubeError
 from chorus_operator.messages.authentication import (
@@ -17,12 +17,23 @@ from chorus_operator.messages.authentication import (
     bearer_token,
 )
 from chorus_operator.messages.frames import Frames
+from chorus_operator.messages.kubeflow import read_progress
 from chorus_operator.messages.parse import Message, parse
+from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.progress import ProgressBook
 from chorus_operator.messages.published_keys import PublishedKeys
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome, RunReports
-from chorus_operator.messages.senders import PreparePod, Sender, Senders, check_prepare, check_training
+from chorus_operator.messages.senders import (
+    DescribePod,
+    PreparePod,
+    Sender,
+    Senders,
+    TrainingPod,
+    check_describe,
+    check_prepare,
+    check_training,
+)
 
 
 class Inbox:
@@ -49,6 +60,7 @@ class Inbox:
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
         self._frames = Frames(kube)
+        self._plugins = PluginReports(kube, clock=clock)
         self.progress = ProgressBook(kube, clock=clock)
         self.taken: Counter[tuple[MessageType, Outcome]] = Counter()
         """Messages acknowledged since the start."""
@@ -78,14 +90,40 @@ class Inbox:
         self.taken[message.envelope.type, outcome] += 1
         return outcome
 
+    async def take_progress(self, identity: PodIdentity, body: bytes) -> Outcome:
+        """Take progress of a training pod in Kubeflow Trainer's wire form. Else Refused."""
+        try:
+            sender = await self._senders.find(identity)
+            if not isinstance(sender, TrainingPod):
+                raise Refused(Cause.WRONG_POD, f"pod {identity.name} is no training pod")
+            payload = read_progress(body, project_id=sender.project_id, plugin_id=sender.plugin_id)
+            envelope = Envelope(
+                id=f"{sender.uid}-progress",
+                source=f"/namespaces/{sender.namespace}/pods/{sender.name}",
+                type=MessageType.PROGRESS,
+                subject_uid=sender.run_uid,
+                attempt=sender.attempt,
+                sequence=self.progress.next_sequence(sender),
+            )
+            outcome = await self._progress(sender, envelope, payload)
+        except KubeError as error:
+            raise _unavailable(error) from error
+        self.taken[MessageType.PROGRESS, outcome] += 1
+        return outcome
+
     async def _store(self, sender: Sender, message: Message) -> Outcome:
         envelope = message.envelope
         if isinstance(sender, PreparePod):
             result = check_prepare(sender, message.payload, kind=envelope.type)
             return await self._frames.take(sender, subject_uid=envelope.subject_uid, payload=result)
+        if isinstance(sender, DescribePod):
+            return await self._plugins.take(sender, check_describe(sender, message))
         payload = check_training(sender, message)
         if not isinstance(payload, ProgressReport):
             return await self._reports.take(sender, envelope=envelope, payload=payload)
+        return await self._progress(sender, envelope, payload)
+
+    async def _progress(self, sender: TrainingPod, envelope: Envelope, payload: ProgressReport) -> Outcome:
         if not await self._reports.is_open(sender):
             return Outcome.KNOWN
         new = self.progress.offer(sender, envelope=envelope, payload=payload)

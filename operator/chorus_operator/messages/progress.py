@@ -112,6 +112,11 @@ class ProgressBook:
         self._schedule(pod.run_uid, entry)
         return True
 
+    def next_sequence(self, pod: TrainingPod) -> int:
+        """Number a message that has no number of its own: it is newer than what is known of the pod."""
+        entry = self._entries.get(pod.run_uid)
+        return entry.sequence + 1 if entry is not None and entry.pod.uid == pod.uid else 1
+
     async def flush(self) -> None:
         """Write everything that is not written yet, now."""
         for entry in self._entries.values():

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import Addressed, FrameFailed, FrameReady, Payload
+from chorus_api.messages import Addressed, FrameFailed, FrameReady, OnlineReport, Payload
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.resources import PODS
@@ -48,7 +48,19 @@ class PreparePod:
     project_id: int
 
 
-Sender = TrainingPod | PreparePod
+@dataclass(frozen=True)
+class DescribePod:
+    """A pod that says what a Plugin's image is and needs, as the operator labelled it."""
+
+    namespace: str
+    name: str
+    uid: str
+    plugin: str
+    plugin_uid: str
+    generation: int
+
+
+Sender = TrainingPod | PreparePod | DescribePod
 
 
 class Senders:
@@ -116,9 +128,18 @@ def sender_of(pod: dict[str, Any]) -> Sender:
                 prepare_key=labels[contract.PREPARE_KEY_LABEL],
                 project_id=int(annotations[contract.PROJECT_ID_ANNOTATION]),
             )
+        if labels.get(contract.ROLE_LABEL) == "describe":
+            return DescribePod(
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                uid=metadata["uid"],
+                plugin=labels[contract.DESCRIBES_LABEL],
+                plugin_uid=annotations[contract.PLUGIN_UID_ANNOTATION],
+                generation=int(annotations[contract.PLUGIN_GENERATION_ANNOTATION]),
+            )
     except (KeyError, ValueError) as error:
         raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} lacks a label of Chorus: {error}") from None
-    raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is neither a training nor a prepare pod of Chorus")
+    raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is neither a training, prepare nor describe pod of Chorus")
 
 
 def check_training(pod: TrainingPod, message: Message) -> Addressed:
@@ -148,6 +169,19 @@ def check_prepare(pod: PreparePod, payload: Payload, *, kind: str) -> FrameReady
     if payload.prepare_key != pod.prepare_key:
         raise Refused(
             Cause.WRONG_IDS, f"prepare_key {payload.prepare_key[:63]!r} is not that of the pod, {pod.prepare_key!r}"
+        )
+    return payload
+
+
+def check_describe(pod: DescribePod, message: Message) -> OnlineReport:
+    """Check that a describe pod speaks for its own Plugin; the payload, or Refused."""
+    envelope, payload = message.envelope, message.payload
+    if not isinstance(payload, OnlineReport):
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a describe pod's message")
+    if envelope.subject_uid != pod.plugin_uid:
+        raise Refused(
+            Cause.WRONG_IDS,
+            f"subjectuid {envelope.subject_uid} is not the uid of the pod's Plugin {pod.plugin}, {pod.plugin_uid}",
         )
     return payload
 

@@ -1,21 +1,27 @@
-"""Reconcile a Plugin: give it its number, and say whether it can be used."""
+"""Reconcile a Plugin: give it its number, ask its image what it needs, and say whether it can be used."""
 
 from __future__ import annotations
 
-from chorus_api.ids import message_id
+from typing import Any
+
 from chorus_api.plugin import Plugin
-from chorus_api.reasons import Reason
-from chorus_operator.kube.resources import PLUGINS
-from chorus_operator.reconcile.act import finish
+from chorus_operator.kube.errors import Invalid
+from chorus_operator.kube.resources import JOBS, PLUGINS
+from chorus_operator.manifests.container import describe_manifests
+from chorus_operator.reconcile.act import Foreign, create_once, finish
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
+from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.queue import Key
-from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Decision
+from chorus_operator.rules import names
+from chorus_operator.rules.decision import StartDescribe
+from chorus_operator.rules.describe import PluginView, decide_plugin, refuse_plugin, wants_report
+from chorus_operator.rules.observed import job_view, pod_view
+from chorus_operator.rules.resolve import messaging
 
 
 async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
-    """Write a Plugin's status."""
+    """Write a Plugin's status, and start the Job that asks its image; returns when to look again."""
     stored = await environment.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
     if stored is None:
         environment.memory.plugin_gone(key.namespace, key.name)
@@ -25,14 +31,37 @@ async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
     plugin = await parse(environment, PLUGINS, Plugin, stored)
     if plugin is None:
         return None
-    generation = plugin.metadata.generation
-    conditions = Conditions(plugin.status.conditions, generation=generation, now=environment.clock())
-    conditions.set("Ready", True, Reason.READY, "Projects may use it.")
-    status = plugin.status.model_copy(
-        update={
-            "id": message_id(plugin.metadata.uid),
-            "observed_generation": generation,
-            "conditions": conditions.all(),
-        }
+    view = await _read(environment, plugin)
+    decision = decide_plugin(view)
+    try:
+        for action in decision.actions:
+            assert isinstance(action, StartDescribe)
+            await _start(environment, plugin)
+    except (Foreign, Invalid) as error:
+        decision = refuse_plugin(view, str(error))
+    return await finish(environment, PLUGINS, stored, decision)
+
+
+async def _read(environment: Environment, plugin: Plugin) -> PluginView:
+    """Read the Job that asks, only while there is something to ask."""
+    known: dict[str, Any] = {"plugin": plugin, "now": environment.clock()}
+    if not wants_report(plugin):
+        return PluginView(**known)
+    namespace, name = plugin.metadata.namespace, names.describe_job(plugin)
+    job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
+    if job is None:
+        return PluginView(**known)
+    pods = [pod_view(pod) for pod in await environment.memory.pods(namespace, name)]
+    tail = await log_tail(environment.kube, namespace, pods) if job.failed else None
+    return PluginView(**known, job=job, pods=pods, log_tail=tail)
+
+
+async def _start(environment: Environment, plugin: Plugin) -> None:
+    namespace = plugin.metadata.namespace
+    await environment.ensure_namespace(namespace)
+    told = messaging(
+        environment.messages_url,
+        subject_uid=plugin.metadata.uid,
+        source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    return await finish(environment, PLUGINS, stored, Decision(status))
+    await create_once(environment, describe_manifests(plugin, told, operator_image=environment.operator_image))

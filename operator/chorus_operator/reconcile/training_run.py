@@ -9,11 +9,12 @@ from chorus_api import contract
 from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.run_config import RunConfig
+from chorus_api.run_config import ContainerConfig, FrozenFile, RunConfig
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
+from chorus_operator.manifests.container import container_job, forward_config
 from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
 from chorus_operator.reconcile.act import Foreign, create_once, finish
 from chorus_operator.reconcile.environment import Environment
@@ -118,12 +119,12 @@ async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, 
     namespace = run.metadata.namespace
     known: dict[str, Any] = {}
 
-    async def read() -> tuple[RunConfig, str] | None:
+    async def read() -> tuple[RunConfig | ContainerConfig, str] | None:
         name = names.config_map(run.metadata.name)
         stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=name)
         if stored is None:
             return None
-        return RunConfig.model_validate_json(stored["data"]["run.json"]), stored["data"]["train-key"]
+        return FrozenFile.model_validate_json(stored["data"]["run.json"]).root, stored["data"]["train-key"]
 
     frozen = await environment.memory.constant(read, "frozen", run.metadata.uid)
     if frozen is not None:
@@ -139,7 +140,7 @@ async def _missing_claim(environment: Environment, view: RunView) -> str | None:
     entry = resolve.entry_of(view.project, view.run.spec.plugin) if view.project else None
     if view.project is None or view.plugin is None or entry is None:
         return None
-    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
+    source = resolve.base_model_of(view.plugin, entry, view.run)
     base = resolve.base_location(source, view.project) if source else None
     if base is None or base.claim is None or base.fetch_key is not None:
         return None
@@ -213,6 +214,9 @@ def _frozen_manifest(view: RunView, action: Freeze) -> dict[str, Any]:
         "training_data.json": message.model_dump_json(indent=1),
         "train-key": action.train_key,
     }
+    if isinstance(config, ContainerConfig) and config.messages == "File":
+        forward = forward_config(config.messaging, project_id=config.project_id, plugin_id=config.plugin_id)
+        data["forward.json"] = forward.model_dump_json(by_alias=True, indent=1)
     return manifests.config_map(
         names.config_map(config.run_name), config.namespace, labels, manifests.run_owner(view.run), data
     )
@@ -224,12 +228,6 @@ async def _job_manifests(
     assert view.project is not None
     assert view.plugin is not None
     assert view.frozen is not None
-    entry = resolve.entry_of(view.project, view.run.spec.plugin)
-    assert entry is not None
-    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
-    assert source is not None
-    if isinstance(action, StartFetch):
-        return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
     if isinstance(action, StartPublish):
         return publish_manifests(
             view.run,
@@ -240,6 +238,24 @@ async def _job_manifests(
             image=environment.operator_image,
             keep_run_uids=await _runs_to_keep(environment, view.project),
         )
+    if isinstance(view.frozen, ContainerConfig):
+        assert isinstance(action, StartAttempt)
+        return [
+            container_job(
+                view.run,
+                view.project,
+                view.plugin,
+                view.frozen,
+                attempt=action.attempt,
+                operator_image=environment.operator_image,
+            )
+        ]
+    entry = resolve.entry_of(view.project, view.run.spec.plugin)
+    assert entry is not None
+    source = resolve.base_model_of(view.plugin, entry, view.run)
+    assert source is not None
+    if isinstance(action, StartFetch):
+        return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
     resume = view.resume.status.model.name if view.resume and view.resume.status.model else None
     return [
         manifests.training_job(

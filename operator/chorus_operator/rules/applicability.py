@@ -1,4 +1,7 @@
-"""Whether a plugin suits a frame, told from the frame's profile alone, in the workflow's order: columns, info, rows."""
+"""Whether a plugin suits a frame, told from the frame's profile alone.
+
+The order is the workflow's: columns, distinct values where they are needed, additional information; then rows.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from chorus_api.messages import FrameManifest
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
+from chorus_operator.rules.needs import needs_of
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,24 @@ class Verdict:
 
 def suits(plugin: Plugin, frame: FrameManifest, info: Mapping[str, str]) -> Verdict:
     """Check what the plugin requires against the frame."""
-    needs = plugin.spec.requires
-    there = [column.name for column in frame.columns]
-    missing = [name for name in needs.columns if name not in there]
+    needs = needs_of(plugin)
+    there = {column.name: column for column in frame.columns}
+    missing = [name for name in (*needs.columns, *needs.distinct) if name not in there]
     if missing:
         return Verdict(
             False,
             Reason.MISSING_COLUMNS,
-            f"The frame lacks {', '.join(missing)}; it has {', '.join(there[:20])}. "
+            f"The frame lacks {', '.join(dict.fromkeys(missing))}; it has {', '.join([*there][:20])}. "
             "Map them in spec.dataset.fields or select them in spec.dataset.query.",
         )
+    for name, fewest in needs.distinct.items():
+        distinct = there[name].distinct
+        if distinct is not None and distinct < fewest:
+            return Verdict(
+                False,
+                Reason.TOO_FEW_DISTINCT_VALUES,
+                f"Column {name} has too few distinct values: {distinct}, and the plugin needs {fewest}.",
+            )
     unknown = [key for key in needs.info if key not in info]
     if unknown:
         return Verdict(False, Reason.MISSING_INFO, f"Set {', '.join(unknown)} in spec.dataset.info.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.training_run import Checkpoint, Failure
-from chorus_operator.rules.classify import Cause
+from chorus_api.training_run import Checkpoint, Failure, Report
+from chorus_operator.rules.classify import REASONS, Cause
 from chorus_operator.rules.conditions import find
 from chorus_operator.rules.decision import DeleteJob, ForceDeletePod
 from chorus_operator.rules.observed import PodView
@@ -43,15 +44,22 @@ def observe(draft: Draft) -> None:
 
 def _observe_messages(draft: Draft) -> None:
     report, progress, conditions = draft.before.report, draft.before.progress, draft.conditions
+    trains = report is not None and report.training_start is not None
+    if progress is not None and progress.attempt == draft.attempts.current:
+        trains = True  # whoever reports progress has begun, also one that knows no other message
     if report is not None and report.data_report is not None:
         told = report.data_report
         reason = Reason.APPLICABLE if told.applicable else Reason.NOT_APPLICABLE
         conditions.set("Applicable", told.applicable, reason, told.reason or "The plugin says that it suits the frame.")
-    if report is not None and report.training_start is not None:
+    elif trains:
+        conditions.set("Applicable", True, Reason.APPLICABLE, "The plugin trains on the frame.")
+    if trains:
         if not conditions.is_true("TrainingStarted"):
             conditions.set("TrainingStarted", True, Reason.TRAINING, "Training has started.")
-        if report.attempt == draft.attempts.current and conditions.is_true("Retrying"):
-            conditions.set("Retrying", False, Reason.TRAINING, f"Attempt {report.attempt} trains.")
+        started = (report, progress) if report is not None and report.training_start is not None else (progress,)
+        current = any(said is not None and said.attempt == draft.attempts.current for said in started)
+        if current and conditions.is_true("Retrying"):
+            conditions.set("Retrying", False, Reason.TRAINING, f"Attempt {draft.attempts.current} trains.")
     if progress is not None and progress.checkpoint_step:
         _observe_checkpoint(draft, Checkpoint(step=progress.checkpoint_step, time=progress.time))
 
@@ -86,8 +94,9 @@ def overdue(draft: Draft) -> Cause | None:
     if pod is None or pod.started is None:
         return _start_overdue(draft)
     silent = (view.now - _last_sign(draft, pod)).total_seconds()
-    report = draft.before.report
-    reported = report is not None and report.attempt == draft.attempts.current and report.data_report is not None
+    report = said_now(draft)
+    trains = has_begun(draft)
+    reported = trains or (report is not None and report.data_report is not None)
     if not reported and silent > deadlines.data_report_seconds:
         return Cause(
             FailureClass.USER,
@@ -95,13 +104,74 @@ def overdue(draft: Draft) -> Cause | None:
             f"No DATA_REPORT within deadlines.dataReportSeconds ({deadlines.data_report_seconds} s) of the start of "
             f"pod {pod.name}.",
         )
-    if reported and silent > deadlines.progress_seconds:
+    if reported and not trains and silent > deadlines.training_start_seconds:
+        return Cause(
+            FailureClass.USER,
+            Reason.TRAINING_START_DEADLINE_EXCEEDED,
+            f"No TRAINING_START within deadlines.trainingStartSeconds ({deadlines.training_start_seconds} s) of the "
+            f"last word of pod {pod.name}.",
+        )
+    if trains and silent > deadlines.progress_seconds:
         return Cause(
             FailureClass.USER,
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"Pod {pod.name} has said nothing for deadlines.progressSeconds ({deadlines.progress_seconds} s).",
         )
     return None
+
+
+def said_now(draft: Draft) -> Report | None:
+    """Give what the present attempt has said; None when it has said nothing."""
+    report = draft.before.report
+    return report if report is not None and report.attempt == draft.attempts.current else None
+
+
+def has_begun(draft: Draft) -> bool:
+    """Tell whether the present attempt trains: by its own word, or because it reports progress."""
+    report, progress = said_now(draft), draft.before.progress
+    progresses = progress is not None and progress.attempt == draft.attempts.current
+    return progresses or (report is not None and report.training_start is not None)
+
+
+def unfit(draft: Draft) -> Cause | None:
+    """Find the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
+    report = said_now(draft)
+    if report is None or report.data_report is None or report.data_report.applicable:
+        return None
+    message = report.data_report.reason or "The plugin says that it does not suit the frame."
+    return Cause(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
+
+
+def model_name(draft: Draft) -> str | None:
+    """Give the name that the present attempt gave its model, by MODEL_NAME or in its last word."""
+    report, pod = said_now(draft), draft.view.pod
+    if report is not None and report.model_name is not None:
+        return report.model_name.model_name
+    return pod.record.model_name if pod is not None and pod.record is not None else None
+
+
+def unnamed(draft: Draft) -> Cause:
+    """Say why an attempt that ended with exit code 0 has not succeeded."""
+    nothing = Cause(
+        FailureClass.USER,
+        Reason.MODEL_NAME_MISSING,
+        "The container ended with exit code 0, and never sent MODEL_NAME.",
+        "Send MODEL_NAME before the end, or end with another exit code; see docs/write-a-plugin.md.",
+    )
+    return told_by_plugin(draft, nothing)
+
+
+def told_by_plugin(draft: Draft, cause: Cause) -> Cause:
+    """Put the plugin's own ERROR_REPORT in the place of what an exit code alone can say."""
+    report, pod = said_now(draft), draft.view.pod
+    general = cause.reason in (Reason.TRAINING_FAILED, Reason.MODEL_NAME_MISSING)
+    if report is None or report.error is None or not general or (pod is not None and pod.record is not None):
+        return cause
+    error = report.error
+    reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
+    kind = FailureClass.INFRASTRUCTURE if error.retryable else cause.failure_class
+    told = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
+    return replace(cause, failure_class=kind, reason=reason, message=told)
 
 
 def _start_overdue(draft: Draft) -> Cause | None:
@@ -159,7 +229,7 @@ def look_again(draft: Draft) -> float:
         return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_LOOK_SECONDS
     if pod is None or pod.started is None:
         return 15.0
-    limit = min(deadlines.data_report_seconds, deadlines.progress_seconds)
+    limit = min(deadlines.data_report_seconds, deadlines.training_start_seconds, deadlines.progress_seconds)
     return min(max(limit / 4, MIN_LOOK_SECONDS), MAX_LOOK_SECONDS)
 
 

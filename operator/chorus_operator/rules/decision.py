@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from chorus_api.project import ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import RunConfig
+from chorus_api.run_config import ContainerConfig, RunConfig
 
 S = TypeVar("S")
 
@@ -37,7 +37,7 @@ class MakeRun:
 class Freeze:
     """Write everything that the run uses into an immutable ConfigMap."""
 
-    config: RunConfig
+    config: RunConfig | ContainerConfig
     train_key: str
     parameters: dict[str, object]
 
@@ -61,6 +61,7 @@ class StartPublish:
     """Start the Job that publishes the artefact."""
 
     promote: bool
+    kind: Literal["adapter", "files"]
     expected_digest: str | None
 
 
@@ -97,6 +98,11 @@ class DeleteRun:
 
 
 @dataclass(frozen=True)
+class StartDescribe:
+    """Start the Job that asks an image what it is and needs."""
+
+
+@dataclass(frozen=True)
 class Admit:
     """Write a verdict of admission into a run's status."""
 
@@ -118,6 +124,7 @@ Action = (
     | DeleteJob
     | ForceDeletePod
     | DeleteRun
+    | StartDescribe
     | Admit
 )
 

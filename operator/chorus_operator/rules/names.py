@@ -7,7 +7,7 @@ from typing import Any
 from chorus_api import contract
 from chorus_api.base import API_VERSION
 from chorus_api.ids import content_hash
-from chorus_api.lora import LoraParameters
+from chorus_api.plugin import Plugin
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.training_run import TrainingRun
 
@@ -88,12 +88,13 @@ def trigger_key(frame: str, entry: ProjectPlugin) -> str:
     The Plugin's spec is left out on purpose: editing a shared Plugin marks rows outdated and starts nothing.
     """
     lora = entry.lora.model_dump(mode="json", exclude_none=True) if entry.lora else {}
-    return content_hash([frame, entry.plugin_ref.name, lora])
+    return content_hash([frame, entry.plugin_ref.name, lora | dict(entry.parameters)])
 
 
-def train_key(frame: str, parameters: LoraParameters, image: str) -> str:
-    """Hash everything that a run trains with."""
-    return content_hash([frame, parameters.model_dump(mode="json", exclude_none=True), image])
+def describe_job(plugin: Plugin) -> str:
+    """Name the Job that asks an image what it is: once for each image string and generation of the Plugin."""
+    assert plugin.spec.container is not None
+    return f"{plugin.metadata.name}-describe-{content_hash([plugin.spec.container.image, plugin.metadata.generation])}"
 
 
 def labels(project: str, *, role: str, plugin: str | None = None, run: str | None = None) -> dict[str, str]:

@@ -70,6 +70,8 @@ class PodView:
     terminated_reason: str
     record: TerminationRecord | None
     raw_message: str
+    forwarding: bool
+    """Whether a sidecar still runs: it may have messages of the main container to send."""
     tracked: bool
     """Whether the Job controller has yet to take note of how it ends: until then its Job may fail for it."""
 
@@ -108,6 +110,9 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     container = (spec.get("containers") or [{"name": ""}])[0]["name"]
     own: Mapping[str, Any] = next((c for c in status.get("containerStatuses", ()) if c.get("name") == container), {})
+    first = _failed_init(status)
+    if first is not None:  # the main container never started: this one is why
+        own, container = first, first["name"]
     state = own.get("state", {})
     terminated = state.get("terminated") or {}
     waiting = state.get("waiting") or {}
@@ -136,8 +141,17 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         terminated_reason=terminated.get("reason", ""),
         record=termination_record(terminated.get("message", "")),
         raw_message=terminated.get("message", "") or status.get("message", ""),
+        forwarding=any("running" in each.get("state", {}) for each in status.get("initContainerStatuses", ())),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
+
+
+def _failed_init(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for each in status.get("initContainerStatuses", ()):
+        ended = each.get("state", {}).get("terminated")
+        if ended and ended.get("exitCode") and not each.get("started"):
+            return dict(each)
+    return None
 
 
 def termination_record(text: str) -> TerminationRecord | None:

@@ -17,7 +17,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import FrameSummary, PluginRow, Project, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import names, resolve, standing
+from chorus_operator.rules import describe, names, resolve, standing
 from chorus_operator.rules.admission import admit, is_accepted, is_final
 from chorus_operator.rules.applicability import Verdict, suits
 from chorus_operator.rules.conditions import Conditions
@@ -25,6 +25,7 @@ from chorus_operator.rules.decision import Action, Decision, Event, MakeClaim, M
 from chorus_operator.rules.frame import FrameResult, prepare
 from chorus_operator.rules.observed import JobView, PodView
 from chorus_operator.rules.project_phase import Entry, project_phase
+from chorus_operator.rules.recipe import recipe_of
 
 COLUMNS_SHOWN = 50
 
@@ -97,7 +98,7 @@ def _runs_of(view: ProjectView, plugin: str) -> list[TrainingRun]:
 def verdict_for(view: ProjectView, entry: ProjectPlugin, frame: FrameManifest | None) -> Verdict | None:
     """Tell whether an entry's plugin suits the frame; None while that cannot be known."""
     plugin = view.plugins.get(entry.plugin_ref.name)
-    if plugin is None or frame is None:
+    if plugin is None or frame is None or not describe.is_known(plugin):
         return None
     return suits(plugin, frame, view.project.spec.dataset.info)
 
@@ -132,17 +133,26 @@ def _shown(
     if entry.plugin_ref.name not in view.plugins:
         problem = resolve.plugin_missing(view.project, entry)
         return {"phase": "failed", "reason": problem.reason.value, "message": problem.message}
+    unknown = describe.problem(view.plugins[entry.plugin_ref.name])
+    if unknown is not None:
+        return {"phase": unknown.phase, "reason": unknown.reason, "message": unknown.message} | _run_of(
+            view, runs, entry
+        )
     if verdict is not None and not verdict.applicable:
         return {
             "phase": "notApplicable",
             "applicable": False,
             "reason": verdict.reason.value,
             "message": verdict.message,
-        } | {key: value for key, value in _newest_run(view, runs, entry).items() if key == "run"}
+        } | _run_of(view, runs, entry)
     shown = {"applicable": verdict.applicable if verdict else None} | _newest_run(view, runs, entry)
     if shown.get("phase") == "notApplicable":
         shown["applicable"] = False
     return shown
+
+
+def _run_of(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPlugin) -> dict[str, object]:
+    return {key: value for key, value in _newest_run(view, runs, entry).items() if key == "run"}
 
 
 def _newest_run(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPlugin) -> dict[str, object]:
@@ -166,8 +176,8 @@ def _outdated(view: ProjectView, run: TrainingRun, entry: ProjectPlugin) -> bool
     plugin = view.plugins.get(entry.plugin_ref.name)
     if plugin is None or run.status.resolved is None:
         return False
-    parameters = resolve.parameters_of(plugin, entry, run)
-    return names.train_key(run.status.resolved.frame, parameters, view.trainer_image) != run.status.resolved.hash
+    recipe = recipe_of(plugin, entry, run, trainer_image=view.trainer_image)
+    return recipe.train_key(run.status.resolved.frame) != run.status.resolved.hash
 
 
 def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, frame: FrameManifest) -> Entry:

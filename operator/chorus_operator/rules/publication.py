@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chorus_api.project import LatestModel, Objective, Project
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import TerminationRecord
+from chorus_api.run_config import RunConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.rules import names
 from chorus_operator.rules.attempt import failure_of
@@ -18,12 +18,13 @@ from chorus_operator.rules.observed import newest
 if TYPE_CHECKING:
     from chorus_operator.rules.run import Draft
 
-_METRICS = {"eval_loss": "eval_loss", "train_loss": "final_loss"}
+_METRICS = {"train_loss": "final_loss"}
+"""Metrics that an objective calls by another name than the run record."""
 
 
 def metric_of(metrics: dict[str, str], objective: Objective) -> float | None:
     """Read the objective's metric of a run; None when there is none or it is not finite."""
-    text = metrics.get(_METRICS[objective.metric])
+    text = metrics.get(_METRICS.get(objective.metric, objective.metric))
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:
@@ -90,6 +91,23 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=30.0)
 
 
+def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
+    """End a run whose plugin declares no artefact: there is nothing to publish."""
+    reported = draft.before.report.model_name if draft.before.report else None
+    draft.changes["model"] = PublishedModel(
+        name=name,
+        uri="",
+        digest=(reported.digest if reported else None) or "",
+        metrics=dict(reported.metrics) if reported else {},
+    )
+    draft.changes["completion_time"] = draft.view.now
+    draft.changes["failure"] = None
+    draft.conditions.set("PodsReady", False, Reason.TRAINED, "Training is over.")
+    draft.conditions.drop("Retrying")
+    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}; the plugin declares no artefact.")
+    return draft.done()
+
+
 def _publish_reason(cause: Cause) -> Reason:
     told = {Reason.DIGEST_MISMATCH, Reason.NON_FINITE_LOSS, Reason.PUBLISH_FAILED}
     return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
@@ -105,6 +123,7 @@ def _start(draft: Draft, record: TerminationRecord | None) -> StartPublish:
         metrics |= _metrics(record)
     return StartPublish(
         promote=promotes(view.project, view.run.spec.plugin, metrics, view.frozen.frame_name),
+        kind="adapter" if isinstance(view.frozen, RunConfig) else "files",
         expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
     )
 
@@ -118,7 +137,8 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     view = draft.view
     assert view.project is not None
     assert view.frozen is not None
-    if record.digest is None or record.final_loss is None:
+    adapter = isinstance(view.frozen, RunConfig)
+    if record.digest is None or (adapter and record.final_loss is None):
         cause = Cause(FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss.")
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
         return draft.done()
@@ -129,14 +149,15 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
         uri=f"pvc://{names.claim(view.project)}/models/{name}",
         digest=record.digest,
         bytes=record.bytes or 0,
-        base_model=view.frozen.base_model_uri,
+        base_model=view.frozen.base_model_uri if isinstance(view.frozen, RunConfig) else "",
         samples=record.samples or 0,
-        final_loss=f"{record.final_loss:.6g}",
+        final_loss=None if record.final_loss is None else f"{record.final_loss:.6g}",
         metrics=(dict(reported.metrics) if reported else {}) | _metrics(record),
         promoted=bool(record.promoted),
     )
     draft.changes["completion_time"] = view.now
     draft.changes["failure"] = None
     draft.conditions.set("ModelPublished", True, Reason.MODEL_PUBLISHED, f"Model {name}.")
-    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}, final loss {record.final_loss:.4g}.")
+    loss = "" if record.final_loss is None else f", final loss {record.final_loss:.4g}"
+    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}{loss}.")
     return draft.done()

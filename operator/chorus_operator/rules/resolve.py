@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chorus_api import contract
-from chorus_api.lora import BaseModelSource, LoraParameters, merge, resolve
+from chorus_api.lora import BaseModelSource, LoraParameters, resolve
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import Messaging, RunConfig
+from chorus_api.run_config import ContainerConfig, FrozenRun, FrozenScript, Messaging, RunConfig
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import names
+from chorus_operator.rules import names, parameters
+from chorus_operator.rules.recipe import ContainerRecipe, LoraRecipe, Recipe, lora_of
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def plugin_missing(project: Project, entry: ProjectPlugin) -> Problem:
     )
 
 
-def parameters_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None = None) -> LoraParameters:
-    """Overlay the parameters: run over project over plugin."""
-    return merge(plugin.spec.lora, entry.lora, run.spec.lora if run else None)
+def base_model_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None = None) -> BaseModelSource | None:
+    """Give the base model that a LoRA run trains an adapter for; None for other plugins, or when nobody names one."""
+    return lora_of(plugin, entry, run).base_model if plugin.spec.type == "lora" else None
 
 
 def base_location(source: BaseModelSource, project: Project) -> BaseLocation:
@@ -88,34 +89,54 @@ def base_location(source: BaseModelSource, project: Project) -> BaseLocation:
     return BaseLocation(names.claim(project), f"{contract.BASES}/{key}", None, key)
 
 
-def check_parameters(parameters: LoraParameters, plugin: Plugin) -> Problem | None:
-    """Check what no schema can: that a base model is named by somebody, and stays inside its claim."""
-    if parameters.base_model is None:
+def check(recipe: Recipe, plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> Problem | None:
+    """Check what no schema of the API server can."""
+    strange = _strange_block(plugin, entry, run)
+    if strange is not None:
+        return strange
+    if isinstance(recipe, LoraRecipe):
+        return _check_base_model(recipe.parameters.base_model, plugin)
+    wrong = parameters.problems(plugin, entry, run)
+    return Problem(Reason.PARAMETERS_INVALID, " ".join(wrong)[:4096]) if wrong else None
+
+
+def _strange_block(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> Problem | None:
+    """Find parameters of another type of plugin: they would be silently ignored."""
+    places = ((f"spec.plugins[name={entry.name}] of the Project", entry), (f"spec of {run.metadata.name}", run.spec))
+    for place, spec in places:
+        if plugin.spec.type == "lora" and spec.parameters:
+            return Problem(Reason.PARAMETERS_INVALID, f"{place}: parameters is for containers; use lora.")
+        if plugin.spec.type != "lora" and spec.lora is not None:
+            return Problem(Reason.PARAMETERS_INVALID, f"{place}: lora is for type lora; use parameters.")
+    return None
+
+
+def _check_base_model(source: BaseModelSource | None, plugin: Plugin) -> Problem | None:
+    """Check that a base model is named by somebody, and stays inside its claim."""
+    if source is None:
         return Problem(
             Reason.BASE_MODEL_NOT_SET,
             f"Plugin {plugin.metadata.name!r}: set spec.lora.baseModel.uri, or that of the Project's entry.",
         )
-    if ".." in parameters.base_model.uri.split("/"):
+    if ".." in source.uri.split("/"):
         return Problem(
             Reason.BAD_CONFIGURATION, "lora.baseModel.uri must stay inside the volume or image: remove the '..' parts."
         )
     return None
 
 
-def run_config(
+def freeze(
     run: TrainingRun,
     project: Project,
     plugin: Plugin,
-    parameters: LoraParameters,
+    recipe: Recipe,
     *,
     resume: TrainingRun | None,
     messages_url: str,
-) -> RunConfig:
+) -> RunConfig | ContainerConfig:
     """Write down everything that the run uses. The frame is the one that is ready now."""
     assert project.status.dataset is not None
-    assert parameters.base_model is not None
-    base = base_location(parameters.base_model, project)
-    return RunConfig(
+    common = FrozenRun(
         run_name=run.metadata.name,
         run_uid=run.metadata.uid,
         run_id=names.run_id(run),
@@ -127,20 +148,59 @@ def run_config(
         frame_name=project.status.dataset.name,
         frame_digest=project.status.dataset.digest,
         model_name=names.model_name(run),
-        base_model_uri=parameters.base_model.uri,
-        base_model_path=base.image_path or str(contract.BASE_DIR),
-        resume_adapter_path=str(contract.RESUME_DIR) if resume else None,
-        encoder_decoder=resolve(parameters, family="encoderDecoder"),
-        decoder=resolve(parameters, family="decoder"),
-        checkpoint_every_seconds=plugin.spec.checkpoint.every_seconds,
-        checkpoint_keep=plugin.spec.checkpoint.keep,
-        grace_seconds=plugin.spec.checkpoint.grace_seconds,
         info=dict(project.spec.dataset.info),
-        messaging=Messaging(
-            url=messages_url,
-            token_file=str(contract.IDENTITY_DIR / "token"),
-            ca_file=str(contract.IDENTITY_DIR / contract.CA_KEY),
+        messaging=messaging(
+            messages_url,
             subject_uid=run.metadata.uid,
             source=f"/namespaces/{run.metadata.namespace}/trainingruns/{run.metadata.name}",
         ),
+    )
+    if isinstance(recipe, LoraRecipe):
+        return _lora_config(common, recipe.parameters, project, plugin, resume=resume)
+    return _container_config(common, recipe)
+
+
+def messaging(url: str, *, subject_uid: str, source: str) -> Messaging:
+    """Tell a pod where and how it speaks to the control plane."""
+    return Messaging(
+        url=url,
+        token_file=str(contract.IDENTITY_DIR / "token"),
+        ca_file=str(contract.IDENTITY_DIR / contract.CA_KEY),
+        subject_uid=subject_uid,
+        source=source,
+    )
+
+
+def _lora_config(
+    common: FrozenRun, lora: LoraParameters, project: Project, plugin: Plugin, *, resume: TrainingRun | None
+) -> RunConfig:
+    assert lora.base_model is not None
+    base = base_location(lora.base_model, project)
+    return RunConfig(
+        **dict(common),
+        base_model_uri=lora.base_model.uri,
+        base_model_path=base.image_path or str(contract.BASE_DIR),
+        resume_adapter_path=str(contract.RESUME_DIR) if resume else None,
+        encoder_decoder=resolve(lora, family="encoderDecoder"),
+        decoder=resolve(lora, family="decoder"),
+        checkpoint_every_seconds=plugin.spec.checkpoint.every_seconds,
+        checkpoint_keep=plugin.spec.checkpoint.keep,
+        grace_seconds=plugin.spec.checkpoint.grace_seconds,
+    )
+
+
+def _container_config(common: FrozenRun, recipe: ContainerRecipe) -> ContainerConfig:
+    container, script = recipe.container, recipe.container.script
+    return ContainerConfig(
+        **dict(common),
+        image=container.image,
+        command=list(container.command),
+        args=list(container.args),
+        messages=container.messages,
+        artefact=container.artefact,
+        frame_format=container.frame_format,
+        script=FrozenScript(config_map=script.config_map.name, key=script.config_map.key, sha256=script.sha256)
+        if script
+        else None,
+        parameters=recipe.parameters,
     )

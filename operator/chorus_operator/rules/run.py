@@ -14,7 +14,7 @@ from chorus_api.base import Condition
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import RunConfig
+from chorus_api.run_config import ContainerConfig, RunConfig
 from chorus_api.training_run import Attempts, Failure, Resolved, TrainingRun, TrainingRunStatus
 from chorus_operator.rules import attempt, names, publication, resolve
 from chorus_operator.rules.classify import Cause, cause_of
@@ -31,7 +31,8 @@ from chorus_operator.rules.decision import (
     SuspendJob,
 )
 from chorus_operator.rules.observed import JobView, PodView, newest
-from chorus_operator.rules.run_phase import FINAL, run_phase
+from chorus_operator.rules.recipe import recipe_of
+from chorus_operator.rules.run_phase import FINAL, NOT_APPLICABLE, run_phase
 from chorus_operator.rules.startup import waiting_for
 
 REFERENCE_GRACE_SECONDS = 60
@@ -49,7 +50,7 @@ class RunView:
     operator_since: datetime
     messages_url: str
     trainer_image: str
-    frozen: RunConfig | None = None
+    frozen: RunConfig | ContainerConfig | None = None
     frozen_hash: str = ""
     resume: TrainingRun | None = None
     missing_claim: str | None = None
@@ -222,20 +223,23 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     assert view.plugin is not None
     entry = resolve.entry_of(view.project, view.run.spec.plugin)
     assert entry is not None
-    parameters = resolve.parameters_of(view.plugin, entry, view.run)
-    problem = resolve.check_parameters(parameters, view.plugin) or _resume_problem(view)
+    recipe = recipe_of(view.plugin, entry, view.run, trainer_image=view.trainer_image)
+    problem = resolve.check(recipe, view.plugin, entry, view.run) or _resume_problem(view)
     if problem is not None:
+        if problem.reason is Reason.PARAMETERS_INVALID:
+            draft.conditions.set("ParametersValid", False, problem.reason, problem.message)
         draft.fail(problem.reason, problem.message)
         return draft.done()
     if view.missing_claim is not None:
         return _without_claim(draft, view.missing_claim)
     if view.project.status.dataset is None or not view.project.status.id or not view.plugin.status.id:
         return draft.done(again=LOOK_AGAIN_SECONDS)
-    config = resolve.run_config(
-        view.run, view.project, view.plugin, parameters, resume=view.resume, messages_url=view.messages_url
+    config = resolve.freeze(
+        view.run, view.project, view.plugin, recipe, resume=view.resume, messages_url=view.messages_url
     )
-    key = names.train_key(config.frame_name, parameters, view.trainer_image)
-    draft.actions.append(Freeze(config, key, parameters.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    key = recipe.train_key(config.frame_name)
+    draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
+    draft.actions.append(Freeze(config, key, recipe.told()))
     draft.changes["resolved"] = Resolved(
         config_map=names.config_map(view.run.metadata.name), hash=key, frame=config.frame_name
     )
@@ -258,6 +262,8 @@ def _resume_problem(view: RunView) -> resolve.Problem | None:
     wanted = view.run.spec.resume_from
     if wanted is None:
         return None
+    if view.plugin is not None and view.plugin.spec.type != "lora":
+        return resolve.Problem(Reason.BAD_CONFIGURATION, "spec.resumeFrom is for plugins of type lora: remove it.")
     other = view.resume
     fits = (
         other is not None
@@ -295,6 +301,7 @@ def _base_ready(draft: Draft) -> bool:
     key = fetch_key(view)
     if key is None or view.job is not None or (view.fetch is not None and view.fetch.complete):
         return True
+    assert isinstance(view.frozen, RunConfig)
     if view.fetch is None:
         draft.actions.append(StartFetch(key))
         draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, f"Fetching {view.frozen.base_model_uri}.")
@@ -323,9 +330,9 @@ def fetch_key(view: RunView) -> str | None:
     if view.plugin is None or view.project is None:
         return None
     entry = resolve.entry_of(view.project, view.run.spec.plugin)
-    if entry is None or view.frozen is None:
+    if entry is None or not isinstance(view.frozen, RunConfig):
         return None
-    source = resolve.parameters_of(view.plugin, entry, view.run).base_model
+    source = resolve.base_model_of(view.plugin, entry, view.run)
     if not view.frozen.base_model_uri.startswith("hf://") or source is None:
         return None
     return resolve.base_location(source, view.project).fetch_key
@@ -355,8 +362,12 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
             Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
         )
         return draft.done()
+    if isinstance(view.frozen, ContainerConfig):
+        unfit = attempt.unfit(draft)
+        if unfit is not None:
+            return _failed_attempt(draft, unfit, None)
     if job.complete:
-        return publication.publish(draft)
+        return _trained(draft)
     if job.failed:
         return _failed_attempt(draft, cause_of(job, view.pod), view.pod)
     lost = attempt.give_up_lost(draft)
@@ -371,11 +382,27 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=attempt.look_again(draft))
 
 
+def _trained(draft: Draft) -> Decision[TrainingRunStatus]:
+    """Go on from exit 0: a container must have named its model, and may have no artefact to publish."""
+    view = draft.view
+    if not isinstance(view.frozen, ContainerConfig):
+        return publication.publish(draft)
+    name = attempt.model_name(draft)
+    if name is None:
+        if view.pod is not None and view.pod.forwarding:
+            return draft.done(again=1.0)
+        return _failed_attempt(draft, attempt.unnamed(draft), view.pod)
+    if view.frozen.artefact == "None":
+        return publication.without_artefact(draft, name)
+    return publication.publish(draft)
+
+
 def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision[TrainingRunStatus]:
     """Count a failed attempt against its budget: try again, or end the run."""
     view = draft.view
     assert view.plugin is not None
-    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and view.frozen is not None:
+    cause = attempt.told_by_plugin(draft, cause)
+    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.frozen, RunConfig):
         # The pod knows the model by its mount alone.
         cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
     failure = attempt.failure_of(cause, pod, view.log_tail)
@@ -419,9 +446,7 @@ def was_suspended(draft: Draft) -> bool:
     return is_true(draft.before.conditions, "Suspended") or (draft.view.job is not None and draft.view.job.stopped)
 
 
-_NOT_APPLICABLE_REASONS = frozenset(
-    {Reason.NOT_APPLICABLE.value, Reason.MISSING_COLUMNS.value, Reason.MISSING_INFO.value, Reason.TOO_FEW_ROWS.value}
-)
+_NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 
 def _events(

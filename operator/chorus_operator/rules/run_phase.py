@@ -9,7 +9,15 @@ from chorus_api.reasons import Reason
 from chorus_operator.rules.conditions import find, is_true
 
 FINAL = frozenset({"failed", "notApplicable", "cancelled", "TRAINED"})
-_NOT_APPLICABLE = frozenset({Reason.NOT_APPLICABLE, Reason.MISSING_COLUMNS, Reason.MISSING_INFO, Reason.TOO_FEW_ROWS})
+NOT_APPLICABLE = frozenset(
+    {
+        Reason.NOT_APPLICABLE,
+        Reason.MISSING_COLUMNS,
+        Reason.TOO_FEW_DISTINCT_VALUES,
+        Reason.MISSING_INFO,
+        Reason.TOO_FEW_ROWS,
+    }
+)
 _CANCELLED = frozenset({Reason.CANCELLED_BY_USER, Reason.CONCURRENCY_FORBIDDEN})
 
 
@@ -35,7 +43,7 @@ def run_phase(conditions: Sequence[Condition]) -> tuple[str, str, str]:
 def _final(succeeded: Condition) -> str:
     if succeeded.status == "True":
         return "TRAINED"
-    if succeeded.reason in _NOT_APPLICABLE:
+    if succeeded.reason in NOT_APPLICABLE:
         return "notApplicable"
     return "cancelled" if succeeded.reason in _CANCELLED else "failed"
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from chorus_api.nearest import nearest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag, Stopped
-from chorus_dataset.errors import DataError, listing, nearest
+from chorus_dataset.errors import DataError, listing
 from chorus_dataset.jobs import run_job
 
 

@@ -20,6 +20,7 @@ GOOD: dict[MessageType, dict[str, Any]] = {
     MessageType.MODEL_NAME: {"model_name": "home-soft-1"},
     MessageType.ERROR_REPORT: {"detail": "no memory"},
     MessageType.PROGRESS: {"percent": 5},
+    MessageType.ONLINE_REPORT: {"id": "sklearn", "parameters": {"epochs": 5}, "needed_columns": ["species"]},
     MessageType.FRAME_READY: {"prepare_key": "k", "frame": FRAME},
     MessageType.FRAME_FAILED: {"prepare_key": "k", "reason": "NoRows", "detail": "0 rows"},
 }

@@ -1,0 +1,251 @@
+"""Pods of container plugins: the plugin's own image, and beside it what checks its script, writes its frame in another
+format, and forwards its messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chorus_api import contract
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.run_config import ContainerConfig, ForwardConfig, FrozenScript, Messaging
+from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
+from chorus_operator.manifests.pod import (
+    IDENTITY_MOUNT,
+    Manifest,
+    Mount,
+    claim_volume,
+    config_map_volume,
+    identity_volume,
+    placement_of,
+    pod_template,
+    restricted,
+)
+from chorus_operator.rules import names
+from chorus_operator.rules.describe import DESCRIBE_SECONDS
+
+CONTAINER = "plugin"
+DESCRIBE_GRACE_SECONDS = 5
+_SIDE_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+_CONVERT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+_FORWARD_CONFIG = contract.ROOT / "forward.json"
+
+
+def container_job(
+    run: TrainingRun,
+    project: Project,
+    plugin: Plugin,
+    config: ContainerConfig,
+    *,
+    attempt: int,
+    operator_image: str,
+) -> Manifest:
+    """One attempt of a container plugin. It sees the frame read-only, and its own directory."""
+    frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
+    volumes = [
+        claim_volume("data", names.claim(project)),
+        config_map_volume("config", names.config_map(run.metadata.name)),
+        identity_volume(),
+    ]
+    init: list[Manifest] = []
+    if config.frame_format != "parquet":
+        init.append(_convert(config, operator_image, frame))
+        volumes.append({"name": "frame", "emptyDir": {}})
+        frame = Mount("frame", str(contract.DATA_DIR), read_only=True)
+    mounts = [
+        frame,
+        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
+        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
+        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
+        IDENTITY_MOUNT,
+    ]
+    if config.script is not None:
+        init.append(_check_script(config.script, operator_image))
+        volumes += _script_volumes(config.script)
+        mounts.append(Mount("script", str(contract.SCRIPT_DIR), read_only=True))
+    if config.messages == "File":
+        init.append(_forwarder(operator_image, "config", attempt=attempt))
+        volumes.append({"name": "messages", "emptyDir": {}})
+        mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
+    env = {
+        contract.ROLE_ENV: "train",
+        contract.ATTEMPT_ENV: str(attempt),
+        contract.TRAINING_DATA_ENV: str(contract.TRAINING_DATA),
+        contract.DATA_DIR_ENV: str(contract.DATA_DIR),
+        contract.RUN_DIR_ENV: str(contract.RUN_DIR),
+        contract.OUT_DIR_ENV: str(contract.OUT_DIR),
+        contract.PROJECT_ID_ENV: str(config.project_id),
+        contract.PLUGIN_ID_ENV: str(config.plugin_id),
+        **_speech(config.messaging, config.messages),
+    }
+    return attempt_job(
+        run,
+        project,
+        plugin,
+        config,
+        attempt=attempt,
+        container=_main(config.image, config.command, config.args) | compute(plugin, env),
+        volumes=volumes,
+        mounts=mounts,
+        init_containers=init,
+    )
+
+
+def _main(image: str, command: list[str], args: list[str]) -> Manifest:
+    given = {name: value for name, value in (("command", command), ("args", args)) if value}
+    return {"name": CONTAINER, "image": image, **given}
+
+
+def _speech(messaging: Messaging, messages: str) -> dict[str, str]:
+    """What a container needs to know to speak, in its environment."""
+    progress_url = messaging.url.removesuffix(contract.MESSAGES_PATH) + contract.PROGRESS_PATH
+    speech = {
+        "HOME": "/tmp",
+        contract.MESSAGES_URL_ENV: messaging.url,
+        contract.TOKEN_FILE_ENV: messaging.token_file,
+        contract.CA_FILE_ENV: messaging.ca_file,
+        contract.SUBJECT_UID_ENV: messaging.subject_uid,
+        contract.PROGRESS_URL_ENV: progress_url,
+        contract.PROGRESS_CA_ENV: messaging.ca_file,
+        contract.PROGRESS_TOKEN_ENV: messaging.token_file,
+    }
+    return speech | ({contract.MESSAGES_FILE_ENV: str(contract.MESSAGES_FILE)} if messages == "File" else {})
+
+
+def _convert(config: ContainerConfig, image: str, frame: Mount) -> Manifest:
+    source = Mount(frame.volume, str(contract.FRAME_DIR), frame.sub_path, read_only=True)
+    container = {
+        "name": "frame",
+        "image": image,
+        "command": ["python", "-m", "chorus_dataset.convert"],
+        "args": [config.frame_format, str(contract.FRAME_DIR), str(contract.DATA_DIR)],
+        "resources": _CONVERT_RESOURCES,
+    }
+    return restricted(container, [source, Mount("frame", str(contract.DATA_DIR))])
+
+
+def _check_script(script: FrozenScript, image: str) -> Manifest:
+    container = {
+        "name": "script",
+        "image": image,
+        "command": ["python", "-m", "chorus_client.script"],
+        "args": [
+            str(contract.SCRIPT_SOURCE_DIR / script.key),
+            str(contract.SCRIPT_DIR / script.key),
+            script.sha256,
+            f"ConfigMap {script.config_map}, key {script.key}",
+        ],
+        "resources": _SIDE_RESOURCES,
+        "terminationMessagePolicy": "File",
+    }
+    mounts = [
+        Mount("script-source", str(contract.SCRIPT_SOURCE_DIR), read_only=True),
+        Mount("script", str(contract.SCRIPT_DIR)),
+    ]
+    return restricted(container, mounts)
+
+
+def _script_volumes(script: FrozenScript) -> list[Manifest]:
+    items = [{"key": script.key, "path": script.key}]
+    source = {"name": "script-source", "configMap": {"name": script.config_map, "items": items}}
+    return [source, {"name": "script", "emptyDir": {}}]
+
+
+def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
+    """A native sidecar: it starts before the plugin and ends after it, and does not keep the Job from completing."""
+    container = {
+        "name": "messages",
+        "image": image,
+        "restartPolicy": "Always",
+        "command": ["python", "-m", "chorus_client.forward"],
+        "args": ["--config", str(_FORWARD_CONFIG)],
+        "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
+        "resources": _SIDE_RESOURCES,
+    }
+    mounts = [
+        Mount("messages", str(contract.MESSAGES_DIR)),
+        Mount(config_volume, str(_FORWARD_CONFIG), "forward.json", read_only=True),
+        IDENTITY_MOUNT,
+    ]
+    return restricted(container, mounts)
+
+
+def forward_config(messaging: Messaging, *, project_id: int = 0, plugin_id: int = 0) -> ForwardConfig:
+    """What the forwarder is told: where to send to, and what to fill in."""
+    return ForwardConfig(
+        messages_file=str(contract.MESSAGES_FILE), project_id=project_id, plugin_id=plugin_id, messaging=messaging
+    )
+
+
+def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
+    """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
+    container = plugin.spec.container
+    assert container is not None
+    name, namespace = names.describe_job(plugin), plugin.metadata.namespace
+    labels = {
+        contract.MANAGED_BY_LABEL: contract.MANAGED_BY,
+        contract.DESCRIBES_LABEL: plugin.metadata.name,
+        contract.ROLE_LABEL: "describe",
+    }
+    annotations = {
+        contract.PLUGIN_UID_ANNOTATION: plugin.metadata.uid,
+        contract.PLUGIN_GENERATION_ANNOTATION: str(plugin.metadata.generation),
+    }
+    owner = names.owner_reference("Plugin", plugin.metadata.name, plugin.metadata.uid)
+    volumes: list[Manifest] = [identity_volume(), config_map_volume("config", name)]
+    mounts = [IDENTITY_MOUNT]
+    init: list[Manifest] = []
+    if container.script is not None:
+        script = frozen_script(plugin)
+        assert script is not None
+        init.append(_check_script(script, operator_image))
+        volumes += _script_volumes(script)
+        mounts.append(Mount("script", str(contract.SCRIPT_DIR), read_only=True))
+    if container.messages == "File":
+        init.append(_forwarder(operator_image, "config", attempt=0))
+        volumes.append({"name": "messages", "emptyDir": {}})
+        mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
+    env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **_speech(messaging, container.messages)}
+    main: dict[str, Any] = _main(container.image, list(container.command), list(container.args))
+    main |= {key: value for key, value in compute(plugin, env).items() if key != "resources"}
+    main["resources"] = _CONVERT_RESOURCES
+    template = pod_template(
+        labels=labels,
+        annotations=annotations,
+        container=main,
+        volumes=volumes,
+        mounts=mounts,
+        placement=placement_of([plugin.spec.pod], training=True),
+        affinity={},
+        grace_seconds=DESCRIBE_GRACE_SECONDS,
+        init_containers=init,
+    )
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(name, namespace, labels, annotations, owner),
+        "spec": {
+            "backoffLimit": 2,
+            "activeDeadlineSeconds": 900 + DESCRIBE_SECONDS,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": _describe_policy(),
+            "template": template,
+        },
+    }
+    data = {"forward.json": forward_config(messaging).model_dump_json(by_alias=True, indent=1)}
+    return [config_map(name, namespace, labels, owner, data), job]
+
+
+def _describe_policy() -> Manifest:
+    """Ask again only when the node took the pod away: an image that fails will fail again."""
+    policy = attempt_policy(CONTAINER)
+    return {"rules": [{**policy["rules"][0], "action": "Ignore"}, *policy["rules"][1:]]}
+
+
+def frozen_script(plugin: Plugin) -> FrozenScript | None:
+    """Give a Plugin's script as runs freeze it."""
+    script = plugin.spec.container.script if plugin.spec.container else None
+    if script is None:
+        return None
+    return FrozenScript(config_map=script.config_map.name, key=script.config_map.key, sha256=script.sha256)

@@ -1,0 +1,143 @@
+"""The decision about a Plugin: its image is asked once what it is and needs, and then runs can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from chorus_api.ids import message_id
+from chorus_api.plugin import Plugin, PluginStatus
+from chorus_api.reasons import Reason
+from chorus_operator.rules.classify import cause_of
+from chorus_operator.rules.conditions import Conditions, find
+from chorus_operator.rules.decision import Action, Decision, StartDescribe
+from chorus_operator.rules.observed import JobView, PodView, newest
+from chorus_operator.rules.startup import waited, waiting_for
+
+DESCRIBE_SECONDS = 120
+"""How long a described image may run, from its pod's start."""
+START_SECONDS = 900.0
+LOOK_AGAIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class PluginView:
+    """Everything that a decision about a Plugin may look at."""
+
+    plugin: Plugin
+    now: datetime
+    job: JobView | None = None
+    pods: Sequence[PodView] = ()
+    log_tail: str | None = None
+
+
+class Unknown(NamedTuple):
+    """Why a plugin cannot be used now: the row that a Project shows."""
+
+    phase: str
+    reason: str
+    message: str
+
+
+def wants_report(plugin: Plugin) -> bool:
+    """Tell whether the plugin is to be asked, and has not answered for its present generation."""
+    container, report = plugin.spec.container, plugin.status.report
+    if container is None or not container.describe:
+        return False
+    return report is None or report.generation != plugin.metadata.generation
+
+
+def is_known(plugin: Plugin) -> bool:
+    """Tell whether it is known what the plugin needs."""
+    return not wants_report(plugin)
+
+
+def problem(plugin: Plugin) -> Unknown | None:
+    """Say why the plugin cannot be used yet, or not at all; None when it can."""
+    if is_known(plugin):
+        return None
+    ready = find(plugin.status.conditions, "Ready")
+    answered = plugin.status.observed_generation == plugin.metadata.generation
+    if ready is not None and ready.reason == Reason.DESCRIBE_FAILED and answered:
+        return Unknown("failed", ready.reason, f"Plugin {plugin.metadata.name!r}: {ready.message}"[:4096])
+    name = plugin.metadata.name
+    return Unknown("queued", Reason.AWAITING_PLUGIN.value, f"Plugin {name!r} has not said yet what it needs.")
+
+
+def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
+    """Decide about a Plugin."""
+    plugin = view.plugin
+    generation = plugin.metadata.generation
+    conditions = Conditions(plugin.status.conditions, generation=generation, now=view.now)
+    actions: list[Action] = []
+    again = None
+    if wants_report(plugin):
+        again = _ask(view, conditions, actions)
+    else:
+        conditions.set("Ready", True, Reason.READY, "Projects may use it.")
+        if plugin.status.report is not None:
+            conditions.set("Online", True, Reason.DESCRIBED, "The image has said what it is and needs.")
+    changes: dict[str, object] = {
+        "id": message_id(plugin.metadata.uid),
+        "observed_generation": generation,
+        "conditions": conditions.all(),
+    }
+    if plugin.status.report is not None:
+        changes["last_seen_time"] = plugin.status.report.time
+    return Decision(plugin.status.model_copy(update=changes), tuple(actions), requeue_after=again)
+
+
+def refuse_plugin(view: PluginView, message: str) -> Decision[PluginStatus]:
+    """Say that the Plugin's image cannot be asked: a manifest of it is refused, or a name is taken."""
+    plugin = view.plugin
+    conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
+    _fail(conditions, message)
+    changes = {
+        "id": message_id(plugin.metadata.uid),
+        "observed_generation": plugin.metadata.generation,
+        "conditions": conditions.all(),
+    }
+    return Decision(plugin.status.model_copy(update=changes))
+
+
+def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> float | None:
+    pod = newest(view.pods)
+    waiting = "The image is being asked what it is and needs."
+    if view.job is None:
+        actions.append(StartDescribe())
+        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, waiting)
+        return LOOK_AGAIN_SECONDS
+    if view.job.failed:
+        cause = cause_of(view.job, pod)
+        tail = f" Log: {view.log_tail[-600:]}" if view.log_tail else ""
+        _fail(conditions, f"{cause.message}{tail}")
+        return None
+    if view.job.complete:
+        if pod is not None and pod.forwarding:
+            return 1.0
+        _fail(conditions, "It ended with exit code 0, and never sent ONLINE_REPORT.")
+        return None
+    if pod is not None and pod.started is not None:
+        if (view.now - pod.started).total_seconds() > DESCRIBE_SECONDS:
+            _fail(conditions, f"Pod {pod.name} runs for more than {DESCRIBE_SECONDS} s and has sent no ONLINE_REPORT.")
+            return None
+        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, waiting)
+        return LOOK_AGAIN_SECONDS
+    wait = waiting_for(view.job, pod)
+    limit = START_SECONDS if wait.limit_seconds is None else wait.limit_seconds
+    if waited(now=view.now, job=view.job, pod=pod) > limit:
+        _fail(conditions, f"{wait.reason}: {wait.message}")
+    else:
+        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, f"{wait.reason}: {wait.message}")
+    return LOOK_AGAIN_SECONDS
+
+
+def _fail(conditions: Conditions, message: str) -> None:
+    told = (
+        f"The image was run with CHORUS_ROLE=describe and did not say what it needs: {message} "
+        "Mend it, or set spec.container.describe: false and state spec.requires and spec.parameters yourself."
+    )
+    conditions.set("Ready", False, Reason.DESCRIBE_FAILED, told[:4096])
+    conditions.set("Online", False, Reason.DESCRIBE_FAILED, told[:4096])

@@ -1,0 +1,122 @@
+"""Forward what a container writes into its messages file: `python -m chorus_client.forward`, a native sidecar.
+
+A line counts when it ends in a line break. Each becomes one message; how far the file is sent is written down beside
+it, so that a sidecar that is started again goes on from there. Whether a message is right the receiver says, which
+refuses, counts and logs what is not: people see it where they look for refusals. So with a line that is no message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES
+from chorus_api.messages import PAYLOADS, Addressed
+from chorus_api.run_config import ForwardConfig
+from chorus_client.sender import Sender
+from chorus_client.stop import StopFlag
+
+LOG = logging.getLogger(__name__)
+LOOK_SECONDS = 0.5
+CLOSE_SECONDS = 25.0
+MAX_LINE_BYTES = MAX_BODY_BYTES
+SENT_SUFFIX = ".sent"
+UNREADABLE = "unreadable"
+"""What a line that is no message is sent as: no such message is known."""
+
+
+def message_of(line: bytes, *, project_id: int, plugin_id: int) -> tuple[str, dict[str, Any]]:
+    """Read a line, {"type": …, "data": {…}}, as a message's name and data. Ids that it does not give are filled in."""
+    try:
+        told = json.loads(line)
+        kind, data = str(told["type"]), told.get("data", {})
+        if not isinstance(data, dict):
+            raise TypeError("data is no object")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        LOG.error("a line is no message (%s): %r", error, line[:200])
+        return UNREADABLE, {"line": line[:200].decode("utf-8", "replace")}
+    ids = {"project_id": project_id, "plugin_id": plugin_id} if _is_addressed(kind) else {}
+    return kind, ids | data
+
+
+def _is_addressed(kind: str) -> bool:
+    payload = {str(known): payload for known, payload in PAYLOADS.items()}.get(kind)
+    return payload is not None and issubclass(payload, Addressed)
+
+
+class Tail:
+    """The complete lines of a file that grows, from where it was read last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = path.with_name(path.name + SENT_SUFFIX)
+        self.position = self._read_mark()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines that are complete and not yet read. A line that is too long is cut, so that it is refused."""
+        try:
+            with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+                file.seek(self.position)
+                while line := file.readline():
+                    if not line.endswith(b"\n"):
+                        return
+                    self.position += len(line)
+                    if line.strip():
+                        yield line.strip()[: MAX_LINE_BYTES + 1]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            LOG.warning("%s cannot be read: %s", self._path, error)
+
+    def mark(self) -> None:
+        """Write down that everything up to here was delivered."""
+        self._mark.write_text(str(self.position), encoding="ascii")
+
+    def _read_mark(self) -> int:
+        try:
+            return int(self._mark.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
+
+def forward(config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:
+    """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS."""
+    tail = Tail(Path(config.messages_file))
+    while not stop.requested:
+        _send(tail, config, sender)
+        time.sleep(pause)
+    _send(tail, config, sender, last=True)
+    for lost in sender.close(CLOSE_SECONDS):
+        LOG.error("%s was not delivered: %s", lost.type, lost.error)
+
+
+def _send(tail: Tail, config: ForwardConfig, sender: Sender, *, last: bool = False) -> None:
+    before = tail.position
+    for line in tail.lines():
+        kind, data = message_of(line, project_id=config.project_id, plugin_id=config.plugin_id)
+        sender.forward(kind, data)
+    if tail.position != before and sender.flush(0.0 if last else 5.0):
+        tail.mark()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Forward until SIGTERM: the kubelet sends it once the main container has ended."""
+    parser = argparse.ArgumentParser(prog="chorus_client.forward", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = StopFlag().install()
+    config = ForwardConfig.model_validate_json(options.config.read_bytes())
+    forward(config, Sender(config.messaging, attempt=int(os.environ.get(ATTEMPT_ENV, "0"))), stop=stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

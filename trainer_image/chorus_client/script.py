@@ -1,0 +1,78 @@
+"""Check a plugin's own script before anything of it is executed.
+
+`python -m chorus_client.script SOURCE TARGET SHA256 NAME`, an init container.
+
+What is put at TARGET are the very bytes whose digest was taken, so nothing can change between the check and the use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from chorus_api.contract import TERMINATION_LOG
+from chorus_api.reasons import ExitCode, Reason
+from chorus_api.run_config import TerminationRecord
+from chorus_client.termination import write_termination
+
+LOG = logging.getLogger(__name__)
+MAX_BYTES = 4 << 20
+EXECUTABLE = 0o555
+
+
+class Unusable(Exception):
+    """The script may not be executed; `reason` says why in a word."""
+
+    def __init__(self, reason: Reason, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_checked(path: Path, *, sha256: str, name: str) -> bytes:
+    """Read a script of at most 4 MiB and compare its digest; `Unusable` names what people call it and both digests."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Unusable(Reason.SCRIPT_NOT_FOUND, f"{name} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise Unusable(Reason.SCRIPT_NOT_FOUND, f"{name} is larger than {MAX_BYTES} bytes")
+    there = hashlib.sha256(content).hexdigest()
+    if there != sha256:
+        raise Unusable(Reason.SCRIPT_HASH_MISMATCH, f"{name} has the SHA-256 {there}, not {sha256} as the Plugin says")
+    return content
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check and copy; returns the exit code of the container."""
+    parser = argparse.ArgumentParser(prog="chorus_client.script", description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("sha256")
+    parser.add_argument("name", help="what people call the script")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        content = read_checked(options.source, sha256=options.sha256, name=options.name)
+    except Unusable as error:
+        LOG.error("%s: %s", error.reason, error)
+        record = TerminationRecord(
+            outcome="failed",
+            reason=error.reason,
+            message=str(error)[:700],
+            hint="Mend the script, or state its new digest in the Plugin; nothing of it was executed.",
+        )
+        write_termination(record, options.termination_log)
+        return ExitCode.BAD_CONFIGURATION
+    options.target.write_bytes(content)
+    os.chmod(options.target, EXECUTABLE)
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
