@@ -7,9 +7,12 @@ from typing import Any
 
 from chorus_api.contract import (
     ATTEMPT_LABEL,
+    DESCRIBES_LABEL,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    PLUGIN_GENERATION_ANNOTATION,
     PLUGIN_ID_ANNOTATION,
+    PLUGIN_UID_ANNOTATION,
     PREPARE_KEY_LABEL,
     PROJECT_ID_ANNOTATION,
     PROJECT_LABEL,
@@ -138,4 +141,30 @@ def project(name: str = "home") -> dict[str, Any]:
             "dataset": {"source": {"inline": {"data": "prompt,response\na,b\n"}}, "format": "csv"},
             "plugins": [{"name": "soft", "pluginRef": {"name": "soft"}}],
         },
+    }
+
+
+def plugin(name: str = "soft") -> dict[str, Any]:
+    """Build a Plugin of type container."""
+    return {
+        "apiVersion": "chorus.dev/v1alpha1",
+        "kind": "Plugin",
+        "metadata": {"name": name, "namespace": "default", "generation": 1},
+        "spec": {"type": "container", "container": {"image": "registry.test/classifier:1"}},
+    }
+
+
+def describe_pod(plugin: dict[str, Any], *, name: str = "describe-1") -> dict[str, Any]:
+    """Build the pod that asks a Plugin's image, as the operator labels it."""
+    metadata = plugin["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, DESCRIBES_LABEL: metadata["name"], ROLE_LABEL: "describe"},
+            "annotations": {PLUGIN_UID_ANNOTATION: metadata["uid"], PLUGIN_GENERATION_ANNOTATION: "1"},
+        },
+        "spec": {"containers": [{"name": "plugin", "image": "registry.test/classifier:1"}]},
     }

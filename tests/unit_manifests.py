@@ -16,6 +16,20 @@ def plugin(name: str = "soft", **spec: Any) -> dict[str, Any]:
     }
 
 
+_CONTAINER = ("image", "command", "args", "messages", "artefact", "frameFormat", "describe", "script")
+
+
+def container_plugin(name: str = "soft", **spec: Any) -> dict[str, Any]:
+    """A Plugin of type container; what belongs to the container is put there."""
+    container = {"image": "registry.test/classifier:1"} | {key: spec.pop(key) for key in _CONTAINER if key in spec}
+    return {
+        "apiVersion": "chorus.dev/v1alpha1",
+        "kind": "Plugin",
+        "metadata": {"name": name},
+        "spec": {"type": "container", "container": container} | spec,
+    }
+
+
 def project(name: str = "home", *, plugins: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
     entries = plugins or [{"name": "soft", "pluginRef": {"name": "soft"}}]
     dataset = {"source": {"inline": {"data": "a"}}, "format": "csv"}

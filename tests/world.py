@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import ColumnProfile, FrameManifest
+from chorus_api.messages import ColumnProfile, FrameManifest, OnlineReport
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
@@ -156,6 +157,18 @@ class World:
         assert found is not None, [run["metadata"]["name"] for run in self.kube.all(TRAINING_RUNS)]
         return found
 
+    def plugin(self, name: str) -> dict[str, Any]:
+        """Read a Plugin."""
+        found = self.kube.find(PLUGINS, name)
+        assert found is not None
+        return found
+
+    def config_map(self, name: str) -> dict[str, str]:
+        """Read a ConfigMap's data."""
+        found = self.kube.find(CONFIG_MAPS, name)
+        assert found is not None
+        return dict(found["data"])
+
     def phase(self, run: str) -> str:
         """Read a run's phase."""
         return str(self.run(run)["status"]["phase"])
@@ -273,6 +286,44 @@ class World:
         self.pod_starts(f"{run}-{attempt}")
         self.pod_says(run, dataReport={"applicable": True}, trainingStart={})
 
+    def plugin_says(self, name: str = "soft", **report: Any) -> None:
+        """The message receiver writes what an image reported of itself."""
+        stored = self.plugin(name)
+        said = OnlineReport.model_validate(report)
+        entry = entry_of(said, generation=stored["metadata"].get("generation", 1), now=self.now)
+        stored.setdefault("status", {})["report"] = entry.model_dump(mode="json", exclude_none=True)
+        self.kube.put(stored)
+        self.settle()
+
+    def sidecar_runs(self, job: str) -> None:
+        """The sidecar of a Job's pod still has something to do when the main container ends."""
+        for pod in self.pods_of(job):
+            running = {"name": "messages", "started": True, "state": {"running": {"startedAt": iso(self.now)}}}
+            pod["status"]["initContainerStatuses"] = [running]
+            self.kube.put(pod)
+
+    def init_container_fails(self, job: str, container: str, *, exit_code: int, record: TerminationRecord) -> None:
+        """An init container of a Job's pod ends the pod, and so the Job."""
+        self.pod_waits(job)
+        for pod in self.pods_of(job):
+            ended = {
+                "exitCode": exit_code,
+                "reason": "Error",
+                "message": record.model_dump_json(by_alias=True, exclude_none=True),
+                "startedAt": iso(self.now),
+            }
+            pod["status"] = {
+                "phase": "Failed",
+                "initContainerStatuses": [{"name": container, "started": False, "state": {"terminated": ended}}],
+            }
+            self.kube.put(pod)
+        stored = self.job(job)
+        assert stored is not None
+        failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}
+        stored["status"] = {"conditions": [failed]}
+        self.kube.put(stored)
+        self.settle()
+
     def job_ends(
         self,
         job: str,
@@ -328,7 +379,7 @@ class World:
         self.job_ends(f"{run}-{attempt}", record=record)
         self.publish(run, eval_loss=eval_loss)
 
-    def publish(self, run: str, *, eval_loss: float = 0.5) -> None:
+    def publish(self, run: str, *, eval_loss: float | None = 0.5) -> None:
         """The publish Job does what it was told."""
         job = names.publish_job(run)
         stored = self.kube.find(CONFIG_MAPS, job)
@@ -339,7 +390,7 @@ class World:
             outcome="succeeded",
             digest="sha256:" + "cd" * 32,
             model_name=told["modelName"],
-            final_loss=0.4,
+            final_loss=None if eval_loss is None else 0.4,
             eval_loss=eval_loss,
             samples=100,
             bytes=1000,

@@ -25,6 +25,7 @@ from chorus_client.stop import StopFlag
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
+FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 25.0
 MAX_LINE_BYTES = MAX_BODY_BYTES
 SENT_SUFFIX = ".sent"
@@ -90,20 +91,24 @@ def forward(config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: flo
     """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS."""
     tail = Tail(Path(config.messages_file))
     while not stop.requested:
-        _send(tail, config, sender)
+        if _send(tail, config, sender) and sender.flush(FLUSH_SECONDS):
+            tail.mark()
         time.sleep(pause)
-    _send(tail, config, sender, last=True)
-    for lost in sender.close(CLOSE_SECONDS):
-        LOG.error("%s was not delivered: %s", lost.type, lost.error)
+    _send(tail, config, sender)
+    lost = sender.close(CLOSE_SECONDS)
+    for message in lost:
+        LOG.error("%s was not delivered: %s", message.type, message.error)
+    if all(message.refused for message in lost):
+        tail.mark()
 
 
-def _send(tail: Tail, config: ForwardConfig, sender: Sender, *, last: bool = False) -> None:
+def _send(tail: Tail, config: ForwardConfig, sender: Sender) -> bool:
+    """Queue the lines that are new; tell whether there were any."""
     before = tail.position
     for line in tail.lines():
         kind, data = message_of(line, project_id=config.project_id, plugin_id=config.plugin_id)
         sender.forward(kind, data)
-    if tail.position != before and sender.flush(0.0 if last else 5.0):
-        tail.mark()
+    return tail.position != before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -139,6 +139,7 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     draft.changes["resolved"] = Resolved(
         config_map=names.config_map(view.run.metadata.name), hash=view.frozen_hash, frame=view.frozen.frame_name
     )
+    draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
     if view.wants_suspension and not (view.job is not None and view.job.complete):
         return _suspend(draft)
@@ -238,7 +239,6 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
         view.run, view.project, view.plugin, recipe, resume=view.resume, messages_url=view.messages_url
     )
     key = recipe.train_key(config.frame_name)
-    draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     draft.actions.append(Freeze(config, key, recipe.told()))
     draft.changes["resolved"] = Resolved(
         config_map=names.config_map(view.run.metadata.name), hash=key, frame=config.frame_name

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -388,3 +389,51 @@ def test_a_stop_before_the_rename_ends_with_75_and_changes_nothing_that_others_s
     assert volume.out.is_dir()
     assert not volume.model.exists()
     assert volume.publish().promoted
+
+
+# What a container leaves
+
+
+def foreign(volume: Volume, files: dict[str, bytes]) -> None:
+    """Leave files as a container does: no record, no sums."""
+    shutil.rmtree(volume.run)
+    for name, content in files.items():
+        volume.write(f"out/{name}", content)
+
+
+def test_the_files_of_a_container_are_sealed_and_published_without_a_record(volume: Volume) -> None:
+    foreign(volume, {"model.onnx": b"onnx", "card/README.md": b"# A model\n"})
+    record = volume.publish(kind="files", expected_digest=None)
+    sums = (volume.model / "SHA256SUMS").read_bytes()
+    assert sorted(line.split()[1] for line in sums.decode().splitlines()) == ["card/README.md", "model.onnx"]
+    assert record.digest == f"sha256:{hashlib.sha256(sums).hexdigest()}"
+    assert (record.final_loss, record.samples, record.promoted) == (None, None, True)
+
+
+def test_publishing_a_containers_files_twice_gives_the_same(volume: Volume) -> None:
+    foreign(volume, {"model.json": b"{}"})
+    assert volume.publish(kind="files", expected_digest=None) == volume.publish(kind="files", expected_digest=None)
+
+
+def test_sums_of_the_containers_own_must_be_right(volume: Volume) -> None:
+    foreign(volume, {"model.json": b"{}"})
+    volume.write_sums({"model.json": b"other"})
+    assert volume.error(kind="files", expected_digest=None).reason is Reason.DIGEST_MISMATCH
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.joblib", "train.py", "lib.so"])
+def test_a_containers_files_hold_no_code(volume: Volume, name: str) -> None:
+    foreign(volume, {"model.json": b"{}", name: b"code"})
+    assert volume.error(kind="files", expected_digest=None).reason is Reason.PUBLISH_FAILED
+
+
+def test_a_container_must_leave_something(volume: Volume) -> None:
+    foreign(volume, {})
+    volume.out.mkdir(parents=True)
+    assert "CHORUS_OUT_DIR" in volume.error(kind="files", expected_digest=None).hint
+
+
+def test_a_record_that_a_container_leaves_must_be_right(volume: Volume) -> None:
+    foreign(volume, {"model.json": b"{}"})
+    volume.write("training_run.json", b'{"final_loss": NaN}')
+    assert volume.error(kind="files", expected_digest=None).reason is Reason.PUBLISH_FAILED

@@ -1,0 +1,90 @@
+"""What a container writes into its messages file becomes messages, once each and in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chorus_api.run_config import ForwardConfig
+from chorus_client import Pace, Sender, StopFlag
+from chorus_client.forward import Tail, forward, message_of
+from message_receiver import Receiver
+
+FAST = Pace(first_backoff=0.01, longest_backoff=0.05, longest_backoff_closing=0.05, progress_every=0.0)
+
+
+def line(kind: str, **data: Any) -> str:
+    return json.dumps({"type": kind, "data": data}) + "\n"
+
+
+def forward_all(receiver: Receiver, file: Path) -> None:
+    """Forward what is in the file, as when the main container has ended."""
+    config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
+    stop = StopFlag()
+    stop.request()
+    forward(config, Sender(config.messaging, attempt=3, pace=FAST), stop=stop)
+
+
+def test_each_line_becomes_a_message_with_the_ids_and_the_envelope_filled_in(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("DATA_REPORT", applicable=True) + "\n" + line("TRAINING_START") + '{"type": "MODEL_NAME", ')
+    forward_all(receiver, file)
+    assert receiver.types == ["DATA_REPORT", "TRAINING_START"], "the last line has no line break yet"
+    first, second = (post.event for post in receiver.posts)
+    assert first["data"] == {"project_id": 7, "plugin_id": 9, "applicable": True}
+    assert second["data"] == {"project_id": 7, "plugin_id": 9}
+    assert [(event["attempt"], event["sequence"]) for event in (first, second)] == [("3", "1"), ("3", "2")]
+
+
+def test_a_forwarder_that_is_started_again_sends_nothing_twice(receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("DATA_REPORT", applicable=True))
+    forward_all(receiver, file)
+    with file.open("a") as more:
+        more.write(line("TRAINING_START"))
+    forward_all(receiver, file)
+    assert receiver.types == ["DATA_REPORT", "TRAINING_START"]
+
+
+def test_what_could_not_be_delivered_is_sent_by_the_next_one(receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("DATA_REPORT", applicable=True))
+    tail = Tail(file)
+    assert len(list(tail.lines())) == 1, "read, and then killed before it was marked"
+    forward_all(receiver, file)
+    assert receiver.types == ["DATA_REPORT"]
+
+
+def test_without_a_file_there_is_nothing_to_send(receiver: Receiver, tmp_path: Path) -> None:
+    forward_all(receiver, tmp_path / "messages.jsonl")
+    assert receiver.posts == []
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(line("TRAINING_START"))
+    file = tmp_path / "messages.jsonl"
+    file.symlink_to(tmp_path / "secret")
+    forward_all(receiver, file)
+    assert receiver.posts == []
+
+
+@pytest.mark.parametrize(
+    "text", ["not JSON", "[]", '"text"', '{"data": {}}', '{"type": "MODEL_NAME", "data": []}', "[" * 9999]
+)
+def test_a_line_that_is_no_message_is_sent_for_the_receiver_to_refuse(text: str) -> None:
+    kind, data = message_of(text.encode(), project_id=7, plugin_id=9)
+    assert kind == "unreadable"
+    assert data == {"line": text[:200]}
+
+
+def test_ids_are_filled_in_where_the_message_has_them_and_a_line_gives_none() -> None:
+    own = b'{"type": "TRAINING_START", "data": {"project_id": 1}}'
+    assert message_of(own, project_id=7, plugin_id=9) == ("TRAINING_START", {"project_id": 1, "plugin_id": 9})
+    report = b'{"type": "ONLINE_REPORT", "data": {"id": "x"}}'
+    assert message_of(report, project_id=0, plugin_id=0) == ("ONLINE_REPORT", {"id": "x"})
+    assert message_of(b'{"type": "made-up"}', project_id=7, plugin_id=9) == ("made-up", {})
