@@ -22,6 +22,7 @@ PLAN = {
 UNASKED: dict[Right, str] = {
     ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_lost_node",
     ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
+    ("chorus.dev", "plugins/finalizers", "update"): "asked by admission for blockOwnerDeletion",
     ("chorus.dev", "trainingruns/finalizers", "update"): "asked by admission for blockOwnerDeletion",
 }
 """Rights that the operator needs without this story's asking for them."""

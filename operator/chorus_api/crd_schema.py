@@ -239,11 +239,10 @@ def _string(node: _Node, schema: Schema) -> None:
 
 def _int_or_string(node: _Node) -> Schema:
     schema: Schema = {}
+    node.need(schema, "maxLength", "bound the text: IntOrString(max_length=…)")
     node.move(schema, "description", "default", INT_OR_STRING)
-    longest = node.take("maxLength")
-    rule = Rule(f"type(self) != string || size(string(self)) <= {longest}", f"a text has at most {longest} characters")
     node.finish()
-    return schema | {_VALIDATIONS: [validation(rule)]}
+    return schema
 
 
 def _integer(node: _Node, schema: Schema) -> None:

@@ -14,12 +14,21 @@ from chorus_api.messages import (
     FrameManifest,
     FrameReady,
     ModelName,
+    OnlineReport,
     Payload,
     ProgressReport,
     TrainingStart,
 )
 from chorus_api.reasons import ExitCode
-from chorus_api.run_config import Messaging, PrepareConfig, PublishConfig, RunConfig, TerminationRecord
+from chorus_api.run_config import (
+    ForwardConfig,
+    FrozenFile,
+    FrozenRun,
+    Messaging,
+    PrepareConfig,
+    PublishConfig,
+    TerminationRecord,
+)
 from chorus_client.sender import Pace, Sender, Undelivered
 from harness.kubelet import Container, Exit, Program
 
@@ -81,9 +90,11 @@ def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None
             case "prepare":
                 return await _prepare(container, bag, url)
             case "train":
-                config = RunConfig.model_validate_json(container.files["run.json"])
+                config = FrozenFile.model_validate_json(container.files["run.json"]).root
                 bag.pods[config.run_name] += 1
                 return await _train(container, config, plan(config.run_name, bag.pods[config.run_name]), bag, url)
+            case "describe":
+                return await _describe(container, bag)
             case "publish":
                 return _publish(PublishConfig.model_validate_json(container.files["job.json"]))
             case _:
@@ -117,7 +128,16 @@ async def _prepare(container: Container, bag: Mailbag, url: str | None) -> Exit:
     return Exit(ExitCode.INTERNAL if lost else ExitCode.DONE)
 
 
-async def _train(container: Container, config: RunConfig, attempt: Attempt, bag: Mailbag, url: str | None) -> Exit:
+async def _describe(container: Container, bag: Mailbag) -> Exit:
+    messaging = ForwardConfig.model_validate_json(container.files["forward.json"]).messaging
+    sender = open_sender(container, messaging, attempt=0)
+    sender.send(OnlineReport(id="classifier", parameters={"epochs": 5}, needed_columns=["prompt"], min_rows=10))
+    lost = await close(container, sender)
+    bag.lost += lost
+    return Exit(ExitCode.INTERNAL if lost else ExitCode.DONE)
+
+
+async def _train(container: Container, config: FrozenRun, attempt: Attempt, bag: Mailbag, url: str | None) -> Exit:
     number = int(container.env[contract.ATTEMPT_ENV])
     ids = {"project_id": config.project_id, "plugin_id": config.plugin_id}
     metrics = {"eval_loss": 0.5}
@@ -140,7 +160,7 @@ async def _train(container: Container, config: RunConfig, attempt: Attempt, bag:
             sender.send(message)
         lost = await close(container, sender)
         bag.lost += lost
-        unsent = {message.type.value for message in lost}
+        unsent = {str(message.type) for message in lost}
         sent = {_type_of(message) for message in (*first, *last)}
         bag.delivered += [(config.run_name, number, kind) for kind in sorted(sent - unsent)]
     return _end(attempt)

@@ -10,7 +10,7 @@
   resources: ["projects/status", "plugins/status", "trainingruns/status"]
   verbs: ["patch"]
 - apiGroups: ["chorus.dev"]
-  resources: ["projects/finalizers", "trainingruns/finalizers"]
+  resources: ["projects/finalizers", "plugins/finalizers", "trainingruns/finalizers"]
   verbs: ["update"]
 - apiGroups: ["batch"]
   resources: ["jobs"]
