@@ -1,0 +1,1 @@
+"""The `chorus` command: what authors and users of Chorus do at their own machine."""

@@ -1,0 +1,261 @@
+"""Play every scenario that the wanted rules need, and hand the evidence to them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chorus_api import contract
+from chorus_api.messages import FrameManifest, MessageType, OnlineReport
+from chorus_cli.plugin_check.certificate import vouch_for
+from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
+from chorus_cli.plugin_check.frames import Source, suited_source, unsuited_source, write_frame_files
+from chorus_cli.plugin_check.given import FrameFormat, Identity, Work
+from chorus_cli.plugin_check.launch import Launcher
+from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
+from chorus_cli.plugin_check.parameters import BadParameter, Values, bad_value, resolved, unknown_name
+from chorus_cli.plugin_check.play import Act, Director, Stage, play
+from chorus_cli.plugin_check.rule import Result, Rule, judge
+from chorus_cli.plugin_check.rulebook import RULES
+
+_CONTRACT_PATHS = (Path(contract.ROOT), Path(contract.IDENTITY_DIR))
+_NOT_TRAINED = "the training did not end well"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long each wait may take, in seconds."""
+
+    describe: float = 120.0
+    training: float = 900.0
+    grace: float = 120.0
+    """From SIGTERM to the end."""
+    away: float = 5.0
+    """How long the receiver refuses connections."""
+    impostor: float = 5.0
+    """How long the plugin may try to speak to a false receiver, beyond what it took to describe itself."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is checked, and how."""
+
+    launcher: Launcher
+    by_file: bool = False
+    frame_format: FrameFormat = "parquet"
+    has_artefact: bool = True
+    describes: bool = True
+    parameters: Values = field(default_factory=dict)
+    info: Mapping[str, str] = field(default_factory=dict)
+    own: Source | None = None
+    """The author's own data."""
+    rules: Collection[str] = ()
+    """Rules to judge; all when empty."""
+    patience: Patience = field(default_factory=Patience)
+    keep: bool = False
+    """Leave the directories of the executions."""
+
+
+def wanted_rules(plan: Plan) -> list[Rule]:
+    """The rules that the plan asks for."""
+    return [rule for rule in RULES if not plan.rules or rule.id in plan.rules]
+
+
+async def check(plan: Plan, *, say: Callable[[str], None] = lambda _: None) -> list[Result]:
+    """Play and judge; CannotCheck when it cannot be done. `say` is told what is going on."""
+    wanted = wanted_rules(plan)
+    scenarios = {scenario for rule in wanted for scenario in rule.scenarios}
+    await plan.launcher.prepare()
+    folder = Path(tempfile.mkdtemp(prefix="chorus-check-"))
+    folder.chmod(0o755)
+    there = {path for path in _CONTRACT_PATHS if path.exists()}
+    try:
+        evidence = await _Check(plan, scenarios, folder, say).gather()
+    finally:
+        if plan.keep:
+            say(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    appeared = tuple(str(path) for path in _CONTRACT_PATHS if path.exists() and path not in there)
+    results = judge(RULES, replace(evidence, contract_paths_appeared=appeared))
+    asked = {rule.id for rule in wanted}
+    return sorted((each for each in results if each.rule.id in asked), key=lambda each: each.rule.id)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Data that is prepared: its files are in `folder`."""
+
+    source: Source
+    manifest: FrameManifest
+    folder: Path
+
+    def copy_to(self, target: Path) -> None:
+        """Give an execution its own."""
+        for file in sorted(self.folder.iterdir()):
+            shutil.copy2(file, target / file.name)
+
+
+class _Check:
+    """One check: the scenarios in their order, each with what the earlier ones told."""
+
+    def __init__(self, plan: Plan, scenarios: Collection[Scenario], folder: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._scenarios = scenarios
+        self._folder = folder
+        self._say = say
+        self._hosts = (plan.launcher.host, "localhost")
+        identity = Identity(
+            1 + secrets.randbelow(2**31 - 1), 1 + secrets.randbelow(2**31 - 1), str(uuid.uuid4()), str(uuid.uuid4())
+        )
+        vouched = vouch_for(self._hosts, now=datetime.now(UTC))
+        self._stage = Stage(plan.launcher, folder, identity, vouched, by_file=plan.by_file)
+        self._seen: dict[Scenario, Observation] = {}
+        self._missing: dict[Scenario, str] = {}
+        self._bad: dict[Scenario, str] = {}
+        self._report: OnlineReport | None = None
+        self._raw: Mapping[str, object] = {}
+
+    async def gather(self) -> Evidence:
+        """Play what is wanted."""
+        await self._describe()
+        await self._impostor()
+        source = suited_source(self._report, own=self._plan.own, info=self._plan.info)
+        frame = self._prepare("frame", source)
+        await self._train(frame)
+        await self._refusals(frame)
+        await self._stop(frame)
+        await self._outage(frame)
+        return Evidence(
+            seen=self._seen,
+            missing=self._missing,
+            report=self._report,
+            raw_report=self._raw,
+            is_container=self._plan.launcher.is_container,
+            by_file=self._plan.by_file,
+            has_artefact=self._plan.has_artefact,
+            describes=self._plan.describes,
+            bad=self._bad,
+            grace_seconds=self._plan.patience.grace,
+        )
+
+    async def _describe(self) -> None:
+        """Always played: the report says which frame suits, and which parameters there are."""
+        if not self._plan.describes:
+            self._missing[Scenario.DESCRIBE] = "the manifest describes the plugin (--no-describe)"
+            return
+        seen = await self._play(Act(Scenario.DESCRIBE, to_the_end(self._plan.patience.describe)))
+        for letter in seen.of(MessageType.ONLINE_REPORT)[:1]:
+            assert isinstance(letter.payload, OnlineReport)
+            self._report, self._raw = letter.payload, json.loads(letter.body)["data"]
+
+    async def _impostor(self) -> None:
+        described = self._seen.get(Scenario.DESCRIBE)
+        if self._plan.by_file:
+            return self._miss("the sidecar sends the messages (--messages file)", Scenario.IMPOSTOR)
+        if described is None or self._report is None:
+            return self._miss("without ONLINE_REPORT it is not known how it speaks", Scenario.IMPOSTOR)
+        seconds = described.seconds + self._plan.patience.impostor
+        other = vouch_for(self._hosts, now=datetime.now(UTC))
+        await self._play_if_wanted(Act(Scenario.IMPOSTOR, to_the_end(seconds), served_with=other))
+
+    async def _train(self, frame: Frame) -> None:
+        await self._play_if_wanted(self._act(Scenario.TRAIN, frame, to_the_end(self._plan.patience.training)))
+        trained = self._seen.get(Scenario.TRAIN)
+        if trained is not None and not trained.done and self._plan.launcher.is_container:
+            act = self._act(Scenario.UNCONFINED, frame, to_the_end(self._plan.patience.training))
+            await self._play_if_wanted(replace(act, confined=False))
+
+    async def _refusals(self, frame: Frame) -> None:
+        """Play what the plugin must refuse: a frame that does not suit, and wrong parameters."""
+        end = to_the_end(self._plan.patience.training)
+        unsuited = unsuited_source(self._report, frame.source)
+        if unsuited is None:
+            self._miss("the plugin says of no column, information or number of rows that it needs it", Scenario.NOT_APPLICABLE)
+        elif self._goes_on(Scenario.NOT_APPLICABLE):
+            await self._play_if_wanted(self._act(Scenario.NOT_APPLICABLE, self._prepare("unsuited", unsuited), end))
+        for scenario, bad, why in (
+            (Scenario.BAD_VALUE, bad_value(self._report), "the plugin's report forbids no value"),
+            (Scenario.UNKNOWN_NAME, unknown_name(self._report), "the plugin declares no parameters: any name will do"),
+        ):
+            if bad is None:
+                self._miss(why, scenario)
+            elif self._goes_on(scenario):
+                self._bad[scenario] = str(bad)
+                await self._play_if_wanted(self._act(scenario, frame, end, bad=bad))
+
+    async def _stop(self, frame: Frame) -> None:
+        if Scenario.STOP not in self._scenarios or not self._goes_on(Scenario.STOP, Scenario.RESUME):
+            return
+        trained = self._seen.get(Scenario.TRAIN)
+        silent = trained is not None and not trained.percents
+        at = MessageType.TRAINING_START if silent else MessageType.PROGRESS
+        stop = Stop(at, self._plan.patience.training, self._plan.patience.grace)
+        seen = await self._play(self._act(Scenario.STOP, frame, stop.direct))
+        self._seen[Scenario.STOP] = seen = replace(seen, signalled=stop.signalled)
+        if seen.done or seen.exit_code is None or not stop.signalled:
+            self._miss("there is nothing to go on with: it was done, or had to be killed", Scenario.RESUME)
+            return
+        act = self._act(Scenario.RESUME, frame, to_the_end(self._plan.patience.training))
+        await self._play_if_wanted(replace(act, attempt=2, run=self._folder / Scenario.STOP / "run"))
+
+    async def _outage(self, frame: Frame) -> None:
+        if self._plan.by_file:
+            return self._miss("the sidecar sends the messages (--messages file)", Scenario.OUTAGE)
+        if self._goes_on(Scenario.OUTAGE):
+            patience = self._plan.patience
+            direct = through_an_outage(self._stage.vouched, seconds=patience.training, away_seconds=patience.away)
+            await self._play_if_wanted(self._act(Scenario.OUTAGE, frame, direct))
+        return None
+
+    def _act(self, scenario: Scenario, frame: Frame, direct: Director, *, bad: BadParameter | None = None) -> Act:
+        """A training on this frame."""
+        parameters = resolved(self._report, self._plan.parameters) | ({bad.name: bad.value} if bad is not None else {})
+        plan = self._plan
+        work = Work(frame.manifest, plan.frame_format, plan.has_artefact, parameters, dict(frame.source.info))
+        return Act(scenario, direct, work, frame.copy_to)
+
+    def _prepare(self, name: str, source: Source) -> Frame:
+        folder = self._folder / name
+        folder.mkdir()
+        scratch = self._folder / f"{name}-source"
+        manifest = write_frame_files(source, scratch=scratch, target=folder, frame_format=self._plan.frame_format)
+        return Frame(source, manifest, folder)
+
+    def _goes_on(self, *scenarios: Scenario) -> bool:
+        """Whether it makes sense to play further; not when the training itself did not end well."""
+        trained = self._seen.get(Scenario.TRAIN)
+        if trained is None or trained.done:
+            return True
+        self._miss(_NOT_TRAINED, *scenarios)
+        return False
+
+    def _miss(self, why: str, *scenarios: Scenario) -> None:
+        for scenario in scenarios:
+            self._missing[scenario] = why
+
+    async def _play_if_wanted(self, act: Act) -> None:
+        if act.scenario in self._scenarios:
+            await self._play(act)
+
+    async def _play(self, act: Act) -> Observation:
+        self._say(f"{act.scenario} …")
+        seen = self._seen[act.scenario] = await play(self._stage, act)
+        self._say(f"{act.scenario}: exit code {seen.exit_code}, {len(seen.letters)} messages, {seen.seconds:.1f} s")
+        return seen
+
+
+def select(ids: Sequence[str]) -> frozenset[str]:
+    """Check the ids of rules; ValueError names those that there are when one is unknown."""
+    known = [rule.id for rule in RULES]
+    unknown = sorted(set(ids) - set(known))
+    if unknown:
+        raise ValueError(f"there is no rule {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return frozenset(ids)

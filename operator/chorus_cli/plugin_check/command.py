@@ -1,0 +1,156 @@
+"""The command line of `chorus plugin check`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chorus_cli.plugin_check.check import Patience, Plan, check, select
+from chorus_cli.plugin_check.errors import CannotCheck
+from chorus_cli.plugin_check.frames import read_source
+from chorus_cli.plugin_check.launch import ContainerLauncher, Launcher, ProcessLauncher, find_engine
+from chorus_cli.plugin_check.report import as_json, as_text, counts
+
+PLUGIN_FILE = "plugin.json"
+EXECUTABLE = "plugin"
+GOOD, BROKEN, CANNOT = 0, 1, 2
+
+
+class PluginFile(BaseModel):
+    """plugin.json of a directory: how the plugin is started there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: Annotated[list[str], Field(min_length=1)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; what follows `--` comes in `arguments`."""
+    parser.usage = "chorus plugin check [OPTION ...] IMAGE|DIR [-- ARGUMENT ...]"
+    parser.set_defaults(arguments=[])
+    parser.add_argument("target", metavar="IMAGE|DIR", help="a directory with plugin.json, or an image")
+    parser.add_argument("--messages", choices=["http", "file"], default="http", help="as spec.container.messages")
+    parser.add_argument("--frame-format", choices=["parquet", "csv", "jsonl"], default="parquet")
+    parser.add_argument("--artefact", choices=["files", "none"], default="files", help="as spec.container.artefact")
+    parser.add_argument("--no-describe", action="store_true", help="the manifest says what the plugin is and needs")
+    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    parser.add_argument("--info", action="append", default=[], metavar="KEY=VALUE", help="as dataset.info of a Project")
+    parser.add_argument("--frame", type=Path, metavar="FILE.csv", help="data of your own instead of made-up data")
+    parser.add_argument("--rule", action="append", default=[], metavar="ID", help="check this rule; may be repeated")
+    parser.add_argument("--output", choices=["text", "json"], default="text")
+    parser.add_argument("--keep", action="store_true", help="leave the directories of all executions")
+    parser.add_argument("--engine", metavar="COMMAND", help="container engine (docker, podman or nerdctl)")
+    parser.add_argument("--entrypoint", metavar="COMMAND", help="entry point of an image's container")
+    parser.add_argument(
+        "--network",
+        choices=["host", "bridge"],
+        default="host" if sys.platform == "linux" else "bridge",
+        help="how a container reaches the receiver (default here: %(default)s)",
+    )
+    for name, value in vars(Patience()).items():
+        parser.add_argument(
+            f"--{name}-seconds", type=_seconds, default=value, metavar="N", help=f"default {value:g}"
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check a plugin; 0 when it keeps the contract, 1 when it breaks a rule, 2 when it cannot be checked."""
+    try:
+        plan = plan_of(options)
+        results = asyncio.run(check(plan, say=lambda text: print(text, file=sys.stderr, flush=True)))
+    except CannotCheck as error:
+        print(f"cannot check {options.target}: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return CANNOT
+    write = as_json if options.output == "json" else as_text
+    sys.stdout.write(write(results, target=options.target))
+    return BROKEN if counts(results)["failed"] else GOOD
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Read the options; CannotCheck names the one that is wrong."""
+    info = dict(_pair(text, "--info") for text in options.info)
+    try:
+        rules = select(options.rule)
+    except ValueError as error:
+        raise CannotCheck(f"--rule: {error}") from error
+    return Plan(
+        launcher=_launcher(options),
+        by_file=options.messages == "file",
+        frame_format=options.frame_format,
+        has_artefact=options.artefact == "files",
+        describes=not options.no_describe,
+        parameters={name: _value(text) for name, text in (_pair(each, "--parameter") for each in options.parameter)},
+        info=info,
+        own=read_source(options.frame, info) if options.frame is not None else None,
+        rules=rules,
+        patience=Patience(**{name: getattr(options, f"{name}_seconds") for name in vars(Patience())}),
+        keep=options.keep,
+    )
+
+
+def _launcher(options: argparse.Namespace) -> Launcher:
+    folder = Path(options.target)
+    if folder.is_dir():
+        if options.arguments:
+            raise CannotCheck("arguments after -- are for images", hint=f"put them into command of {PLUGIN_FILE}")
+        return ProcessLauncher(folder.resolve(), read_command(folder.resolve()))
+    if options.target.startswith((".", "/")):
+        raise CannotCheck(f"there is no directory {options.target}", hint="name a directory with plugin.json, or an image")
+    return ContainerLauncher(
+        find_engine(options.engine),
+        options.target,
+        tuple(options.arguments),
+        entrypoint=options.entrypoint,
+        host_network=options.network == "host",
+    )
+
+
+def read_command(folder: Path) -> Sequence[str]:
+    """Find out how the plugin of a directory is started; CannotCheck when nothing says so."""
+    file, executable = folder / PLUGIN_FILE, folder / EXECUTABLE
+    hint = f'write {PLUGIN_FILE}: {{"command": ["python3", "main.py"]}}'
+    if not file.is_file():
+        if os.access(executable, os.X_OK) and executable.is_file():
+            return (str(executable),)
+        raise CannotCheck(f"{folder} holds neither {PLUGIN_FILE} nor an executable file {EXECUTABLE}", hint=hint)
+    try:
+        return tuple(PluginFile.model_validate(json.loads(file.read_bytes())).command)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise CannotCheck(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}", hint=hint) from error
+    except (OSError, ValueError) as error:
+        raise CannotCheck(f"{file} cannot be read: {error}", hint=hint) from error
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise CannotCheck(f"{option} {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _value(text: str) -> int | str:
+    """Read a parameter as an integer where it looks like one; "…" in quotes is always a text."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400 seconds")
+    return seconds

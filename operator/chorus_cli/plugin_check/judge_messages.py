@@ -1,0 +1,149 @@
+"""Rules about every message of every scenario: envelope, ids, sequence, fields, size, order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from chorus_api.messages import DataReport, MessageType
+from chorus_cli.plugin_check.observed import Evidence, Letter, Scenario
+from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict
+from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
+
+_ENDS = frozenset({MessageType.MODEL_NAME, MessageType.ERROR_REPORT})
+_RANK = {
+    MessageType.DATA_REPORT: 0,
+    MessageType.TRAINING_START: 1,
+    MessageType.PROGRESS: 2,
+    MessageType.MODEL_NAME: 3,
+    MessageType.ERROR_REPORT: 3,
+}
+
+
+def refused_for(matches: Callable[[Refused], bool], *, but: Scenario | None = None) -> Callable[[Evidence], Verdict]:
+    """Make a rule that is broken by a refusal that `matches`, in any scenario but one."""
+
+    def check(evidence: Evidence) -> Verdict:
+        if not any(True for _ in _letters(evidence)):
+            return Skipped("no message came")
+        for scenario, letter in _letters(evidence):
+            if letter.refused is not None and scenario is not but and matches(letter.refused):
+                shown = letter.body[:300].decode("utf-8", "replace")
+                return Failed(f"{scenario}: {letter} was refused ({letter.refused.cause}): {letter.refused}\n{shown}")
+        return PASSED
+
+    return check
+
+
+def is_envelope(refused: Refused) -> bool:
+    """Whether the body is no CloudEvent, or an attribute of it is wrong."""
+    if refused.cause is Cause.WRONG_CONTENT_TYPE:
+        return True
+    return refused.cause is Cause.MALFORMED and (not refused.fields or any(not _of_data(each) for each in refused.fields))
+
+
+def is_field(refused: Refused) -> bool:
+    """Whether a field of the data is wrong, other than by a number that is not finite."""
+    return refused.cause is Cause.MALFORMED and any(_of_data(each) and not _of_finite(each) for each in refused.fields)
+
+
+def is_not_finite(refused: Refused) -> bool:
+    """Whether a number is not finite."""
+    return refused.cause is Cause.MALFORMED and any(_of_data(each) and _of_finite(each) for each in refused.fields)
+
+
+def is_cause(*causes: Cause) -> Callable[[Refused], bool]:
+    """Match refusals with one of these causes."""
+    return lambda refused: refused.cause in causes
+
+
+def _of_data(problem: FieldProblem) -> bool:
+    return problem.field == "data" or problem.field.startswith("data.")
+
+
+def _of_finite(problem: FieldProblem) -> bool:
+    return "finite" in problem.problem
+
+
+def counts_up(evidence: Evidence) -> Verdict:
+    """Each execution counts its messages 1, 2, 3 and gives each an id of its own."""
+    enveloped = {
+        scenario: [letter for letter in seen.letters if letter.envelope is not None]
+        for scenario, seen in evidence.seen.items()
+    }
+    if not any(enveloped.values()):
+        return Skipped("no message with an envelope came")
+    for scenario, letters in enveloped.items():
+        fault = _sequence_fault(letters, gaps=scenario is Scenario.OUTAGE)
+        if fault:
+            return Failed(f"{scenario}: {fault}")
+    return PASSED
+
+
+def _sequence_fault(letters: list[Letter], *, gaps: bool) -> str | None:
+    """Say where counting went wrong. `gaps`: numbers may be missing or late, since not everything could arrive."""
+    numbers: dict[str, int] = {}
+    for letter in letters:
+        envelope = letter.envelope
+        assert envelope is not None
+        if envelope.id in numbers:
+            if envelope.sequence != numbers[envelope.id]:
+                return f"{letter} has the id {envelope.id!r} of the message with sequence {numbers[envelope.id]}"
+            continue  # it is sent again
+        due = max(numbers.values(), default=0) + 1
+        if envelope.sequence in numbers.values() or (envelope.sequence != due and not gaps):
+            return f"{letter} came where {due} was due"
+        numbers[envelope.id] = envelope.sequence
+    return None
+
+
+def keeps_the_order(evidence: Evidence) -> Verdict:
+    """DATA_REPORT, TRAINING_START, progress, and one end after which nothing more is said."""
+    told = {scenario: seen.letters for scenario, seen in evidence.seen.items() if scenario is not Scenario.DESCRIBE}
+    if not any(told.values()):
+        return Skipped("no message of a training came")
+    for scenario, letters in told.items():
+        if fault := _order_fault(letters):
+            return Failed(f"{scenario}: {fault}")
+    return PASSED
+
+
+def _order_fault(letters: tuple[Letter, ...]) -> str | None:
+    said: list[Letter] = []
+    for letter in _as_numbered(letters):
+        if not letter.accepted or letter.kind not in _RANK:
+            continue
+        if said and (fault := _wrong_after(said, letter)):
+            return fault
+        said.append(letter)
+    return None
+
+
+def _wrong_after(said: list[Letter], letter: Letter) -> str | None:
+    last = said[-1]
+    assert letter.kind is not None
+    assert last.kind is not None
+    if last.kind in _ENDS:
+        return f"{letter} came after {last}, which is the end"
+    if isinstance(last.payload, DataReport) and not last.payload.applicable:
+        return f"{letter} came after DATA_REPORT had said that the frame does not suit"
+    if _RANK[letter.kind] < _RANK[last.kind]:
+        return f"{letter} came after {last}"
+    if letter.kind is not MessageType.PROGRESS and letter.kind in {each.kind for each in said}:
+        return f"{letter} came twice, as two messages"
+    return None
+
+
+def _as_numbered(letters: tuple[Letter, ...]) -> list[Letter]:
+    """Sort by sequence number: a message that had to be sent again may arrive late. Those without one stay behind
+    their predecessor."""
+    last, keyed = 0, []
+    for letter in letters:
+        last = letter.envelope.sequence if letter.envelope is not None else last
+        keyed.append((last, letter))
+    return [letter for _, letter in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _letters(evidence: Evidence) -> Iterator[tuple[Scenario, Letter]]:
+    for scenario, seen in evidence.seen.items():
+        for letter in seen.letters:
+            yield scenario, letter

@@ -1,0 +1,235 @@
+"""A receiver of messages on this machine that takes and refuses what the operator's receiver does, and notes it.
+
+It can also be away, lose an answer, and have the token replaced, as happens in a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aiohttp import web
+
+from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
+from chorus_api.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
+from chorus_cli.plugin_check.certificate import Vouched
+from chorus_cli.plugin_check.observed import Fate, Letter
+from chorus_cli.plugin_check.trainer_status import progress_of
+from chorus_operator.messages.parse import Message, parse
+from chorus_operator.messages.refusals import Cause, Refused
+
+READ_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 1
+CLOSE_SECONDS = 1.0
+_CONTENT_TYPES = frozenset({"application/cloudevents+json", "application/json"})
+
+
+class Fault(Enum):
+    """What goes wrong with the next message."""
+
+    UNAVAILABLE = "unavailable"
+    """It is answered with 503."""
+    NO_ANSWER = "noAnswer"
+    """It is taken, and the connection breaks before the answer. Progress is spared: nobody sends it again."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Whose messages are taken: one execution of the plugin. Without ids it may only describe itself."""
+
+    subject_uid: str
+    attempt: int
+    ids: tuple[int, int] | None
+
+
+def check_speaker(speaker: Speaker, message: Message) -> None:
+    """Check that a message is about the speaker's own run; Refused as by the operator's receiver."""
+    envelope, payload = message.envelope, message.payload
+    if isinstance(payload, OnlineReport) != (speaker.ids is None) or not isinstance(payload, OnlineReport | Addressed):
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of this role")
+    if envelope.subject_uid != speaker.subject_uid:
+        raise Refused(Cause.WRONG_RUN, f"subjectuid {envelope.subject_uid} is not {speaker.subject_uid}")
+    if envelope.attempt != speaker.attempt:
+        raise Refused(Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not {speaker.attempt}")
+    if isinstance(payload, Addressed) and (payload.project_id, payload.plugin_id) != speaker.ids:
+        raise Refused(
+            Cause.WRONG_IDS,
+            f"project_id {payload.project_id} and plugin_id {payload.plugin_id} are not {speaker.ids}",
+        )
+
+
+@dataclass
+class Postbox:
+    """Takes the messages of one execution. `on_letter` is awaited before a message that counts is answered."""
+
+    speaker: Speaker
+    host: str = "127.0.0.1"
+    """Name or address by which the plugin reaches it."""
+    listen: str = "127.0.0.1"
+    on_letter: Callable[[Letter], Awaitable[None]] | None = None
+    letters: list[Letter] = field(default_factory=list)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when anything came."""
+    token: str = field(default_factory=lambda: f"chorus-check-{secrets.token_hex(16)}", repr=False)
+    faults: deque[Fault] = field(default_factory=deque)
+    port: int = 0
+    _runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where messages are sent."""
+        return f"https://{self.host}:{self.port}{MESSAGES_PATH}"
+
+    @property
+    def progress_url(self) -> str:
+        """Where progress in Kubeflow Trainer's form is sent."""
+        return f"https://{self.host}:{self.port}{PROGRESS_PATH}"
+
+    async def open(self, vouched: Vouched) -> None:
+        """Serve; at the same port as before when it was open before. Raises OSError."""
+        app = web.Application()
+        app.router.add_post(MESSAGES_PATH, self._on_message)
+        app.router.add_post(PROGRESS_PATH, self._on_progress)
+        runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        self._runner = runner
+        await web.TCPSite(runner, self.listen, self.port, ssl_context=vouched.context).start()
+        self.port = runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop serving: connections are refused."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def replace_token(self) -> str:
+        """Take another token from now on, and only that."""
+        self.token = f"chorus-check-{secrets.token_hex(16)}"
+        return self.token
+
+    async def take(self, body: bytes) -> Fate:
+        """Take one message, whichever way it came, and note it. Refused as by the operator's receiver."""
+        message: Message | None = None
+        try:
+            if len(body) > MAX_BODY_BYTES:
+                raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes, not {len(body)}")
+            message = parse(body)
+            check_speaker(self.speaker, message)
+            return await self._note(body, message.envelope.type, message.envelope, message.payload)
+        except Refused as refused:
+            self._refuse(refused, body, message)
+            raise
+
+    async def _note(self, body: bytes, kind: MessageType, envelope: Envelope | None, payload: Payload) -> Fate:
+        fault = self._fault(kind)
+        if fault is Fault.UNAVAILABLE:
+            raise Refused(Cause.UNAVAILABLE, "the receiver is away: send the message again")
+        fate = Fate.KNOWN if self._knows(envelope) else Fate.TAKEN
+        if fault is Fault.NO_ANSWER and fate is Fate.TAKEN:
+            fate = Fate.UNANSWERED
+        letter = Letter(fate, kind, envelope, payload, body=body)
+        self._keep(letter)
+        if letter.accepted and self.on_letter is not None:
+            await self.on_letter(letter)
+        return fate
+
+    def _fault(self, kind: MessageType) -> Fault | None:
+        if not self.faults or (self.faults[0] is Fault.NO_ANSWER and kind is MessageType.PROGRESS):
+            return None
+        return self.faults.popleft()
+
+    def _knows(self, envelope: Envelope | None) -> bool:
+        return envelope is not None and any(
+            each.accepted and each.envelope is not None and each.envelope.id == envelope.id
+            and each.envelope.sequence == envelope.sequence
+            for each in self.letters
+        )  # fmt: skip
+
+    def _refuse(self, refused: Refused, body: bytes, message: Message | None = None) -> None:
+        kind = message.envelope.type if message is not None else None
+        envelope = message.envelope if message is not None else None
+        payload = message.payload if message is not None else None
+        self._keep(Letter(Fate.REFUSED, kind, envelope, payload, refused=refused, body=body))
+
+    def _keep(self, letter: Letter) -> None:
+        self.letters.append(letter)
+        self.heard.set()
+
+    async def _on_message(self, request: web.Request) -> web.Response:
+        try:
+            body = await self._body(request)
+        except Refused as refused:
+            self._refuse(refused, b"")
+            return _answer(refused)
+        try:
+            return self._acknowledge(request, await self.take(body))
+        except Refused as refused:
+            return _answer(refused)
+
+    async def _on_progress(self, request: web.Request) -> web.Response:
+        body = b""
+        try:
+            body = await self._body(request)
+            payload = progress_of(body, ids=self.speaker.ids)
+            await self._note(body, MessageType.PROGRESS, None, payload)
+        except Refused as refused:
+            self._refuse(refused, body)
+            return _answer(refused)
+        return web.json_response({})
+
+    def _acknowledge(self, request: web.Request, fate: Fate) -> web.Response:
+        if fate is Fate.UNANSWERED and request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=204 if fate is Fate.KNOWN else 202)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Check the head and read the body, in the order of the operator's receiver."""
+        _check_head(request)
+        self._check_token(request.headers.get("Authorization"))
+        return await _read(request)
+
+    def _check_token(self, authorization: str | None) -> None:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Refused(Cause.NO_TOKEN, "send the header Authorization: Bearer with the pod's token")
+        if not secrets.compare_digest(token.strip().encode(), self.token.encode()):
+            raise Refused(Cause.BAD_TOKEN, "this is not the token that $CHORUS_TOKEN_FILE holds now")
+
+
+def _check_head(request: web.Request) -> None:
+    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+        raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes, not {request.content_length}")
+    if request.content_type not in _CONTENT_TYPES:
+        raise Refused(Cause.WRONG_CONTENT_TYPE, f"send application/cloudevents+json, not {request.content_type[:100]}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(Cause.WRONG_CONTENT_TYPE, "send the body without Content-Encoding")
+
+
+async def _read(request: web.Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes")
+    except TimeoutError:
+        raise Refused(Cause.TOO_SLOW, f"the body did not come within {READ_SECONDS:g} s") from None
+    return bytes(body)
+
+
+def _answer(refused: Refused) -> web.Response:
+    fields = [{"field": problem.field, "problem": problem.problem} for problem in refused.fields]
+    answer = {"cause": refused.cause.value, "error": refused.detail} | ({"fields": fields} if fields else {})
+    response = web.json_response(answer, status=refused.status)
+    if refused.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if refused.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW}:
+        response.force_close()  # the rest of the body is not read
+    return response
