@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-GOOD = '''\
+from chorus_cli.plugin_check.observed import Scenario
+
+GOOD = """\
 import csv, hashlib, json, os, signal, ssl, sys, time, urllib.error, urllib.request, uuid
 
 E = os.environ
@@ -130,7 +132,10 @@ def train():
 
 signal.signal(signal.SIGTERM, lambda *_: STOP.append(1))
 sys.exit(describe() if E["CHORUS_ROLE"] == "describe" else train())
-'''
+"""
+
+
+TRAIN, STOP = Scenario.TRAIN, (Scenario.STOP, Scenario.RESUME)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,15 @@ class Spoilt:
     """A way of breaking one rule: texts of the good plugin, and what stands there instead."""
 
     rule: str
-    changes: Sequence[tuple[str, str]]
+    what: str
+    changes: tuple[tuple[str, str], ...]
+    played: tuple[Scenario, ...]
+    """What must be played besides describe."""
+    seen: str
+    """What the report must say of it."""
+
+    def __str__(self) -> str:
+        return f"{self.rule}-{self.what}".replace(" ", "_")
 
     def source(self) -> str:
         """The plugin; a text that the good one does not have (any more) is an error of the test."""
@@ -147,6 +160,184 @@ class Spoilt:
             assert text.count(old) == 1, f"{self.rule}: {old!r} stands {text.count(old)} times in the good plugin"
             text = text.replace(old, new)
         return text
+
+
+def spoilt(rule: str, what: str, *changes: tuple[str, str], seen: str, played: Sequence[Scenario] = (TRAIN,)) -> Spoilt:
+    """Name a way of breaking one rule."""
+    return Spoilt(rule, what, changes, tuple(played), seen)
+
+
+_TRAIN = "def train():\n"
+_MODEL = 'send("MODEL_NAME", model_name="majority", **ids)'
+_START = '    send("TRAINING_START", **ids)\n'
+_SUITS = '    send("DATA_REPORT", applicable=True, **ids)\n'
+_PERCENT = "percent=100 * (step + 1) // steps"
+_DEFAULTS = '"parameters": {"steps": 4},'
+SPOILT = (
+    spoilt(
+        "C102",
+        "a path written into the code",
+        ('os.path.join(E["CHORUS_DATA_DIR"], "train.csv")', '"/chorus/data/train.csv"'),
+        seen="/chorus/data/train.csv",
+    ),
+    spoilt(
+        "C104", "a file beside the code", (_TRAIN, _TRAIN + '    open("notes.txt", "w").close()\n'), seen="notes.txt"
+    ),
+    spoilt("C105", "the token in the log", (_TRAIN, _TRAIN + "    print(headers())\n"), seen="what it printed"),
+    spoilt(
+        "C105",
+        "the token in the artefact",
+        ('json.dumps({"says": max(counts, key=counts.get)})', 'json.dumps({"says": token()})'),
+        seen="model.json",
+    ),
+    spoilt(
+        "C106",
+        "no look at the certificate",
+        ('ssl.create_default_context(cafile=E["CHORUS_CA_FILE"])', "ssl._create_unverified_context()"),
+        played=(Scenario.IMPOSTOR,),
+        seen="ONLINE_REPORT",
+    ),
+    spoilt(
+        "C201", "an exit code", ("sys.exit(describe() if", "sys.exit(describe() or 3 if"), played=(), seen="exit code 3"
+    ),
+    spoilt("C201", "no answer", ('    send("ONLINE_REPORT", **{', "    dict(**{"), played=(), seen="no ONLINE_REPORT"),
+    spoilt("C202", "no description", ('"description": "Says what most rows say.",', ""), played=(), seen="description"),
+    spoilt(
+        "C203",
+        "a default out of bounds",
+        (_DEFAULTS, '"parameters": {"steps": 99},'),
+        ("not 1 <= value <= 50", "not 1 <= value <= 99"),
+        played=(),
+        seen="at most 50",
+    ),
+    spoilt(
+        "C203",
+        "a required name that is none",
+        ('"maximum": 50, "default": 4}}}', '"maximum": 50}}, "required": ["seed"]}'),
+        played=(),
+        seen="'seed'",
+    ),
+    spoilt("C301", "no source", ('        "source": "/good",\n', ""), played=(), seen="source"),
+    spoilt("C301", "plain text", ("application/cloudevents+json", "text/plain"), played=(), seen="text/plain"),
+    spoilt(
+        "C302",
+        "a type in small letters",
+        ('"dev.chorus." + kind', '"dev.chorus." + kind.lower()'),
+        played=(),
+        seen="online_report",
+    ),
+    spoilt(
+        "C303", "another attempt", ('"attempt": E["CHORUS_ATTEMPT"]', '"attempt": "7"'), played=(), seen="wrongAttempt"
+    ),
+    spoilt("C303", "ids of another run", ('"plugin_id": given["plugin_id"]', '"plugin_id": 1'), seen="wrongIds"),
+    spoilt(
+        "C304", "counting by two", ("SEQUENCE += 1", "SEQUENCE += 2"), played=(), seen="sequence 2 came where 1 was due"
+    ),
+    spoilt("C304", "one id for all", ('"id": str(uuid.uuid4())', '"id": "one"'), seen="'one'"),
+    spoilt("C305", "too much percent", (_PERCENT, _PERCENT + " + 1"), seen="data.percent"),
+    spoilt("C306", "a number that is none", ("float(sum(counts.values()))", 'float("nan")'), seen="finite"),
+    spoilt(
+        "C307",
+        "a long message",
+        ('"data": data,\n    }', '"data": data, "more": "x" * 70000,\n    }'),
+        played=(),
+        seen="tooLarge",
+    ),
+    spoilt(
+        "C308", "the wrong way round", (_SUITS + _START, _START + _SUITS), seen="DATA_REPORT with sequence 2 came after"
+    ),
+    spoilt("C308", "words after the end", (_MODEL, _MODEL + '; send("progress", percent=100, **ids)'), seen="the end"),
+    spoilt("C309", "another scheme", ('"Bearer " + token()', '"Token " + token()'), played=(), seen="noToken"),
+    spoilt("C401", "a crash", (_TRAIN, _TRAIN + '    raise ValueError("no idea")\n'), seen="ValueError: no idea"),
+    spoilt("C402", "no TRAINING_START", (_START, ""), seen="no TRAINING_START"),
+    spoilt("C403", "percent that falls", (_PERCENT, "percent=100 - 10 * step"), seen="percent fell from 100 to 90"),
+    spoilt("C404", "no MODEL_NAME", (_MODEL, "pass"), seen="no MODEL_NAME"),
+    spoilt(
+        "C405",
+        "a pickle",
+        ('"model.json"), "wb"', '"model.pkl"), "wb"'),
+        ("  model.json", "  model.pkl"),
+        seen="model.pkl",
+    ),
+    spoilt(
+        "C405",
+        "a link",
+        (_MODEL, 'os.symlink("model.json", os.path.join(out, "latest.json")); ' + _MODEL),
+        seen="latest.json",
+    ),
+    spoilt("C406", "a wrong digest", ("hashlib.sha256(model)", 'hashlib.sha256(b"else")'), seen="model.json"),
+    spoilt(
+        "C406",
+        "a digest of something else",
+        (_MODEL, _MODEL.replace("**ids", 'digest="sha256:" + "0" * 64, **ids')),
+        seen="000",
+    ),
+    spoilt("C501", "a crash", ("return 69", "return 1"), played=(Scenario.NOT_APPLICABLE,), seen="exit code 1"),
+    spoilt(
+        "C501",
+        "no look at all",
+        ('or "island" not in rows[0]', ""),
+        played=(Scenario.NOT_APPLICABLE,),
+        seen="says that the frame suits",
+    ),
+    spoilt(
+        "C502",
+        "any value",
+        ("not 1 <= value <= 50", "value > 50"),
+        ('"steps", 4)', '"steps", 4) or 4'),
+        played=(Scenario.BAD_VALUE,),
+        seen="steps=0",
+    ),
+    spoilt(
+        "C503",
+        "any name",
+        ('if name != "steps":', 'if name == "":'),
+        ('"steps must', '"" and "steps must'),
+        played=(Scenario.UNKNOWN_NAME,),
+        seen="chorus_check_unknown",
+    ),
+    spoilt("C601", "an end without state", ("return 75", "return 1"), played=STOP, seen="exit code 1"),
+    spoilt(
+        "C601",
+        "no end",
+        ("        if STOP:\n", "        while STOP: time.sleep(1)\n        if STOP:\n"),
+        played=STOP,
+        seen="still running",
+    ),
+    spoilt(
+        "C602",
+        "a checkpoint that it cannot read",
+        ("done, counts = json.load(file)", "return 3"),
+        played=STOP,
+        seen="exit code 3",
+    ),
+    spoilt(
+        "C701",
+        "an end at the first fault",
+        ("            pass\n", "            return sys.exit(1)\n"),
+        played=(Scenario.OUTAGE,),
+        seen="never arrived",
+    ),
+    spoilt(
+        "C702",
+        "a new id each time",
+        (
+            "        request = urllib",
+            "        body = json.dumps({**json.loads(body), 'id': uuid.uuid4().hex}).encode()\n        request = urllib",
+        ),
+        played=(Scenario.OUTAGE,),
+        seen="nobody can tell",
+    ),
+    spoilt(
+        "C703",
+        "the token of the start",
+        ('"Bearer " + token()', '"Bearer " + TOKEN'),
+        ("STOP = []\n", 'STOP = []\nTOKEN = open(E["CHORUS_TOKEN_FILE"]).read().strip()\n'),
+        played=(Scenario.OUTAGE,),
+        seen="had held before",
+    ),
+)
+"""A plugin for each rule that a process can break, at least."""
 
 
 def write_plugin(folder: Path, source: str = GOOD, *, command: Sequence[str] = (sys.executable, "main.py")) -> Path:

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = parser.add_subparsers(required=True, metavar="COMMAND")
     plugin = kinds.add_parser("plugin", help="what authors of plugins need")
     verbs = plugin.add_subparsers(required=True, metavar="COMMAND")
-    check = verbs.add_parser("check", help="see whether a plugin keeps the contract", description=plugin_check.__doc__)
+    check = verbs.add_parser("check", help="see whether a plugin keeps the contract", description=plugin_check.ABOUT)
     plugin_check.add_arguments(check)
     check.set_defaults(run=plugin_check.run)
     # What the parts say that are also used in a cluster is no news here: the report says it.

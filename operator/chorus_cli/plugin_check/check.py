@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chorus_api import contract
 from chorus_api.messages import FrameManifest, MessageType, OnlineReport
+from chorus_api.reasons import ExitCode
 from chorus_cli.plugin_check.certificate import vouch_for
 from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
 from chorus_cli.plugin_check.frames import Source, suited_source, unsuited_source, write_frame_files
@@ -25,7 +26,6 @@ from chorus_cli.plugin_check.play import Act, Director, Stage, play
 from chorus_cli.plugin_check.rule import Result, Rule, judge
 from chorus_cli.plugin_check.rulebook import RULES
 
-_CONTRACT_PATHS = (Path(contract.ROOT), Path(contract.IDENTITY_DIR))
 _NOT_TRAINED = "the training did not end well"
 
 
@@ -58,6 +58,8 @@ class Plan:
     """The author's own data."""
     rules: Collection[str] = ()
     """Rules to judge; all when empty."""
+    scenarios: Collection[Scenario] = ()
+    """Scenarios to play at most; all that the rules need when empty."""
     patience: Patience = field(default_factory=Patience)
     keep: bool = False
     """Leave the directories of the executions."""
@@ -72,10 +74,11 @@ async def check(plan: Plan, *, say: Callable[[str], None] = lambda _: None) -> l
     """Play and judge; CannotCheck when it cannot be done. `say` is told what is going on."""
     wanted = wanted_rules(plan)
     scenarios = {scenario for rule in wanted for scenario in rule.scenarios}
+    if plan.scenarios:
+        scenarios &= set(plan.scenarios)
     await plan.launcher.prepare()
-    folder = Path(tempfile.mkdtemp(prefix="chorus-check-"))
-    folder.chmod(0o755)
-    there = {path for path in _CONTRACT_PATHS if path.exists()}
+    folder = _make_folder()
+    there = _contract_paths()
     try:
         evidence = await _Check(plan, scenarios, folder, say).gather()
     finally:
@@ -83,10 +86,21 @@ async def check(plan: Plan, *, say: Callable[[str], None] = lambda _: None) -> l
             say(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    appeared = tuple(str(path) for path in _CONTRACT_PATHS if path.exists() and path not in there)
-    results = judge(RULES, replace(evidence, contract_paths_appeared=appeared))
+    evidence = replace(evidence, contract_paths_appeared=tuple(sorted(_contract_paths() - there)))
+    results = judge(RULES, evidence)
     asked = {rule.id for rule in wanted}
     return sorted((each for each in results if each.rule.id in asked), key=lambda each: each.rule.id)
+
+
+def _make_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="chorus-check-"))
+    folder.chmod(0o755)  # a container's user must get through
+    return folder
+
+
+def _contract_paths() -> set[str]:
+    """The paths of the contract that are there on this machine."""
+    return {str(path) for path in (contract.ROOT, contract.IDENTITY_DIR) if Path(path).exists()}
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,9 @@ class _Check:
         end = to_the_end(self._plan.patience.training)
         unsuited = unsuited_source(self._report, frame.source)
         if unsuited is None:
-            self._miss("the plugin says of no column, information or number of rows that it needs it", Scenario.NOT_APPLICABLE)
+            self._miss(
+                "the plugin says of no column, information or number of rows that it needs it", Scenario.NOT_APPLICABLE
+            )
         elif self._goes_on(Scenario.NOT_APPLICABLE):
             await self._play_if_wanted(self._act(Scenario.NOT_APPLICABLE, self._prepare("unsuited", unsuited), end))
         for scenario, bad, why in (
@@ -196,12 +212,12 @@ class _Check:
             return
         trained = self._seen.get(Scenario.TRAIN)
         silent = trained is not None and not trained.percents
-        at = MessageType.TRAINING_START if silent else MessageType.PROGRESS
+        at = MessageType.TRAINING_START if silent or self._plan.by_file else MessageType.PROGRESS
         stop = Stop(at, self._plan.patience.training, self._plan.patience.grace)
         seen = await self._play(self._act(Scenario.STOP, frame, stop.direct))
         self._seen[Scenario.STOP] = seen = replace(seen, signalled=stop.signalled)
-        if seen.done or seen.exit_code is None or not stop.signalled:
-            self._miss("there is nothing to go on with: it was done, or had to be killed", Scenario.RESUME)
+        if seen.exit_code != ExitCode.PREEMPTED:
+            self._miss("there is nothing to go on with: it did not stop with 75", Scenario.RESUME)
             return
         act = self._act(Scenario.RESUME, frame, to_the_end(self._plan.patience.training))
         await self._play_if_wanted(replace(act, attempt=2, run=self._folder / Scenario.STOP / "run"))

@@ -17,8 +17,13 @@ from chorus_cli.plugin_check.check import Patience, Plan, check, select
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.frames import read_source
 from chorus_cli.plugin_check.launch import ContainerLauncher, Launcher, ProcessLauncher, find_engine
+from chorus_cli.plugin_check.observed import Scenario
 from chorus_cli.plugin_check.report import as_json, as_text, counts
 
+ABOUT = (
+    "Play the plugin contract with a plugin and say, rule by rule, whether it keeps it. Exit code 0: it does; 1: it "
+    "breaks a rule; 2: it cannot be checked."
+)
 PLUGIN_FILE = "plugin.json"
 EXECUTABLE = "plugin"
 GOOD, BROKEN, CANNOT = 0, 1, 2
@@ -45,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--info", action="append", default=[], metavar="KEY=VALUE", help="as dataset.info of a Project")
     parser.add_argument("--frame", type=Path, metavar="FILE.csv", help="data of your own instead of made-up data")
     parser.add_argument("--rule", action="append", default=[], metavar="ID", help="check this rule; may be repeated")
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        default=[],
+        choices=[each.value for each in Scenario],
+        help="play only this one and describe; may be repeated",
+    )
     parser.add_argument("--output", choices=["text", "json"], default="text")
     parser.add_argument("--keep", action="store_true", help="leave the directories of all executions")
     parser.add_argument("--engine", metavar="COMMAND", help="container engine (docker, podman or nerdctl)")
@@ -56,9 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how a container reaches the receiver (default here: %(default)s)",
     )
     for name, value in vars(Patience()).items():
-        parser.add_argument(
-            f"--{name}-seconds", type=_seconds, default=value, metavar="N", help=f"default {value:g}"
-        )
+        parser.add_argument(f"--{name}-seconds", type=_seconds, default=value, metavar="N", help=f"default {value:g}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,6 +103,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         info=info,
         own=read_source(options.frame, info) if options.frame is not None else None,
         rules=rules,
+        scenarios=[Scenario(name) for name in options.scenario],
         patience=Patience(**{name: getattr(options, f"{name}_seconds") for name in vars(Patience())}),
         keep=options.keep,
     )
@@ -105,7 +116,9 @@ def _launcher(options: argparse.Namespace) -> Launcher:
             raise CannotCheck("arguments after -- are for images", hint=f"put them into command of {PLUGIN_FILE}")
         return ProcessLauncher(folder.resolve(), read_command(folder.resolve()))
     if options.target.startswith((".", "/")):
-        raise CannotCheck(f"there is no directory {options.target}", hint="name a directory with plugin.json, or an image")
+        raise CannotCheck(
+            f"there is no directory {options.target}", hint="name a directory with plugin.json, or an image"
+        )
     return ContainerLauncher(
         find_engine(options.engine),
         options.target,

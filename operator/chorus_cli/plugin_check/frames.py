@@ -60,7 +60,7 @@ class Source:
 
 def tabular(rows: int = ROWS) -> Source:
     """Birds: numbers, a category, missing values, and the outcome `species`, which `info.outcome` names."""
-    chance = random.Random(7)  # noqa: S311 (data, no secret)
+    chance = random.Random(7)
     made: list[list[object]] = []
     for number in range(rows):
         species = list(_SPECIES)[number % len(_SPECIES)]

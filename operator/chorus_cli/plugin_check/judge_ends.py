@@ -50,11 +50,12 @@ def _refuses(evidence: Evidence, seen: Observation, scenario: Scenario) -> Verdi
 @told_by(Scenario.STOP)
 def stops_when_asked(evidence: Evidence, seen: Observation) -> Verdict:
     """After SIGTERM it ends in time with 75, or with 0 when the work is done."""
-    if not seen.signalled:
+    ended = seen.exit_code in {ExitCode.PREEMPTED, ExitCode.DONE}
+    if not seen.signalled or (not ended and seen.of(MessageType.MODEL_NAME)):
         return Skipped("it was done before it could be stopped: give it more to do, with --parameter or --frame")
     if seen.exit_code is None:
         return Failed(f"it was still running {evidence.grace_seconds:g} s after SIGTERM and was killed")
-    if seen.exit_code not in {ExitCode.PREEMPTED, ExitCode.DONE}:
+    if not ended:
         return Failed(f"after SIGTERM {seen.ending()}")
     return PASSED
 
@@ -77,7 +78,11 @@ def survives_an_outage(evidence: Evidence, seen: Observation) -> Verdict:
     if any(refused.cause is Cause.BAD_TOKEN for refused in seen.refusals):
         return Skipped("an outdated token was used: mend C703 first", blocked=True)
     said = {letter.kind for letter in seen.letters if letter.accepted}
-    lost = [kind.value for kind in (MessageType.DATA_REPORT, MessageType.TRAINING_START, MessageType.MODEL_NAME) if kind not in said]
+    lost = [
+        kind.value
+        for kind in (MessageType.DATA_REPORT, MessageType.TRAINING_START, MessageType.MODEL_NAME)
+        if kind not in said
+    ]
     if lost:
         return unless_refused(seen, f"never arrived: {', '.join(lost)}; {seen.ending()}")
     if not seen.done:
@@ -92,7 +97,7 @@ def repeats_the_same_message(evidence: Evidence) -> Verdict:
         return Skipped(missing(evidence.missing, Scenario.OUTAGE))
     unanswered = [letter for letter in seen.letters if letter.fate is Fate.UNANSWERED]
     if not unanswered:
-        return Skipped("it did not come to the point where an answer was lost", blocked=True)
+        return Skipped("it did not come to the point where an answer was lost")
     first = unanswered[0]
     later = seen.letters[seen.letters.index(first) + 1 :]
     again = [letter for letter in later if letter.kind is first.kind]

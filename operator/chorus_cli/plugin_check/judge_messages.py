@@ -38,7 +38,9 @@ def is_envelope(refused: Refused) -> bool:
     """Whether the body is no CloudEvent, or an attribute of it is wrong."""
     if refused.cause is Cause.WRONG_CONTENT_TYPE:
         return True
-    return refused.cause is Cause.MALFORMED and (not refused.fields or any(not _of_data(each) for each in refused.fields))
+    return refused.cause is Cause.MALFORMED and (
+        not refused.fields or any(not _of_data(each) for each in refused.fields)
+    )
 
 
 def is_field(refused: Refused) -> bool:
@@ -69,18 +71,18 @@ def counts_up(evidence: Evidence) -> Verdict:
     enveloped = {
         scenario: [letter for letter in seen.letters if letter.envelope is not None]
         for scenario, seen in evidence.seen.items()
+        if scenario is not Scenario.OUTAGE  # some did not arrive; C702 says more
     }
     if not any(enveloped.values()):
         return Skipped("no message with an envelope came")
     for scenario, letters in enveloped.items():
-        fault = _sequence_fault(letters, gaps=scenario is Scenario.OUTAGE)
-        if fault:
+        if fault := _sequence_fault(letters):
             return Failed(f"{scenario}: {fault}")
     return PASSED
 
 
-def _sequence_fault(letters: list[Letter], *, gaps: bool) -> str | None:
-    """Say where counting went wrong. `gaps`: numbers may be missing or late, since not everything could arrive."""
+def _sequence_fault(letters: list[Letter]) -> str | None:
+    """Say where counting went wrong."""
     numbers: dict[str, int] = {}
     for letter in letters:
         envelope = letter.envelope
@@ -90,7 +92,7 @@ def _sequence_fault(letters: list[Letter], *, gaps: bool) -> str | None:
                 return f"{letter} has the id {envelope.id!r} of the message with sequence {numbers[envelope.id]}"
             continue  # it is sent again
         due = max(numbers.values(), default=0) + 1
-        if envelope.sequence in numbers.values() or (envelope.sequence != due and not gaps):
+        if envelope.sequence != due:
             return f"{letter} came where {due} was due"
         numbers[envelope.id] = envelope.sequence
     return None
@@ -98,7 +100,8 @@ def _sequence_fault(letters: list[Letter], *, gaps: bool) -> str | None:
 
 def keeps_the_order(evidence: Evidence) -> Verdict:
     """DATA_REPORT, TRAINING_START, progress, and one end after which nothing more is said."""
-    told = {scenario: seen.letters for scenario, seen in evidence.seen.items() if scenario is not Scenario.DESCRIBE}
+    others = {Scenario.DESCRIBE, Scenario.OUTAGE}  # in an outage messages come twice, and C702 says more
+    told = {scenario: seen.letters for scenario, seen in evidence.seen.items() if scenario not in others}
     if not any(told.values()):
         return Skipped("no message of a training came")
     for scenario, letters in told.items():

@@ -64,7 +64,11 @@ def _needs(report: OnlineReport) -> tuple[tuple[str, list[str]], ...]:
 
 def _schema_problems(schema: ParametersSchema, report: OnlineReport) -> list[str]:
     properties = schema.properties
-    problems = [f"parameters_schema requires {name!r}, which has no property" for name in schema.required if name not in properties]
+    problems = [
+        f"parameters_schema requires {name!r}, which has no property"
+        for name in schema.required
+        if name not in properties
+    ]
     for name, value in report.parameters.items():
         if name not in properties:
             problems.append(f"parameters names {name!r}, which parameters_schema does not")

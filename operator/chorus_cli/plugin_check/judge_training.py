@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pydantic import ValidationError
 
 from chorus_api.contract import MAX_TERMINATION_BYTES
@@ -43,7 +45,7 @@ def tells_its_progress(evidence: Evidence, seen: Observation) -> Verdict:
     percents = seen.percents
     if not percents:
         return unless_refused(seen, "no progress came")
-    for earlier, later in zip(percents, percents[1:], strict=False):
+    for earlier, later in pairwise(percents):
         if later < earlier:
             return Failed(f"percent fell from {earlier} to {later}")
     return PASSED

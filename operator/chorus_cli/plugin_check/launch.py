@@ -39,13 +39,21 @@ class Running(Protocol):
 class Launcher(Protocol):
     """A way of running plugins."""
 
-    is_container: bool
-    host: str
-    """Name or address by which the plugin reaches the receiver."""
-    listen: str
-    """Address that the receiver listens on."""
-    watched: tuple[Path, ...]
-    """Directories that the plugin could write to and must not."""
+    @property
+    def is_container(self) -> bool:
+        """Whether the plugin sees a file system of its own."""
+
+    @property
+    def host(self) -> str:
+        """Name or address by which the plugin reaches the receiver."""
+
+    @property
+    def listen(self) -> str:
+        """Address that the receiver listens on."""
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """Directories that the plugin could write to and must not."""
 
     async def prepare(self) -> None:
         """See that the plugin can be run at all; CannotCheck when not."""
@@ -164,7 +172,7 @@ class ContainerLauncher:
     @property
     def listen(self) -> str:
         """Every address, unless the container shares this machine's."""
-        return "127.0.0.1" if self.host_network else "0.0.0.0"  # noqa: S104 (a container must reach it)
+        return "127.0.0.1" if self.host_network else "0.0.0.0"
 
     async def prepare(self) -> None:
         """Pull the image if it is not there; CannotCheck when it cannot be had."""

@@ -140,7 +140,9 @@ def try_to_publish(out: Path, scratch: Path) -> Publication:
     except DataError as error:
         return Publication(fault=error)
     except (OSError, shutil.Error) as error:
-        fault = DataError(Reason.PUBLISH_FAILED, f"the files cannot be read: {error}"[:500], hint="let others read them")
+        fault = DataError(
+            Reason.PUBLISH_FAILED, f"the files cannot be read: {error}"[:500], hint="let others read them"
+        )
         return Publication(fault=fault)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -154,7 +156,9 @@ def has_sums(out: Path) -> bool:
 def showing(token: str, *folders: Path, but: tuple[Path, ...] = ()) -> tuple[str, ...]:
     """Name the files below the folders that hold the token."""
     wanted = token.encode()
-    paths = [path for folder in folders if folder.exists() for path in ([folder] if folder.is_file() else _walk(folder, but))]
+    paths = [
+        path for folder in folders if folder.exists() for path in ([folder] if folder.is_file() else _walk(folder, but))
+    ]
     return tuple(path.name for path in paths if _holds(path, wanted))
 
 

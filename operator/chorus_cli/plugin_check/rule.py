@@ -80,7 +80,9 @@ def _blocks(verdict: Verdict | None) -> bool:
     return isinstance(verdict, Failed) or (isinstance(verdict, Skipped) and verdict.blocked)
 
 
-def told_by(*scenarios: Scenario) -> Callable[[Callable[[Evidence, Observation], Verdict]], Callable[[Evidence], Verdict]]:
+def told_by(
+    *scenarios: Scenario,
+) -> Callable[[Callable[[Evidence, Observation], Verdict]], Callable[[Evidence], Verdict]]:
     """Make a rule of a function that judges the first of these scenarios that was played; skipped when none was."""
 
     def wrap(check: Callable[[Evidence, Observation], Verdict]) -> Callable[[Evidence], Verdict]:

@@ -1,0 +1,60 @@
+"""The kit against real processes: the good plugin keeps every rule, and each spoilt one breaks exactly its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chorus_cli.plugin_check.check import Patience, Plan, check
+from chorus_cli.plugin_check.command import read_command
+from chorus_cli.plugin_check.launch import ProcessLauncher
+from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.report import as_text
+from chorus_cli.plugin_check.rule import Failed, Passed, Result, Skipped
+from chorus_cli.plugin_check.rulebook import RULES
+from plugin_builders import SPOILT, Spoilt, write_plugin
+
+PATIENCE = Patience(describe=20, training=20, grace=2, away=0.3, impostor=0.3)
+CONTAINER_ONLY = {"C103", "C407"}
+
+
+def plan_for(folder: Path, *played: Scenario, by_file: bool = False) -> Plan:
+    launcher = ProcessLauncher(folder, read_command(folder))
+    return Plan(launcher, frame_format="csv", patience=PATIENCE, scenarios=played, by_file=by_file)
+
+
+def broken(results: list[Result]) -> dict[str, str]:
+    return {each.rule.id: each.verdict.seen for each in results if isinstance(each.verdict, Failed)}
+
+
+async def test_a_good_plugin_keeps_every_rule(tmp_path: Path) -> None:
+    results = await check(plan_for(write_plugin(tmp_path / "good")))
+    assert not broken(results), as_text(results, target="good")
+    assert {each.rule.id for each in results if not isinstance(each.verdict, Passed)} == CONTAINER_ONLY
+
+
+async def test_a_good_plugin_that_speaks_by_file_keeps_every_rule(tmp_path: Path) -> None:
+    results = await check(plan_for(write_plugin(tmp_path / "good"), by_file=True))
+    assert not broken(results), as_text(results, target="good")
+    skipped = {each.rule.id for each in results if isinstance(each.verdict, Skipped)}
+    assert skipped <= CONTAINER_ONLY | {"C106", "C601", "C602", "C701", "C702", "C703"}
+
+
+@pytest.mark.parametrize("case", SPOILT, ids=str)
+async def test_a_spoilt_plugin_breaks_its_own_rule_alone(case: Spoilt, tmp_path: Path) -> None:
+    folder = write_plugin(tmp_path / "spoilt", case.source())
+    results = await check(plan_for(folder, Scenario.DESCRIBE, *case.played))
+    assert broken(results).keys() == {case.rule}, as_text(results, target=case.what)
+    assert case.seen in broken(results)[case.rule]
+
+
+async def test_a_command_that_is_not_there_breaks_the_first_rule_and_no_other(tmp_path: Path) -> None:
+    folder = write_plugin(tmp_path / "lost", command=["./lost"])
+    results = await check(plan_for(folder, Scenario.DESCRIBE))
+    assert broken(results).keys() == {"C101"}
+    assert "No such file" in broken(results)["C101"]
+
+
+def test_every_rule_that_a_process_can_break_is_broken_by_a_plugin() -> None:
+    assert {case.rule for case in SPOILT} | {"C101"} | CONTAINER_ONLY == {rule.id for rule in RULES}
