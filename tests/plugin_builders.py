@@ -323,7 +323,7 @@ SPOILT = (
         "a new id each time",
         (
             "        request = urllib",
-            "        body = json.dumps({**json.loads(body), 'id': uuid.uuid4().hex}).encode()\n        request = urllib",
+            "        body = json.dumps(json.loads(body) | {'id': uuid.uuid4().hex}).encode()\n        request = urllib",
         ),
         played=(Scenario.OUTAGE,),
         seen="nobody can tell",

@@ -9,6 +9,7 @@ from chorus_cli.plugin_check.observed import Evidence, Letter, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict
 from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
 
+_KUBEFLOW = "trainerStatus"  # progress in Kubeflow Trainer's form has no envelope
 _ENDS = frozenset({MessageType.MODEL_NAME, MessageType.ERROR_REPORT})
 _RANK = {
     MessageType.DATA_REPORT: 0,
@@ -59,7 +60,7 @@ def is_cause(*causes: Cause) -> Callable[[Refused], bool]:
 
 
 def _of_data(problem: FieldProblem) -> bool:
-    return problem.field == "data" or problem.field.startswith("data.")
+    return problem.field.split(".")[0] in {"data", _KUBEFLOW}
 
 
 def _of_finite(problem: FieldProblem) -> bool:

@@ -18,7 +18,7 @@ from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_api.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
 from chorus_cli.plugin_check.certificate import Vouched
 from chorus_cli.plugin_check.observed import Fate, Letter
-from chorus_cli.plugin_check.trainer_status import progress_of
+from chorus_operator.messages.kubeflow import read_progress
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.refusals import Cause, Refused
 
@@ -52,7 +52,8 @@ def check_speaker(speaker: Speaker, message: Message) -> None:
     if isinstance(payload, OnlineReport) != (speaker.ids is None) or not isinstance(payload, OnlineReport | Addressed):
         raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of this role")
     if envelope.subject_uid != speaker.subject_uid:
-        raise Refused(Cause.WRONG_RUN, f"subjectuid {envelope.subject_uid} is not {speaker.subject_uid}")
+        cause = Cause.WRONG_IDS if speaker.ids is None else Cause.WRONG_RUN
+        raise Refused(cause, f"subjectuid {envelope.subject_uid} is not {speaker.subject_uid}")
     if envelope.attempt != speaker.attempt:
         raise Refused(Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not {speaker.attempt}")
     if isinstance(payload, Addressed) and (payload.project_id, payload.plugin_id) != speaker.ids:
@@ -174,12 +175,14 @@ class Postbox:
         body = b""
         try:
             body = await self._body(request)
-            payload = progress_of(body, ids=self.speaker.ids)
+            if self.speaker.ids is None:
+                raise Refused(Cause.WRONG_POD, "progress is not a message of this role")
+            payload = read_progress(body, project_id=self.speaker.ids[0], plugin_id=self.speaker.ids[1])
             await self._note(body, MessageType.PROGRESS, None, payload)
         except Refused as refused:
             self._refuse(refused, body)
             return _answer(refused)
-        return web.json_response({})
+        return web.Response(status=200)
 
     def _acknowledge(self, request: web.Request, fate: Fate) -> web.Response:
         if fate is Fate.UNANSWERED and request.transport is not None:
