@@ -51,7 +51,7 @@ class Rule:
     @property
     def more(self) -> str:
         """Where the documentation says more."""
-        return f"{PAGE}#{self.id.lower()}"
+        return f"{PAGE}#{self.id[:2].lower()}"
 
 
 @dataclass(frozen=True)
