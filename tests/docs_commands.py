@@ -47,6 +47,7 @@ NEEDS_MORE: Mapping[str, tuple[str, str]] = {
         '"logs", "deployment/chorus-operator"',
     ),
     r"docker (build|push) .*": ("kind/README.md", "images"),
+    r"pip install .*cli.*|chorus plugin check .*": ("tests/unit/cli/test_command.py", '"plugin", "check"'),
     r"helm .*": ("tests/chart", "helm"),
     r"kubectl .*(argocd|flux).*": ("tests/chart", "gitops"),
     r"kubectl (apply|delete) .*-k my-chorus/": ("tests/api/test_install_manifests.py", "overlay"),

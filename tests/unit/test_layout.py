@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = {
-    "dev": ["operator", "dataset", "trainer", "dev"],
+    "dev": ["operator", "dataset", "trainer", "cli", "dev"],
     "operator": ["operator", "dataset"],
     "trainer": ["trainer"],
 }

@@ -1,0 +1,45 @@
+"""docs/plugin-check.md says what the code does: every rule word by word, every option, every scenario."""
+
+from __future__ import annotations
+
+import argparse
+
+from chorus_cli.plugin_check.command import add_arguments
+from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.rulebook import RULES
+from docs_text import REPOSITORY, anchors, codes, rows
+
+PAGE = REPOSITORY / "docs" / "plugin-check.md"
+
+
+def test_every_rule_is_in_the_tables_word_by_word() -> None:
+    told = [tuple(row) for row in rows(PAGE, heading="rule", columns=4)]
+    known = sorted((f"`{rule.id}`", rule.title, rule.expected, rule.mend) for rule in RULES)
+    assert told == known
+
+
+def test_where_a_broken_rule_points_to_is_there() -> None:
+    for rule in RULES:
+        page, _, anchor = rule.more.partition("#")
+        assert REPOSITORY / page == PAGE
+        assert anchor in anchors(PAGE), rule.more
+
+
+def test_every_option_is_explained() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    known = [option for action in parser._actions for option in action.option_strings]
+    told = [code for row in rows(PAGE, heading="option", columns=2) for code in codes(row[0])]
+    assert sorted(told) == sorted(known)
+
+
+def test_every_scenario_is_explained() -> None:
+    told = [code for row in rows(PAGE, heading="scenario", columns=2) for code in codes(row[0])]
+    assert told == [each.value for each in Scenario]
+
+
+def test_a_rule_comes_behind_those_that_it_depends_on() -> None:
+    ids = [rule.id for rule in RULES]
+    assert len(set(ids)) == len(ids)
+    for rule in RULES:
+        assert all(name in ids[: ids.index(rule.id)] for name in rule.after), rule.id
