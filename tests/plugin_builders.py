@@ -340,6 +340,22 @@ SPOILT = (
 """A plugin for each rule that a process can break, at least."""
 
 
+NEEDS_ROOT_FILES = spoilt(
+    "C103",
+    "a file in the root file system",
+    (_TRAIN, _TRAIN + '    open("/var/tmp/cache", "w").close()\n'),
+    played=(TRAIN, Scenario.UNCONFINED),
+    seen="/var/tmp/cache",
+)
+LAST_WORD = spoilt(
+    "C407",
+    "nothing: it writes a good last word",
+    (_MODEL, _MODEL + """; open("/dev/termination-log", "w").write('{"outcome": "succeeded"}')"""),
+    seen="",
+)
+"""For containers alone."""
+
+
 def write_plugin(folder: Path, source: str = GOOD, *, command: Sequence[str] = (sys.executable, "main.py")) -> Path:
     """Write a plugin's directory."""
     folder.mkdir()

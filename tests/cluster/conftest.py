@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -31,6 +32,7 @@ GPU = "nvidia.com/gpu"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"gpus: needs a node that shows {GPU}, a real or a pretend one")
     config.addinivalue_line("markers", "audit: needs an API server that keeps an audit log, and comes after all others")
+    config.addinivalue_line("markers", "engine: needs a container engine on this machine that can get the images")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for marker, given, why in (
         ("gpus", has_gpus, f"no node shows {GPU}"),
         ("audit", keeps_audit_log, "the API server keeps no audit log"),
+        ("engine", has_engine, "no container engine answers, or it cannot get the images"),
     ):
         wanting = [item for item in ours if item.get_closest_marker(marker) is not None]
         if wanting and not given():
@@ -71,6 +74,16 @@ def listed(*words: str) -> list[dict[str, Any]]:
     done = subprocess.run(["kubectl", "get", *words, "-o", "json"], capture_output=True, timeout=30, check=False)
     items: list[dict[str, Any]] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
     return items
+
+
+def has_engine() -> bool:
+    """Ask whether docker or podman has the operator's image, or can pull it."""
+    image = os.environ.get("CHORUS_OPERATOR_IMAGE")
+    engine = shutil.which("docker") or shutil.which("podman")
+    if image is None or engine is None:
+        return False
+    tries = ([engine, "image", "inspect", image], [engine, "pull", "--quiet", image])
+    return any(subprocess.run(words, capture_output=True, timeout=300, check=False).returncode == 0 for words in tries)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
