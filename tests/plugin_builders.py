@@ -153,9 +153,9 @@ class Spoilt:
     def __str__(self) -> str:
         return f"{self.rule}-{self.what}".replace(" ", "_")
 
-    def source(self) -> str:
+    def source(self, good: str = "") -> str:
         """The plugin; a text that the good one does not have (any more) is an error of the test."""
-        text = GOOD
+        text = good or GOOD
         for old, new in self.changes:
             assert text.count(old) == 1, f"{self.rule}: {old!r} stands {text.count(old)} times in the good plugin"
             text = text.replace(old, new)

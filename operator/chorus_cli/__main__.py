@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from chorus_cli.plugin_check import command as plugin_check
 
 
+INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
     parser = argparse.ArgumentParser(prog="chorus", description="Tools for those who use Chorus and write its plugins.")
@@ -25,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:end])
     options.arguments = words[end + 1 :]
-    code: int = options.run(options)
+    try:
+        code: int = options.run(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from chorus_cli.plugin_check.check import Patience, Plan, check
+from chorus_cli.plugin_check.check import Plan, check
 from chorus_cli.plugin_check.launch import ContainerLauncher, call, find_engine
 from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.report import as_text
 from chorus_cli.plugin_check.rule import Failed, Result, Skipped
 from plugin_builders import LAST_WORD, NEEDS_ROOT_FILES, SPOILT, Spoilt

@@ -13,34 +13,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chorus_api import contract
-from chorus_api.messages import FrameManifest, MessageType, OnlineReport
+from chorus_api.messages import MessageType, OnlineReport
 from chorus_api.reasons import ExitCode
 from chorus_cli.plugin_check.certificate import vouch_for
 from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
-from chorus_cli.plugin_check.frames import Source, suited_source, unsuited_source, write_frame_files
+from chorus_cli.plugin_check.frames import Frame, Source, prepare, suited_source, unsuited_source
 from chorus_cli.plugin_check.given import FrameFormat, Identity, Work
 from chorus_cli.plugin_check.launch import Launcher
 from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
 from chorus_cli.plugin_check.parameters import BadParameter, Values, bad_value, resolved, unknown_name
+from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.play import Act, Director, Stage, play
 from chorus_cli.plugin_check.rule import Result, Rule, judge
 from chorus_cli.plugin_check.rulebook import RULES
+from chorus_cli.plugin_check.service_check import ServiceCheck, ServicePlan
+from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
 
 _NOT_TRAINED = "the training did not end well"
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long each wait may take, in seconds."""
-
-    describe: float = 120.0
-    training: float = 900.0
-    grace: float = 120.0
-    """From SIGTERM to the end."""
-    away: float = 5.0
-    """How long the receiver refuses connections."""
-    impostor: float = 5.0
-    """How long the plugin may try to speak to a false receiver, beyond what it took to describe itself."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +54,39 @@ class Plan:
     """Leave the directories of the executions."""
 
 
-def wanted_rules(plan: Plan) -> list[Rule]:
-    """The rules that the plan asks for."""
-    return [rule for rule in RULES if not plan.rules or rule.id in plan.rules]
+def rules_for(plan: Plan | ServicePlan) -> tuple[Rule, ...]:
+    """The rules that concern what is checked."""
+    return SERVICE_RULES if isinstance(plan, ServicePlan) else RULES
 
 
-async def check(plan: Plan, *, say: Callable[[str], None] = lambda _: None) -> list[Result]:
+async def check(plan: Plan | ServicePlan, *, say: Callable[[str], None] = lambda _: None) -> list[Result]:
     """Play and judge; CannotCheck when it cannot be done. `say` is told what is going on."""
-    wanted = wanted_rules(plan)
+    rules = rules_for(plan)
+    wanted = [rule for rule in rules if not plan.rules or rule.id in plan.rules]
     scenarios = {scenario for rule in wanted for scenario in rule.scenarios}
     if plan.scenarios:
         scenarios &= set(plan.scenarios)
-    await plan.launcher.prepare()
     folder = _make_folder()
-    there = _contract_paths()
     try:
-        evidence = await _Check(plan, scenarios, folder, say).gather()
+        evidence = await _gather(plan, scenarios, folder, say)
     finally:
         if plan.keep:
             say(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    evidence = replace(evidence, contract_paths_appeared=tuple(sorted(_contract_paths() - there)))
-    results = judge(RULES, evidence)
     asked = {rule.id for rule in wanted}
-    return sorted((each for each in results if each.rule.id in asked), key=lambda each: each.rule.id)
+    return sorted((each for each in judge(rules, evidence) if each.rule.id in asked), key=lambda each: each.rule.id)
+
+
+async def _gather(
+    plan: Plan | ServicePlan, scenarios: Collection[Scenario], folder: Path, say: Callable[[str], None]
+) -> Evidence:
+    if isinstance(plan, ServicePlan):
+        return await ServiceCheck(plan, scenarios, folder, say).gather()
+    await plan.launcher.prepare()
+    there = _contract_paths()
+    evidence = await _Check(plan, scenarios, folder, say).gather()
+    return replace(evidence, contract_paths_appeared=tuple(sorted(_contract_paths() - there)))
 
 
 def _make_folder() -> Path:
@@ -101,20 +98,6 @@ def _make_folder() -> Path:
 def _contract_paths() -> set[str]:
     """The paths of the contract that are there on this machine."""
     return {str(path) for path in (contract.ROOT, contract.IDENTITY_DIR) if Path(path).exists()}
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Data that is prepared: its files are in `folder`."""
-
-    source: Source
-    manifest: FrameManifest
-    folder: Path
-
-    def copy_to(self, target: Path) -> None:
-        """Give an execution its own."""
-        for file in sorted(self.folder.iterdir()):
-            shutil.copy2(file, target / file.name)
 
 
 class _Check:
@@ -142,7 +125,7 @@ class _Check:
         await self._describe()
         await self._impostor()
         source = suited_source(self._report, own=self._plan.own, info=self._plan.info)
-        frame = self._prepare("frame", source)
+        frame = prepare(source, self._folder / "frame", self._plan.frame_format)
         await self._train(frame)
         await self._refusals(frame)
         await self._stop(frame)
@@ -196,7 +179,8 @@ class _Check:
                 "the plugin says of no column, information or number of rows that it needs it", Scenario.NOT_APPLICABLE
             )
         elif self._goes_on(Scenario.NOT_APPLICABLE):
-            await self._play_if_wanted(self._act(Scenario.NOT_APPLICABLE, self._prepare("unsuited", unsuited), end))
+            lacking = prepare(unsuited, self._folder / "unsuited", self._plan.frame_format)
+            await self._play_if_wanted(self._act(Scenario.NOT_APPLICABLE, lacking, end))
         for scenario, bad, why in (
             (Scenario.BAD_VALUE, bad_value(self._report), "the plugin's report forbids no value"),
             (Scenario.UNKNOWN_NAME, unknown_name(self._report), "the plugin declares no parameters: any name will do"),
@@ -238,13 +222,6 @@ class _Check:
         work = Work(frame.manifest, plan.frame_format, plan.has_artefact, parameters, dict(frame.source.info))
         return Act(scenario, direct, work, frame.copy_to)
 
-    def _prepare(self, name: str, source: Source) -> Frame:
-        folder = self._folder / name
-        folder.mkdir()
-        scratch = self._folder / f"{name}-source"
-        manifest = write_frame_files(source, scratch=scratch, target=folder, frame_format=self._plan.frame_format)
-        return Frame(source, manifest, folder)
-
     def _goes_on(self, *scenarios: Scenario) -> bool:
         """Whether it makes sense to play further; not when the training itself did not end well."""
         trained = self._seen.get(Scenario.TRAIN)
@@ -268,9 +245,9 @@ class _Check:
         return seen
 
 
-def select(ids: Sequence[str]) -> frozenset[str]:
+def select(ids: Sequence[str], rules: Sequence[Rule]) -> frozenset[str]:
     """Check the ids of rules; ValueError names those that there are when one is unknown."""
-    known = [rule.id for rule in RULES]
+    known = [rule.id for rule in rules]
     unknown = sorted(set(ids) - set(known))
     if unknown:
         raise ValueError(f"there is no rule {', '.join(unknown)}; there are {', '.join(sorted(known))}")

@@ -9,16 +9,22 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chorus_cli.plugin_check.check import Patience, Plan, check, select
+from chorus_cli.plugin_check.check import Plan, check, select
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.frames import read_source
 from chorus_cli.plugin_check.launch import ContainerLauncher, Launcher, ProcessLauncher, find_engine
 from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.report import as_json, as_text, counts
+from chorus_cli.plugin_check.rule import Rule
+from chorus_cli.plugin_check.rulebook import RULES
+from chorus_cli.plugin_check.service_check import ServicePlan
+from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
+from chorus_cli.plugin_check.webhooks import public_key, read_key
 
 ABOUT = (
     "Play the plugin contract with a plugin and say, rule by rule, whether it keeps it. Exit code 0: it does; 1: it "
@@ -39,9 +45,9 @@ class PluginFile(BaseModel):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; what follows `--` comes in `arguments`."""
-    parser.usage = "chorus plugin check [OPTION ...] IMAGE|DIR [-- ARGUMENT ...]"
+    parser.usage = "chorus plugin check [OPTION ...] IMAGE|URL|DIR [-- ARGUMENT ...]"
     parser.set_defaults(arguments=[])
-    parser.add_argument("target", metavar="IMAGE|DIR", help="a directory with plugin.json, or an image")
+    parser.add_argument("target", metavar="IMAGE|URL|DIR", help="a directory with plugin.json, an image, or a service")
     parser.add_argument("--messages", choices=["http", "file"], default="http", help="as spec.container.messages")
     parser.add_argument("--frame-format", choices=["parquet", "csv", "jsonl"], default="parquet")
     parser.add_argument("--artefact", choices=["files", "none"], default="files", help="as spec.container.artefact")
@@ -67,6 +73,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="host" if sys.platform == "linux" else "bridge",
         help="how a container reaches the receiver (default here: %(default)s)",
     )
+    parser.add_argument(
+        "--signing-key",
+        type=Path,
+        metavar="FILE",
+        help="key that messages to a service are signed with; made when there is none (default: another each time)",
+    )
+    parser.add_argument(
+        "--service-ca", type=Path, metavar="FILE", help="certificates (PEM) that the service is known by"
+    )
+    parser.add_argument(
+        "--receiver-host",
+        default="127.0.0.1",
+        metavar="NAME",
+        help="how the service reaches this machine (default: %(default)s)",
+    )
     for name, value in vars(Patience()).items():
         parser.add_argument(f"--{name}-seconds", type=_seconds, default=value, metavar="N", help=f"default {value:g}")
 
@@ -86,26 +107,59 @@ def run(options: argparse.Namespace) -> int:
     return BROKEN if counts(results)["failed"] else GOOD
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
+def plan_of(options: argparse.Namespace) -> Plan | ServicePlan:
     """Read the options; CannotCheck names the one that is wrong."""
-    info = dict(_pair(text, "--info") for text in options.info)
-    try:
-        rules = select(options.rule)
-    except ValueError as error:
-        raise CannotCheck(f"--rule: {error}") from error
+    if options.target.startswith(("http://", "https://")):
+        return _service_plan(options)
     return Plan(
         launcher=_launcher(options),
         by_file=options.messages == "file",
         frame_format=options.frame_format,
-        has_artefact=options.artefact == "files",
         describes=not options.no_describe,
-        parameters={name: _value(text) for name, text in (_pair(each, "--parameter") for each in options.parameter)},
-        info=info,
-        own=read_source(options.frame, info) if options.frame is not None else None,
-        rules=rules,
-        scenarios=[Scenario(name) for name in options.scenario],
-        patience=Patience(**{name: getattr(options, f"{name}_seconds") for name in vars(Patience())}),
-        keep=options.keep,
+        **_common(options, RULES),
+    )
+
+
+def _common(options: argparse.Namespace, rules: Sequence[Rule]) -> dict[str, Any]:
+    info = dict(_pair(text, "--info") for text in options.info)
+    try:
+        selected = select(options.rule, rules)
+    except ValueError as error:
+        raise CannotCheck(f"--rule: {error}") from error
+    return {
+        "has_artefact": options.artefact == "files",
+        "parameters": {name: _value(text) for name, text in (_pair(each, "--parameter") for each in options.parameter)},
+        "info": info,
+        "own": read_source(options.frame, info) if options.frame is not None else None,
+        "rules": selected,
+        "scenarios": [Scenario(name) for name in options.scenario],
+        "patience": Patience(**{name: getattr(options, f"{name}_seconds") for name in vars(Patience())}),
+        "keep": options.keep,
+    }
+
+
+def _service_plan(options: argparse.Namespace) -> ServicePlan:
+    if options.messages == "file" or options.frame_format != "parquet" or options.no_describe or options.arguments:
+        raise CannotCheck(
+            "--messages, --frame-format, --no-describe and arguments are for containers",
+            hint="leave them out for a URL",
+        )
+    ca = None
+    if options.service_ca is not None:
+        try:
+            ca = options.service_ca.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CannotCheck(f"--service-ca {options.service_ca} cannot be read: {error}") from error
+    key = read_key(options.signing_key)
+    print(f"the service must know the public key {public_key(key)}", file=sys.stderr)
+    own_machine = options.receiver_host in {"127.0.0.1", "localhost"}
+    return ServicePlan(
+        options.target,
+        key,
+        host=options.receiver_host,
+        listen="127.0.0.1" if own_machine else "0.0.0.0",
+        ca=ca,
+        **_common(options, SERVICE_RULES),
     )
 
 

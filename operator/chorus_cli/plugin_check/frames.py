@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from chorus_api.messages import FrameManifest, OnlineReport
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_cli.plugin_check.errors import CannotCheck
+from chorus_cli.plugin_check.given import FrameFormat
 from chorus_dataset.convert import convert
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
@@ -136,7 +138,28 @@ def unsuited_source(report: OnlineReport | None, suited: Source) -> Source | Non
     return None
 
 
-def write_frame_files(source: Source, *, scratch: Path, target: Path, frame_format: str) -> FrameManifest:
+@dataclass(frozen=True)
+class Frame:
+    """Data that is prepared: its files are in `folder`."""
+
+    source: Source
+    manifest: FrameManifest
+    folder: Path
+
+    def copy_to(self, target: Path) -> None:
+        """Give an execution its own."""
+        for file in sorted(self.folder.iterdir()):
+            shutil.copy2(file, target / file.name)
+
+
+def prepare(source: Source, folder: Path, frame_format: FrameFormat) -> Frame:
+    """Prepare data into a directory that is not there yet; CannotCheck when it cannot be a frame."""
+    folder.mkdir()
+    scratch = folder.with_name(f"{folder.name}-source")
+    return Frame(source, write_frame_files(source, scratch=scratch, target=folder, frame_format=frame_format), folder)
+
+
+def write_frame_files(source: Source, *, scratch: Path, target: Path, frame_format: FrameFormat) -> FrameManifest:
     """Prepare the data as a Project's would be, into `target`; CannotCheck when it cannot be a frame."""
     scratch.mkdir()
     file = scratch / "source.csv"

@@ -9,6 +9,8 @@ from chorus_cli.plugin_check.observed import Evidence, Letter, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict
 from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
 
+_ODD = frozenset({Scenario.OUTAGE, Scenario.TWICE})
+"""In these, messages may be missing or come twice; C702 and S103 say more."""
 _KUBEFLOW = "trainerStatus"  # progress in Kubeflow Trainer's form has no envelope
 _ENDS = frozenset({MessageType.MODEL_NAME, MessageType.ERROR_REPORT})
 _RANK = {
@@ -72,7 +74,7 @@ def counts_up(evidence: Evidence) -> Verdict:
     enveloped = {
         scenario: [letter for letter in seen.letters if letter.envelope is not None]
         for scenario, seen in evidence.seen.items()
-        if scenario is not Scenario.OUTAGE  # some did not arrive; C702 says more
+        if scenario not in _ODD
     }
     if not any(enveloped.values()):
         return Skipped("no message with an envelope came")
@@ -101,8 +103,11 @@ def _sequence_fault(letters: list[Letter]) -> str | None:
 
 def keeps_the_order(evidence: Evidence) -> Verdict:
     """DATA_REPORT, TRAINING_START, progress, and one end after which nothing more is said."""
-    others = {Scenario.DESCRIBE, Scenario.OUTAGE}  # in an outage messages come twice, and C702 says more
-    told = {scenario: seen.letters for scenario, seen in evidence.seen.items() if scenario not in others}
+    told = {
+        scenario: seen.letters
+        for scenario, seen in evidence.seen.items()
+        if scenario is not Scenario.DESCRIBE and scenario not in _ODD
+    }
     if not any(told.values()):
         return Skipped("no message of a training came")
     for scenario, letters in told.items():

@@ -74,5 +74,5 @@ def keeps_the_token(evidence: Evidence) -> Verdict:
 def knows_the_receiver(evidence: Evidence, seen: Observation) -> Verdict:
     """Nothing is said to a receiver that another authority vouches for."""
     if seen.letters:
-        return Failed(f"it sent {seen.letters[0]} to a receiver whose certificate $CHORUS_CA_FILE does not vouch for")
+        return Failed(f"it sent {seen.letters[0]} to a receiver that the CA which it was given does not vouch for")
     return PASSED

@@ -66,11 +66,11 @@ def leaves_an_artefact(evidence: Evidence, seen: Observation) -> Verdict:
     """At least one file, plain files alone, of kinds that hold no code: what publishing takes."""
     if not evidence.has_artefact:
         return Skipped(_NO_ARTEFACT)
+    if not [file for file in seen.files if file.name != SUMS_FILE]:
+        return Failed("there is no file of a model")
     fault = seen.publication.fault
     if fault is not None and fault.reason != Reason.DIGEST_MISMATCH:
         return Failed(fault.detail)
-    if not [file for file in seen.files if file.name != SUMS_FILE]:
-        return Failed("there is no file in $CHORUS_OUT_DIR")
     return PASSED
 
 

@@ -80,7 +80,9 @@ class Observation:
     """Places that show the token."""
     termination: bytes = b""
     not_started: str = ""
-    """Why the command could not be executed at all."""
+    """Why the command could not be executed at all; of a service, how it refused the message."""
+    is_service: bool = False
+    """Then the exit code is that of a container that would have said the same."""
     signalled: bool = False
     """Whether it was still running when SIGTERM was sent."""
 
@@ -111,10 +113,16 @@ class Observation:
         payloads = [letter.payload for letter in self.of(MessageType.PROGRESS)]
         return [payload.percent for payload in payloads if isinstance(payload, ProgressReport)]
 
+    def _last_word(self) -> str:
+        said = [letter for letter in self.letters if letter.accepted]
+        return f"{said[-1]} came" if said else "no message came"
+
     def ending(self) -> str:
         """How it ended, for people."""
         if self.not_started:
             return f"it could not be started: {self.not_started}"
+        if self.is_service:
+            return f"{self._last_word()}, and nothing more for {self.seconds:.0f} s"
         if self.exit_code is None:
             return f"it was still running after {self.seconds:.0f} s and was killed"
         by_signal = f" (signal {self.exit_code - 128})" if 128 < self.exit_code < 160 else ""
@@ -138,6 +146,10 @@ class Scenario(StrEnum):
     STOP = "stop"
     RESUME = "resume"
     OUTAGE = "outage"
+    TWICE = "twice"
+    """TRAINING_DATA is sent twice (services)."""
+    FORGED = "forged"
+    """An inquiry that another key signed (services)."""
 
 
 @dataclass(frozen=True)

@@ -192,10 +192,11 @@ class Postbox:
     async def _body(self, request: web.Request) -> bytes:
         """Check the head and read the body, in the order of the operator's receiver."""
         _check_head(request)
-        self._check_token(request.headers.get("Authorization"))
+        self.check_token(request.headers.get("Authorization"))
         return await _read(request)
 
-    def _check_token(self, authorization: str | None) -> None:
+    def check_token(self, authorization: str | None) -> None:
+        """Refused unless it bears the present token."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refused(Cause.NO_TOKEN, "send the header Authorization: Bearer with the pod's token")

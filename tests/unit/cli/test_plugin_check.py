@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from chorus_cli.plugin_check.check import Patience, Plan, check
+from chorus_cli.plugin_check.check import Plan, check
 from chorus_cli.plugin_check.command import read_command
 from chorus_cli.plugin_check.launch import ProcessLauncher
 from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.report import as_text
 from chorus_cli.plugin_check.rule import Failed, Passed, Result, Skipped
 from chorus_cli.plugin_check.rulebook import RULES

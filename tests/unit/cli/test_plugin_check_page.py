@@ -6,20 +6,33 @@ import argparse
 
 from chorus_cli.plugin_check.command import add_arguments
 from chorus_cli.plugin_check.observed import Scenario
+from chorus_cli.plugin_check.rule import Rule
 from chorus_cli.plugin_check.rulebook import RULES
+from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
 from docs_text import REPOSITORY, anchors, codes, rows
 
 PAGE = REPOSITORY / "docs" / "plugin-check.md"
 
 
+def as_row(rule: Rule) -> tuple[str, ...]:
+    return f"`{rule.id}`", rule.title, rule.expected, rule.mend
+
+
 def test_every_rule_is_in_the_tables_word_by_word() -> None:
     told = [tuple(row) for row in rows(PAGE, heading="rule", columns=4)]
-    known = sorted((f"`{rule.id}`", rule.title, rule.expected, rule.mend) for rule in RULES)
-    assert told == known
+    own = [rule for rule in SERVICE_RULES if rule.id.startswith("S")]
+    assert told == [as_row(rule) for rule in (*sorted(RULES, key=lambda rule: rule.id), *own)]
+
+
+def test_what_services_are_told_in_other_words_is_in_a_table_of_its_own() -> None:
+    told = [tuple(row) for row in rows(PAGE, heading="rule of services", columns=4)]
+    plain = {as_row(rule) for rule in RULES}
+    other = [rule for rule in SERVICE_RULES if not rule.id.startswith("S") and as_row(rule) not in plain]
+    assert told == [as_row(rule) for rule in sorted(other, key=lambda rule: rule.id)]
 
 
 def test_where_a_broken_rule_points_to_is_there() -> None:
-    for rule in RULES:
+    for rule in (*RULES, *SERVICE_RULES):
         page, _, anchor = rule.more.partition("#")
         assert REPOSITORY / page == PAGE
         assert anchor in anchors(PAGE), rule.more

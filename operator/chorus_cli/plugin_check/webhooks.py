@@ -1,0 +1,108 @@
+"""What a service is sent: CloudEvents with a Standard Webhooks signature, as the operator sends them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chorus_api.messages import TYPE_PREFIX, MessageType
+from chorus_cli.plugin_check.errors import CannotCheck
+
+POST_SECONDS = 10.0
+CONTENT_TYPE = "application/cloudevents+json"
+SOURCE = "/namespaces/chorus-check/plugins/chorus-check"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message to a service. `id` is what the service knows it again by."""
+
+    id: str
+    body: bytes
+
+
+def make_event(kind: MessageType, *, number: str, subject_uid: str, attempt: int, data: Mapping[str, Any]) -> Event:
+    """Write a CloudEvent in structured mode."""
+    event = {
+        "specversion": "1.0",
+        "id": number,
+        "source": SOURCE,
+        "type": f"{TYPE_PREFIX}{kind}",
+        "datacontenttype": "application/json",
+        "subjectuid": subject_uid,
+        "attempt": str(attempt),
+        "data": data,
+    }
+    return Event(number, json.dumps(event).encode())
+
+
+def read_key(path: Path | None) -> Ed25519PrivateKey:
+    """Read the key that events are signed with; make it where there is none; a fleeting one without a path."""
+    if path is None:
+        return Ed25519PrivateKey.generate()
+    if not path.exists():
+        made = Ed25519PrivateKey.generate()
+        pem = made.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_bytes(pem)
+        except OSError as error:
+            raise CannotCheck(f"--signing-key {path} cannot be written: {error}") from error
+        return made
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise CannotCheck(
+            f"--signing-key {path} cannot be read: {error}", hint="name a file that is not there: a key is made"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise CannotCheck(
+            f"--signing-key {path} is no Ed25519 key", hint="name a file that is not there: a key is made"
+        )
+    return key
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """Write down what signatures are checked with, as a service is configured with it."""
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return "whpk_" + base64.b64encode(raw).decode()
+
+
+def signed_headers(key: Ed25519PrivateKey, event: Event, *, timestamp: int) -> dict[str, str]:
+    """Make the headers of a POST; `timestamp`: Unix seconds."""
+    signed = b".".join((event.id.encode(), str(timestamp).encode(), event.body))
+    return {
+        "Content-Type": CONTENT_TYPE,
+        "webhook-id": event.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": f"v1a,{base64.b64encode(key.sign(signed)).decode()}",
+    }
+
+
+async def post(url: str, event: Event, key: Ed25519PrivateKey, *, ca: str | None) -> int | str:
+    """Send an event once, without following redirects; the status, or why there is none."""
+    context = ssl.create_default_context(cadata=ca) if url.startswith("https:") else True
+    headers = signed_headers(key, event, timestamp=int(time.time()))
+    timeout = aiohttp.ClientTimeout(total=POST_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout) as session,
+            session.post(url, data=event.body, headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status
+    except TimeoutError:
+        return f"it did not answer within {POST_SECONDS:g} s"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"[:500]
