@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from chorus_cli.plugin_check import command as plugin_check
 
-
 INTERRUPTED = 130
 
 
