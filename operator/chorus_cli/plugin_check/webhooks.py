@@ -19,6 +19,7 @@ from chorus_api.messages import TYPE_PREFIX, MessageType
 from chorus_cli.plugin_check.errors import CannotCheck
 
 POST_SECONDS = 10.0
+PUBLIC_SUFFIX = ".pub"
 CONTENT_TYPE = "application/cloudevents+json"
 SOURCE = "/namespaces/chorus-check/plugins/chorus-check"
 
@@ -47,7 +48,10 @@ def make_event(kind: MessageType, *, number: str, subject_uid: str, attempt: int
 
 
 def read_key(path: Path | None) -> Ed25519PrivateKey:
-    """Read the key that events are signed with; make it where there is none; a fleeting one without a path."""
+    """Read the key that events are signed with; a fleeting one without a path.
+
+    Where there is none it is made, and its public half is put beside it (.pub), in the form that a service reads.
+    """
     if path is None:
         return Ed25519PrivateKey.generate()
     if not path.exists():
@@ -58,6 +62,7 @@ def read_key(path: Path | None) -> Ed25519PrivateKey:
         try:
             path.touch(mode=0o600, exist_ok=False)
             path.write_bytes(pem)
+            path.with_name(path.name + PUBLIC_SUFFIX).write_text(public_key(made) + "\n", encoding="ascii")
         except OSError as error:
             raise CannotCheck(f"--signing-key {path} cannot be written: {error}") from error
         return made

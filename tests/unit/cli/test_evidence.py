@@ -165,6 +165,11 @@ def test_a_report_that_disagrees_with_itself_is_told_where(said: OnlineReport, p
     assert any(problem in each for each in report_problems(said)), report_problems(said)
 
 
+def test_a_process_that_makes_the_paths_of_a_pod_on_this_machine_breaks_the_rule_about_paths() -> None:
+    evidence = Evidence({Scenario.TRAIN: ended()}, contract_paths_appeared=("/chorus",))
+    assert verdict("C102", evidence) == Failed("it made /chorus on this machine")
+
+
 def test_a_container_that_ends_well_only_without_limits_breaks_the_rule_about_them() -> None:
     evidence = container(train=ended(1, output="Read-only file system: '/app/cache'"), unconfined=ended(0))
     broken = verdict("C103", evidence)

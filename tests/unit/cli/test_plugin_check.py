@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def plan_for(folder: Path, *played: Scenario, by_file: bool = False) -> Plan:
 
 def broken(results: list[Result]) -> dict[str, str]:
     return {each.rule.id: each.verdict.seen for each in results if isinstance(each.verdict, Failed)}
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet is a zombie."""
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 async def test_a_good_plugin_keeps_every_rule(tmp_path: Path) -> None:
@@ -55,6 +62,20 @@ async def test_a_command_that_is_not_there_breaks_the_first_rule_and_no_other(tm
     results = await check(plan_for(folder, Scenario.DESCRIBE))
     assert broken(results).keys() == {"C101"}
     assert "No such file" in broken(results)["C101"]
+
+
+async def test_a_plugin_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    source = f"""
+import subprocess, time
+child = subprocess.Popen(["sleep", "600"])
+open({str(file)!r}, "w").write(str(child.pid))
+time.sleep(600)
+"""
+    plan = plan_for(write_plugin(tmp_path / "hanging", source), Scenario.DESCRIBE)
+    results = await check(replace(plan, patience=replace(PATIENCE, describe=1.5)))
+    assert "still running after 2 s and was killed" in broken(results)["C201"]
+    assert is_gone(int(file.read_text()))
 
 
 def test_every_rule_that_a_process_can_break_is_broken_by_a_plugin() -> None:

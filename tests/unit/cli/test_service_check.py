@@ -56,6 +56,7 @@ def test_the_key_of_a_file_stays_and_is_told(tmp_path: Path, capsys: pytest.Capt
     told = [line for line in capsys.readouterr().err.splitlines() if "whpk_" in line]
     assert told == [f"the service must know the public key {public_key(read_key(file))}"] * 2
     assert file.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "key.pem.pub").read_text() == public_key(read_key(file)) + "\n"
 
 
 @pytest.mark.parametrize("content", ["no key", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"])
