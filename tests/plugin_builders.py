@@ -354,6 +354,25 @@ LAST_WORD = spoilt(
     seen="",
 )
 """For containers alone."""
+KUBEFLOW = spoilt(
+    "C403",
+    "nothing: its progress is in the form of Kubeflow Trainer",
+    (
+        'send("progress", percent=100 * (step + 1) // steps, metrics={"seen": float(sum(counts.values()))}, **ids)',
+        """urllib.request.urlopen(urllib.request.Request(
+            E["KUBEFLOW_TRAINER_SERVER_URL"],
+            json.dumps({"trainerStatus": {
+                "progressPercentage": 100 * (step + 1) // steps, "metrics": [{"name": "loss", "value": "0.5"}],
+            }}).encode(),
+            {
+                "Content-Type": "application/json",
+                "Authorization": "Bearer " + open(E["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read().strip(),
+            },
+        ), context=ssl.create_default_context(cafile=E["KUBEFLOW_TRAINER_SERVER_CA_CERT"])).close()""",
+    ),
+    seen="",
+)
+"""It breaks nothing."""
 
 
 def write_plugin(folder: Path, source: str = GOOD, *, command: Sequence[str] = (sys.executable, "main.py")) -> Path:

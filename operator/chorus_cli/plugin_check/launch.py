@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -23,6 +24,7 @@ ENGINE_SECONDS = 60.0
 PULL_SECONDS = 1800.0
 USER = 65532
 ENGINE_FAILED = 125
+_ENGINE_SPEAKS = re.compile(r"^(docker|Error|time=.* level=fatal)\b", re.MULTILINE)
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
 
 
@@ -57,6 +59,9 @@ class Launcher(Protocol):
 
     async def prepare(self) -> None:
         """See that the plugin can be run at all; CannotCheck when not."""
+
+    def check_end(self, code: int | None, output: str) -> None:
+        """CannotCheck when it was not the plugin that ended like this, but what runs it."""
 
     def paths(self, place: Place) -> Mapping[PurePosixPath, str]:
         """Give each path of the contract as the plugin sees it."""
@@ -107,6 +112,9 @@ class ProcessLauncher:
 
     async def prepare(self) -> None:
         """Nothing to do."""
+
+    def check_end(self, code: int | None, output: str) -> None:
+        """Nothing stands between."""
 
     def paths(self, place: Place) -> Mapping[PurePosixPath, str]:
         """Real paths: they differ from those of a container, so that a plugin must look."""
@@ -184,6 +192,14 @@ class ContainerLauncher:
             raise CannotCheck(
                 f"the image {self.image} is not here and cannot be pulled: {said[-500:].strip()}",
                 hint=f"build it, or look whether `{self.engine} pull {self.image}` works",
+            )
+
+    def check_end(self, code: int | None, output: str) -> None:
+        """The engine says by an exit code of its own that it could not make the container."""
+        if code == ENGINE_FAILED and _ENGINE_SPEAKS.search(output):
+            raise CannotCheck(
+                f"{Path(self.engine).name} could not make the container: {output.strip()[-500:]}",
+                hint="see whether the engine works, and whether it may mount directories below the temporary directory",
             )
 
     def paths(self, place: Place) -> Mapping[PurePosixPath, str]:

@@ -126,6 +126,7 @@ async def _run(stage: Stage, act: Act, place: Place, postbox: Postbox, env: Mapp
             code = await act.direct(running, postbox, place)
     except OSError as error:
         not_started = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    stage.launcher.check_end(code, tail(place.log))
     after = {} if stage.launcher.is_container else snapshot(*watched, but=own)
     seen = Observation(
         exit_code=code,

@@ -114,6 +114,14 @@ def test_without_limits_a_container_keeps_its_own_user_and_a_root_that_it_can_wr
     assert "--add-host=chorus-receiver:host-gateway" in words
 
 
+def test_an_engine_that_fails_is_no_fault_of_the_plugin() -> None:
+    launcher = ContainerLauncher("/usr/bin/docker", "image")
+    with pytest.raises(CannotCheck, match="docker could not make the container: docker: Error response"):
+        launcher.check_end(125, "docker: Error response from daemon: no space left on device\n")
+    launcher.check_end(125, "Traceback\n")
+    launcher.check_end(1, "docker: here a plugin says so\n")
+
+
 def test_no_engine_at_all_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotCheck, match="no docker nor podman nor nerdctl on PATH") as refused:

@@ -15,7 +15,7 @@ from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.report import as_text
 from chorus_cli.plugin_check.rule import Failed, Passed, Result, Skipped
 from chorus_cli.plugin_check.rulebook import RULES
-from plugin_builders import SPOILT, Spoilt, write_plugin
+from plugin_builders import KUBEFLOW, SPOILT, Spoilt, write_plugin
 
 PATIENCE = Patience(describe=20, training=20, grace=2, away=0.3, impostor=0.3)
 CONTAINER_ONLY = {"C103", "C407"}
@@ -55,6 +55,12 @@ async def test_a_spoilt_plugin_breaks_its_own_rule_alone(case: Spoilt, tmp_path:
     results = await check(plan_for(folder, Scenario.DESCRIBE, *case.played))
     assert broken(results).keys() == {case.rule}, as_text(results, target=case.what)
     assert case.seen in broken(results)[case.rule]
+
+
+async def test_progress_in_the_form_of_kubeflow_trainer_counts(tmp_path: Path) -> None:
+    results = await check(plan_for(write_plugin(tmp_path / "good", KUBEFLOW.source()), Scenario.TRAIN))
+    assert not broken(results), as_text(results, target="good")
+    assert "C403" in {each.rule.id for each in results if isinstance(each.verdict, Passed)}
 
 
 async def test_a_command_that_is_not_there_breaks_the_first_rule_and_no_other(tmp_path: Path) -> None:
