@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,10 @@ def test_an_executable_file_needs_no_plugin_json(tmp_path: Path, capsys: pytest.
     assert "1 passed, 0 failed" in capsys.readouterr().out
 
 
-def test_keep_leaves_what_the_plugin_was_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_leaves_what_the_plugin_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert check(write_plugin(tmp_path / "good"), "--frame-format=csv", "--scenario=train", "--keep") == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("kept: ")]
     kept = Path(line.removeprefix("kept: "))
