@@ -1,0 +1,74 @@
+"""The example plugins know the protocol and nothing of Chorus's own code; their images hold what the tests use."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from docs_text import REPOSITORY, name_of
+
+PLUGINS = REPOSITORY / "examples" / "plugins"
+FOLDERS = sorted(file.parent for file in PLUGINS.glob("*/plugin.yaml"))
+SOURCES = sorted(PLUGINS.rglob("*.py"))
+LOCKED = sorted(PLUGINS.glob("*/requirements.lock"))
+
+
+def imported(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_nothing_of_chorus_is_imported(file: Path) -> None:
+    assert not [name for name in imported(file) if name.startswith("chorus")]
+
+
+def test_there_are_sources_to_look_at() -> None:
+    assert len(SOURCES) > 5
+    assert len(FOLDERS) >= 2
+
+
+def pins(lock: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        name, _, version = line.split(" ")[0].partition("==")
+        assert re.fullmatch(r"[a-z0-9.-]+", name), line
+        assert version, f"{name_of(lock)}: {line!r} is not NAME==VERSION"
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKED, ids=name_of)
+def test_an_image_holds_the_versions_that_the_tests_use(lock: Path) -> None:
+    tested = pins_of_tests()
+    other = {name: versions for name, versions in pins(lock).items() if not versions <= tested.get(name, set())}
+    assert not other, f"{name_of(lock)} and requirements/dev.lock differ in {other}: see requirements/README.md"
+
+
+def pins_of_tests() -> dict[str, set[str]]:
+    lines = (REPOSITORY / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        name, _, version = line.split(" ")[0].partition("==")
+        found.setdefault(name.partition("[")[0], set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_an_image_starts_what_the_kit_starts(folder: Path) -> None:
+    """plugin.json is for `chorus plugin check`; ENTRYPOINT is the same command with paths of the image."""
+    if not (folder / "plugin.json").exists():
+        return  # a service: the kit is given its address
+    command = json.loads((folder / "plugin.json").read_text(encoding="utf-8"))["command"]
+    entry = re.search(r"^ENTRYPOINT (\[.*\])$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert entry is not None
+    assert [Path(word).name for word in json.loads(entry[1])] == [word.replace("python3", "python") for word in command]
