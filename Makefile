@@ -36,10 +36,11 @@ lint: ## ruff, mypy, the layer rule, shell scripts
 format: ## ruff format and its safe fixes
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .
 
-generate: ## crds/, the chart's values and docs/reference.md from the models
+generate: ## crds/, the chart's values, docs/reference.md and docs/protocol.md from the models
 	@$(VENV)/bin/python -m chorus_api.crd --out crds
 	@PYTHONPATH=operator:charts $(VENV)/bin/python charts/generate.py
 	@$(VENV)/bin/python docs/reference.py
+	@$(VENV)/bin/python docs/protocol.py
 
 up: ## the cluster, two workers with two pretend GPUs each
 	@kind/cluster up --workers 2 --gpus 2

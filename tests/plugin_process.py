@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from chorus_api.messages import FrameManifest
 from chorus_api.run_config import Messaging, PrepareConfig
+from chorus_client.forward import message_of
+from chorus_dataset.convert import convert
 from chorus_dataset.prepare import prepare_frame
 from chorus_operator.messages.parse import Message, parse
 from docs_text import REPOSITORY
@@ -179,8 +179,8 @@ class PluginPlace:
 
     def _messages(self) -> list[Message]:
         if self.channel == "File":
-            lines = self.messages_file.read_text(encoding="utf-8").splitlines() if self.messages_file.exists() else []
-            events = [_enveloped(json.loads(line), number) for number, line in enumerate(lines, start=1)]
+            lines = self.messages_file.read_bytes().splitlines() if self.messages_file.exists() else []
+            events = [_enveloped(line, number) for number, line in enumerate(lines, start=1)]
         else:
             events = [post.event for post in self.receiver.posts]
         return [parse(json.dumps(event).encode()) for event in events]
@@ -207,27 +207,24 @@ class PluginPlace:
 
     def _as_csv(self, frame: Frame) -> Path:
         folder = self.folder / "csv"
-        folder.mkdir(exist_ok=True)
-        for part in ("train", "eval"):
-            table = pq.read_table(frame.folder / f"{part}.parquet")
-            with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(table.column_names)
-                writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        if not folder.exists():
+            folder.mkdir()
+            convert("csv", frame=frame.folder, target=folder)
         return folder
 
 
-def _enveloped(line: Mapping[str, Any], sequence: int) -> dict[str, Any]:
-    """Fill in what the forwarder of a messages file fills in."""
+def _enveloped(line: bytes, sequence: int) -> dict[str, Any]:
+    """Make the event that the forwarder of a messages file makes of a line."""
+    kind, data = message_of(line, project_id=PROJECT_ID, plugin_id=PLUGIN_ID)
     return {
         "specversion": "1.0",
         "id": f"line-{sequence}",
         "source": "/namespaces/lab/pods/train",
-        "type": f"dev.chorus.{line['type']}",
+        "type": f"dev.chorus.{kind}",
         "subjectuid": SUBJECT,
         "attempt": "1",
         "sequence": str(sequence),
-        "data": {"project_id": PROJECT_ID, "plugin_id": PLUGIN_ID} | line["data"],
+        "data": data,
     }
 
 

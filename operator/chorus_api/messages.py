@@ -43,24 +43,26 @@ class Payload(BaseModel):
 class Addressed(Payload):
     """A message of a plugin about a Project."""
 
-    project_id: int = Field(gt=0)
-    plugin_id: int = Field(gt=0)
+    project_id: int = Field(gt=0, description="`status.id` of the Project.")
+    plugin_id: int = Field(gt=0, description="`status.id` of the Plugin.")
 
 
 class TrainingData(Addressed):
     """TRAINING_DATA: the frame to train on."""
 
-    training_df_name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    info: dict[str, str] = Field(default_factory=dict)
+    training_df_name: str = Field(description="Name of the frame.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Everything that was resolved: integers and strings; for lora also decimals."
+    )
+    info: dict[str, str] = Field(default_factory=dict, description="`dataset.info` of the Project.")
     location: str = Field(description="Directory of the frame, as the plugin sees it.")
 
 
 class DataReport(Addressed):
     """DATA_REPORT: whether the plugin can train on the frame."""
 
-    applicable: bool
-    reason: Text | None = None
+    applicable: bool = Field(description="Whether it suits. false ends the run as `notApplicable`.")
+    reason: Text | None = Field(None, description="Why it does not, and what would, for people.")
 
 
 class TrainingStart(Addressed):
@@ -70,30 +72,38 @@ class TrainingStart(Addressed):
 class ModelName(Addressed):
     """MODEL_NAME: training is over and this is the model."""
 
-    model_name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
-    metrics: dict[MetricName, FiniteFloat] = Field(default_factory=dict, max_length=32)
+    model_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="What the plugin calls the model. It is published under a name of Chorus's own."
+    )
+    digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the artefact's SHA256SUMS; publishing must find the same."
+    )
+    metrics: dict[MetricName, FiniteFloat] = Field(
+        default_factory=dict, max_length=32, description="Figures of the model; the Project's `objective` compares one."
+    )
 
 
 class ErrorReport(Addressed):
     """ERROR_REPORT: the plugin cannot go on."""
 
-    detail: LongText
-    reason: Text | None = None
-    retryable: bool = False
+    detail: LongText = Field(description="What is wrong, where, and what to do, for people.")
+    reason: Text | None = Field(None, description="The same as one CamelCase word.")
+    retryable: bool = Field(False, description="true: the surroundings are at fault, and another try may succeed.")
 
 
 class ProgressReport(Addressed):
     """progress: how far the training is."""
 
-    percent: int = Field(ge=0, le=100)
-    step: int | None = Field(None, ge=0)
-    total_steps: int | None = Field(None, ge=0)
-    epoch: FiniteFloat | None = None
-    eta_seconds: int | None = Field(None, ge=0)
-    loss: FiniteFloat | None = None
-    metrics: dict[MetricName, FiniteFloat] = Field(default_factory=dict, max_length=32)
-    checkpoint_step: int | None = Field(None, ge=0)
+    percent: int = Field(ge=0, le=100, description="Part of the training that is done.")
+    step: int | None = Field(None, ge=0, description="Steps that are done, of whatever kind.")
+    total_steps: int | None = Field(None, ge=0, description="Steps that there will be.")
+    epoch: FiniteFloat | None = Field(None, description="Passes over the data that are done, with a fraction.")
+    eta_seconds: int | None = Field(None, ge=0, description="Seconds that it will still take.")
+    loss: FiniteFloat | None = Field(None, description="Training loss at this step.")
+    metrics: dict[MetricName, FiniteFloat] = Field(
+        default_factory=dict, max_length=32, description="Other figures at this step."
+    )
+    checkpoint_step: int | None = Field(None, ge=0, description="Step of the newest checkpoint that is complete.")
 
 
 class OnlineReport(Payload):
@@ -102,23 +112,32 @@ class OnlineReport(Payload):
     `parameters_schema` and `min_rows` are Chorus's additions to the workflow's fields.
     """
 
-    id: Text = ""
-    name: Text = ""
-    type: Text = ""
-    description: LongText = ""
-    parameters: Parameters = Field(default_factory=dict)
-    needed_columns: list[Text] = Field(default_factory=list, max_length=64)
-    needed_info: list[Annotated[str, StringConstraints(max_length=63)]] = Field(default_factory=list, max_length=64)
-    parameters_schema: ParametersSchema | None = None
-    min_rows: int | None = Field(None, ge=1, le=1_000_000_000)
+    id: Text = Field("", description="What the plugin calls itself, for programs.")
+    name: Text = Field("", description="What the plugin calls itself, for people.")
+    type: Text = Field("", description="Kind of model or prescription that it makes.")
+    description: LongText = Field("", description="What it does.")
+    parameters: Parameters = Field(default_factory=dict, description="Its parameters with their defaults.")
+    needed_columns: list[Text] = Field(
+        default_factory=list, max_length=64, description="Columns that a frame must have to suit it."
+    )
+    needed_info: list[Annotated[str, StringConstraints(max_length=63)]] = Field(
+        default_factory=list, max_length=64, description="Keys that `dataset.info` must have."
+    )
+    parameters_schema: ParametersSchema | None = Field(
+        None,
+        description="Which parameters it takes, as a closed part of JSON Schema. What it does not name is refused.",
+    )
+    min_rows: int | None = Field(None, ge=1, le=1_000_000_000, description="Fewest training rows.")
 
 
 class ColumnProfile(Payload):
     """What a column of the frame holds."""
 
-    name: Text
-    type: Literal["string", "integer", "number", "boolean", "timestamp", "other"]
-    nulls: int = 0
+    name: Text = Field(description="Name of the column.")
+    type: Literal["string", "integer", "number", "boolean", "timestamp", "other"] = Field(
+        description="Type of its values."
+    )
+    nulls: int = Field(0, description="Missing values.")
     distinct: int | None = Field(None, description="Distinct values, counted up to 1,000; None above that.")
     min: Text | None = None
     max: Text | None = None
@@ -128,23 +147,23 @@ class ColumnProfile(Payload):
 class RejectedRows(Payload):
     """Rows that could not be used, for one reason."""
 
-    reason: Text
-    count: int
+    reason: Text = Field(description="What is wrong with them.")
+    count: int = Field(description="How many.")
     examples: list[Text] = Field(default_factory=list, max_length=5, description="First ones: row number and cause.")
 
 
 class FrameManifest(Payload):
     """frame.json: the training frame."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(1, description="Version of the file's form.")
     name: str = Field(description="df- and the first 12 hex digits of the digest.")
     digest: str = Field(description="sha256:… of the frame's content; equal content has an equal digest.")
-    rows: int
-    eval_rows: int
+    rows: int = Field(description="Rows to train on.")
+    eval_rows: int = Field(description="Rows held back for evaluation.")
     read_rows: int = Field(description="Rows read from the source.")
-    columns: list[ColumnProfile] = Field(max_length=500)
-    rejected: list[RejectedRows] = Field(default_factory=list, max_length=32)
-    info: dict[str, str] = Field(default_factory=dict)
+    columns: list[ColumnProfile] = Field(max_length=500, description="What the columns hold.")
+    rejected: list[RejectedRows] = Field(default_factory=list, max_length=32, description="Rows that were left out.")
+    info: dict[str, str] = Field(default_factory=dict, description="`dataset.info` of the Project.")
 
 
 class FrameReady(Payload):
@@ -192,18 +211,20 @@ PAYLOADS: dict[MessageType, type[Payload]] = {
 
 
 class Envelope(BaseModel):
-    """The CloudEvents attributes that Chorus reads; extension attributes are strings, as the standard has it.
-
-    `subject_uid` (extension `subjectuid`) is the uid of the TrainingRun, of the Project for FRAME messages, of the
-    Plugin for ONLINE_REPORT; `attempt` the run's attempt (0 for FRAME messages and ONLINE_REPORT); `sequence` rises by
-    one with each message of a pod.
-    """
+    """The CloudEvents attributes that Chorus reads; extension attributes are strings, as the standard has it."""
 
     model_config = ConfigDict(frozen=True)
 
-    id: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    source: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    type: MessageType
-    subject_uid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    attempt: int = Field(ge=0, le=1_000_000)
-    sequence: int = Field(ge=0, le=2**53)
+    id: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Different for each message, and the same when it is sent again."
+    )
+    source: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        description="Who sends it, a URI reference; for people."
+    )
+    type: MessageType = Field(description="`dev.chorus.` and the name of the message.")
+    subject_uid: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Extension `subjectuid`: uid of the TrainingRun; of the Project for FRAME messages, of the Plugin "
+        "for ONLINE_REPORT."
+    )
+    attempt: int = Field(ge=0, le=1_000_000, description="The run's attempt; 0 for FRAME messages and ONLINE_REPORT.")
+    sequence: int = Field(ge=0, le=2**53, description="1 for a pod's first message, one more for each that follows.")

@@ -18,15 +18,15 @@ class FileModel(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
     )
-    version: Literal[1] = 1
+    version: Literal[1] = Field(1, description="Version of the file's form.")
 
 
 class FrozenScript(FileModel):
     """A plugin's own script: where it is, and the digest that it must have."""
 
-    config_map: str
-    key: str
-    sha256: str
+    config_map: str = Field(description="ConfigMap that holds it.")
+    key: str = Field(description="Key of the ConfigMap; the file is /chorus/script/<key>.")
+    sha256: str = Field(description="Digest that its bytes must have.")
 
 
 class Messaging(FileModel):
@@ -42,19 +42,19 @@ class Messaging(FileModel):
 class FrozenRun(FileModel):
     """What /chorus/run.json says for every type of plugin. The attempt is in the environment (CHORUS_ATTEMPT)."""
 
-    run_name: str
-    run_uid: str
-    run_id: str
-    namespace: str
-    project: str
-    plugin: str
-    project_id: int
-    plugin_id: int
-    frame_name: str
-    frame_digest: str
+    run_name: str = Field(description="Name of the TrainingRun.")
+    run_uid: str = Field(description="Its uid; `subjectuid` of messages.")
+    run_id: str = Field(description="Its id for people: run_<time>_<digits>.")
+    namespace: str = Field(description="Its namespace.")
+    project: str = Field(description="Name of the Project.")
+    plugin: str = Field(description="Entry of the Project's spec.plugins.")
+    project_id: int = Field(description="`project_id` of messages.")
+    plugin_id: int = Field(description="`plugin_id` of messages.")
+    frame_name: str = Field(description="Name of the frame.")
+    frame_digest: str = Field(description="sha256:… of the frame's content.")
     model_name: str = Field(description="Name under which the artefact will be published.")
-    info: dict[str, str] = Field(default_factory=dict)
-    messaging: Messaging
+    info: dict[str, str] = Field(default_factory=dict, description="`dataset.info` of the Project.")
+    messaging: Messaging = Field(description="Where and how to speak to Chorus.")
 
 
 class ForwardConfig(FileModel):
@@ -86,15 +86,17 @@ class RunConfig(FrozenRun):
 class ContainerConfig(FrozenRun):
     """/chorus/run.json of a container's run."""
 
-    type: Literal["container"] = "container"
-    image: str
-    command: list[str] = Field(default_factory=list)
-    args: list[str] = Field(default_factory=list)
-    messages: Literal["Http", "File"] = "Http"
-    artefact: Literal["Files", "None"] = "Files"
-    frame_format: Literal["parquet", "csv", "jsonl"] = "parquet"
-    script: FrozenScript | None = None
-    parameters: Parameters = Field(default_factory=dict)
+    type: Literal["container"] = Field("container", description="Type of the plugin.")
+    image: str = Field(description="Image of the container.")
+    command: list[str] = Field(default_factory=list, description="Its command; the image's own when empty.")
+    args: list[str] = Field(default_factory=list, description="Its arguments; the image's own when empty.")
+    messages: Literal["Http", "File"] = Field("Http", description="How it speaks.")
+    artefact: Literal["Files", "None"] = Field("Files", description="Whether an artefact is published.")
+    frame_format: Literal["parquet", "csv", "jsonl"] = Field(
+        "parquet", description="Format of the frame's files in the pod."
+    )
+    script: FrozenScript | None = Field(None, description="Script that is mounted.")
+    parameters: Parameters = Field(default_factory=dict, description="Every parameter as it was resolved.")
 
 
 AnyRun = Annotated[RunConfig | ContainerConfig, Field(discriminator="type")]
@@ -192,17 +194,19 @@ Outcome = Literal["succeeded", "failed", "notApplicable", "preempted"]
 class TerminationRecord(FileModel):
     """A container's last word in its termination message (at most 2 KiB): outcomes survive an operator outage."""
 
-    outcome: Outcome
-    reason: Annotated[str, StringConstraints(max_length=64)] = ""
-    message: Annotated[str, StringConstraints(max_length=700)] = ""
-    hint: Annotated[str, StringConstraints(max_length=300)] = ""
-    retryable: bool = False
-    model_name: str | None = None
+    outcome: Outcome = Field(description="How it ended.")
+    reason: Annotated[str, StringConstraints(max_length=64)] = Field("", description="Why, as one CamelCase word.")
+    message: Annotated[str, StringConstraints(max_length=700)] = Field("", description="Why, for people.")
+    hint: Annotated[str, StringConstraints(max_length=300)] = Field("", description="What to do about it.")
+    retryable: bool = Field(False, description="Whether another try may succeed.")
+    model_name: str | None = Field(None, description="Stands for a MODEL_NAME that could not be delivered.")
     digest: str | None = Field(None, description="sha256 of SHA256SUMS of the artefact.")
-    bytes: int | None = None
-    base_model: Annotated[str, StringConstraints(max_length=200)] | None = None
-    samples: int | None = None
-    final_loss: FiniteFloat | None = None
-    eval_loss: FiniteFloat | None = None
+    bytes: int | None = Field(None, description="Size of the artefact.")
+    base_model: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="LoRA: the base model."
+    )
+    samples: int | None = Field(None, description="Rows that were trained on.")
+    final_loss: FiniteFloat | None = Field(None, description="Training loss at the end.")
+    eval_loss: FiniteFloat | None = Field(None, description="Loss on the rows held back.")
     step: int | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
     promoted: bool | None = Field(None, description="Publish: whether `latest` was moved.")

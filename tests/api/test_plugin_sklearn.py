@@ -118,7 +118,8 @@ def test_a_wrong_parameter_is_named(place: Place, tmp_path: Path, parameters: di
 
 
 @pytest.mark.parametrize(
-    ("info", "words"), [({}, "info has no key 'outcome'"), ({"outcome": "colour"}, "'colour'; there are species, island")]
+    ("info", "words"),
+    [({}, "info has no key 'outcome'"), ({"outcome": "colour"}, "'colour'; there are species, island")],
 )
 def test_a_frame_that_does_not_suit_is_not_applicable(
     place: Place, tmp_path: Path, info: dict[str, str], words: str

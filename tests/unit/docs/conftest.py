@@ -1,4 +1,4 @@
-"""docs/reference.py, which is no package of ours, as a module."""
+"""The scripts in docs/, which are no packages of ours, as modules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import pytest
 from docs_text import REPOSITORY
 
 
-@pytest.fixture(scope="session")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_reference", REPOSITORY / "docs" / "reference.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", REPOSITORY / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    return script("reference")
+
+
+@pytest.fixture(scope="session")
+def protocol() -> ModuleType:
+    return script("protocol")

@@ -53,9 +53,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _card(
-    frame: Frame, *, frame_name: str, parameters: Parameters, found: Found, metrics: Mapping[str, float]
-) -> str:
+def _card(frame: Frame, *, frame_name: str, parameters: Parameters, found: Found, metrics: Mapping[str, float]) -> str:
     figures = [f"| {name} | {value:.4f} |" for name, value in metrics.items()] or ["| none: no rows were held back | |"]
     strength = "depth" if parameters.model == "forest" else "C"
     return "\n".join(
