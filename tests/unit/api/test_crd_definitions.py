@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from chorus_api import crd
 
 CRDS = Path(__file__).resolve().parents[3] / "crds"
 KINDS = {kind.name: kind for kind in crd.KINDS}
+TIME_WORDS = re.compile(
+    "timeout|duration|interval|period|deadline|grace|ttl|every|after|until|seconds|minutes|hours", re.IGNORECASE
+)
 
 
 def parts(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -133,3 +137,16 @@ def test_names_are_as_published(name: str, short: str, longest: int) -> None:
     assert version(kind)["subresources"] == {"status": {}}
     limit, _ = schema(kind)["x-kubernetes-validations"]
     assert limit["rule"] == f"size(self.metadata.name) <= {longest}"
+
+
+@pytest.mark.parametrize("kind", crd.KINDS, ids=KINDS)
+def test_pc_26_every_length_of_time_is_whole_seconds_and_its_name_says_so(kind: crd.Kind) -> None:
+    """A text such as "5m" is minutes to one reader and months to another."""
+    fields = {
+        f"{path}.{name}": part
+        for path, parent in parts(schema(kind)["properties"]["spec"])
+        for name, part in parent.get("properties", {}).items()
+    }
+    timed = {path: part for path, part in fields.items() if TIME_WORDS.search(path.rpartition(".")[2])}
+    assert [path for path, part in timed.items() if "Seconds" not in path and part["type"] != "object"] == []
+    assert {part["type"] for path, part in fields.items() if "Seconds" in path} <= {"integer"}

@@ -92,6 +92,13 @@ def test_a_wrong_field_is_named(attributes: dict[str, Any], data: dict[str, Any]
     assert field in error.detail
 
 
+@pytest.mark.parametrize("field", ["project_id", "plugin_id"])
+@pytest.mark.parametrize("value", [0, -1, None, ""])
+def test_pc_17_an_id_of_0_or_none_is_refused_by_name(field: str, value: object) -> None:
+    error = refused(message("ERROR_REPORT", subject="u", detail="no model", **{field: value}))
+    assert [problem.field for problem in error.fields] == [f"data.{field}"]
+
+
 def test_all_wrong_fields_are_named_at_once() -> None:
     error = refused(message("progress", subject="u", attempt=-1, percent=-1, step=-1))
     assert {"attempt", "data.percent", "data.step"} <= {problem.field for problem in error.fields}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.resources import CONFIG_MAPS
 from unit_manifests import LORA, plugin, project, run
 from world import World, frame
 
@@ -73,6 +75,20 @@ def test_a_new_frame_or_new_parameters_of_the_project_make_a_new_run(world: Worl
     world.put(changed)
     assert world.runs() == ["home-soft-1", "home-soft-2"]
     assert world.jobs() == ["home-soft-1-1", "home-soft-2-1"]
+
+
+def test_pc_23_a_run_made_by_hand_gets_the_same_info_as_one_that_chorus_makes() -> None:
+    world = World()
+    dataset = {"source": {"inline": {"data": "a"}}, "format": "csv", "info": {"outcome": "species"}}
+    world.put(plugin(), project(dataset=dataset))
+    world.frame_ready()
+    world.train_to_the_end("home-soft-1")
+    world.put(run("by-hand"))
+    for name in ("home-soft-1", "by-hand"):
+        frozen = world.kube.find(CONFIG_MAPS, f"{name}-config")
+        assert frozen is not None
+        for file in ("training_data.json", "run.json"):
+            assert json.loads(frozen["data"][file])["info"] == {"outcome": "species"}, f"{name}: {file}"
 
 
 @pytest.mark.parametrize(
