@@ -56,7 +56,7 @@ class Run:
                 project_id=told["project_id"],
                 plugin_id=told["plugin_id"],
                 frame_name=told["training_df_name"],
-                data_dir=Path(told["location"]),
+                data_dir=Path(variable(environment, "CHORUS_DATA_DIR")),
                 run_dir=Path(variable(environment, "CHORUS_RUN_DIR")),
                 out_dir=Path(variable(environment, "CHORUS_OUT_DIR")),
                 parameters=told.get("parameters", {}),
