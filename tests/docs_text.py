@@ -12,7 +12,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDBOOK = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
 """README, change log and handbook."""
-DIRECTORIES = ("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data")
+DIRECTORIES = (
+    *("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data", "examples/data/penguins"),
+    *("examples/plugins/sklearn", "examples/plugins/shell"),
+)
 PAGES = sorted([*HANDBOOK, *(REPOSITORY / name / "README.md" for name in DIRECTORIES)])
 """HANDBOOK and the README files of directories."""
 

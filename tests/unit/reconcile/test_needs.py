@@ -38,7 +38,11 @@ def plugin(*, requires: dict[str, Any] | None = None, report: dict[str, Any] | N
     [
         (plugin(requires={"columns": ["colour"]}), Reason.MISSING_COLUMNS, "lacks colour; it has species, mass"),
         (plugin(report={"neededColumns": ["colour"]}), Reason.MISSING_COLUMNS, "lacks colour"),
-        (plugin(requires={"distinct": {"species": 2}}), Reason.TOO_FEW_DISTINCT_VALUES, "species has too few distinct values: 1"),
+        (
+            plugin(requires={"distinct": {"species": 2}}),
+            Reason.TOO_FEW_DISTINCT_VALUES,
+            "species has too few distinct values: 1",
+        ),
         (plugin(requires={"info": ["unit"]}), Reason.MISSING_INFO, "unit"),
         (plugin(report={"neededInfo": ["unit"]}), Reason.MISSING_INFO, "unit"),
         (plugin(requires={"minRows": 16}), Reason.TOO_FEW_ROWS, "16"),
