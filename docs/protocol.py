@@ -52,6 +52,7 @@ EXIT_CODES = {
     "PREEMPTED": "stopped by SIGTERM and saved; run again as `disruption`, with the same directory",
     "KILLED": "killed by SIGKILL; tried again as `infrastructure`, unless it was over the memory limit",
 }
+_TOKEN, _CA = contract.IDENTITY_DIR / "token", contract.IDENTITY_DIR / contract.CA_KEY
 VARIABLES: Mapping[str, tuple[str, str]] = {
     contract.ROLE_ENV: ("`train` or `describe`", "what the container is to do"),
     contract.ATTEMPT_ENV: ("1, 2, …; 0 for `describe`", "number of the attempt; the attribute `attempt`"),
@@ -60,40 +61,55 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     contract.RUN_DIR_ENV: (f"`{contract.RUN_DIR}`", "the run's own directory, kept over its attempts"),
     contract.OUT_DIR_ENV: (f"`{contract.OUT_DIR}`", "what lies here at the end is the artefact"),
     contract.MESSAGES_URL_ENV: (f"`https://…{contract.MESSAGES_PATH}`", "where messages are sent by POST"),
-    contract.MESSAGES_FILE_ENV: (f"`{contract.MESSAGES_FILE}`", "only with `messages: File`: where messages are appended"),
-    contract.TOKEN_FILE_ENV: (f"`{contract.IDENTITY_DIR}/token`", "bearer token; renewed, so read it for each message"),
-    contract.CA_FILE_ENV: (f"`{contract.IDENTITY_DIR}/{contract.CA_KEY}`", "authorities that the receiver is known by; renewed too"),
+    contract.MESSAGES_FILE_ENV: (
+        f"`{contract.MESSAGES_FILE}`",
+        "only with `messages: File`: where messages are appended",
+    ),
+    contract.TOKEN_FILE_ENV: (f"`{_TOKEN}`", "bearer token; renewed, so read it for each message"),
+    contract.CA_FILE_ENV: (f"`{_CA}`", "authorities that the receiver is known by; renewed too"),
     contract.SUBJECT_UID_ENV: ("uid of the run, or of the Plugin for `describe`", "the attribute `subjectuid`"),
     contract.PROJECT_ID_ENV: ("an integer", "`project_id` of messages"),
     contract.PLUGIN_ID_ENV: ("an integer", "`plugin_id` of messages"),
-    contract.PROGRESS_URL_ENV: (f"`https://…{contract.PROGRESS_PATH}`", "progress in Kubeflow Trainer's form, which transformers' Trainer sends by itself"),
-    contract.PROGRESS_CA_ENV: (f"`{contract.IDENTITY_DIR}/{contract.CA_KEY}`", "as above"),
-    contract.PROGRESS_TOKEN_ENV: (f"`{contract.IDENTITY_DIR}/token`", "as above; the name of the file"),
-}  # fmt: skip
+    contract.PROGRESS_URL_ENV: (
+        f"`https://…{contract.PROGRESS_PATH}`",
+        "progress in Kubeflow Trainer's form, which transformers' Trainer sends by itself",
+    ),
+    contract.PROGRESS_CA_ENV: (f"`{_CA}`", "as above"),
+    contract.PROGRESS_TOKEN_ENV: (f"`{_TOKEN}`", "as above; the name of the file"),
+}
 FILES: Sequence[tuple[object, str]] = (
     (contract.TRAINING_DATA, "the data of [TRAINING_DATA](#training_data)"),
     (contract.RUN_CONFIG, "the frozen configuration of the run: [run.json](#runjson)"),
-    (contract.DATA_DIR, "`train.parquet`, `eval.parquet` (or `.csv`, `.jsonl`: `frameFormat`) and [frame.json](#framejson); read-only"),
+    (
+        contract.DATA_DIR,
+        "`train.parquet`, `eval.parquet` (or `.csv`, `.jsonl`: `frameFormat`) and [frame.json](#framejson); read-only",
+    ),
     (contract.RUN_DIR, "the run's own directory; what a later attempt needs to go on is kept here"),
     (contract.OUT_DIR, "the artefact"),
     (contract.SCRIPT_DIR, "the script of `container.script`, after its digest was checked; read-only"),
     (contract.IDENTITY_DIR, "`token` and `ca.crt`, for messages"),
-    (contract.TERMINATION_LOG, f"may hold the last word: [a record](#termination-message) of at most {contract.MAX_TERMINATION_BYTES:,} bytes"),
-    ("/tmp", "a writable directory of the pod; gone with it"),  # noqa: S108 (a name for people)
-)  # fmt: skip
+    (
+        contract.TERMINATION_LOG,
+        f"may hold the last word: [a record](#termination-message) of at most {contract.MAX_TERMINATION_BYTES:,} bytes",
+    ),
+    ("/tmp", "a writable directory of the pod; gone with it"),
+)
 HEAD = f"""# The plugin protocol: every message, field, file and code
 
-Written by `docs/protocol.py` from the models of the code. Do not edit. How to use all this: [write-a-plugin.md](write-a-plugin.md).
-What is accepted when, and how it is fenced: [messages.md](messages.md).
+Written by `docs/protocol.py` from the models of the code. Do not edit. How to use all this:
+[write-a-plugin.md](write-a-plugin.md). What is accepted when, and how it is fenced: [messages.md](messages.md).
 
-A plugin gets its work in files and environment variables (a container) or by a request (a service), and says what becomes of it in messages:
-DATA_REPORT, then TRAINING_START, then any number of progress, then MODEL_NAME; ERROR_REPORT whenever it cannot go on. A later one implies those before it.
+A plugin gets its work in files and environment variables (a container) or by a request (a service), and says what
+becomes of it in messages: DATA_REPORT, then TRAINING_START, then any number of progress, then MODEL_NAME; ERROR_REPORT
+whenever it cannot go on. A later one implies those before it.
 
 ## Envelope
 
-A message is a [CloudEvent](https://cloudevents.io) 1.0 in JSON (`application/cloudevents+json`), at most {contract.MAX_BODY_BYTES // 1024} KiB, sent by POST over HTTPS with `Authorization: Bearer` and the token.
-Attributes beside those below are `specversion` (`"1.0"`), `datacontenttype` and `data`, an object. Extension attributes are strings, as the standard has it: `"attempt": "1"`.
-With `messages: File` a line is `{{"type": "DATA_REPORT", "data": {{"applicable": true}}}}`, and the forwarder fills in the rest.
+A message is a [CloudEvent](https://cloudevents.io) 1.0 in JSON (`application/cloudevents+json`), at most
+{contract.MAX_BODY_BYTES // 1024} KiB, sent by POST over HTTPS with `Authorization: Bearer` and the token. Attributes
+beside those below are `specversion` (`"1.0"`), `datacontenttype` and `data`, an object. Extension attributes are
+strings, as the standard has it: `"attempt": "1"`. With `messages: File` a line is
+`{{"type": "DATA_REPORT", "data": {{"applicable": true}}}}`, and the forwarder fills in the rest.
 """
 
 Schema = Mapping[str, Any]
@@ -125,16 +141,16 @@ def _about(model: type[BaseModel]) -> str:
 
 
 def _answers() -> list[str]:
-    rows = [
-        [f"`{cause.value}`", str(status := Refused(cause, "").status), "yes" if status in AGAIN or status >= 500 else "no"]
-        for cause in Cause
-    ]  # fmt: skip
+    rows = []
+    for cause in Cause:
+        status = Refused(cause, "").status
+        rows.append([f"`{cause.value}`", str(status), "yes" if status in AGAIN or status >= 500 else "no"])
     return [
         "## Answers",
         "",
-        "202: taken. 204: known already, or the run has ended. Anything else is a refusal, with a JSON body: `cause`, `error`, `fields`.",
-        f"A sender tries again on {', '.join(map(str, AGAIN))}, 5xx and when nobody answers, with growing pauses; other refusals are final for that message.",
-        "[When each is given](messages.md#what-is-answered).",
+        "202: taken. 204: known already, or the run has ended. Anything else is a refusal, with a JSON body: `cause`,",
+        f"`error`, `fields`. A sender tries again on {', '.join(map(str, AGAIN))}, 5xx and when nobody answers, with",
+        "growing pauses; other refusals are final. [When each is given](messages.md#what-is-answered).",
         "",
         *_table(["cause", "status", "send it again"], rows),
         "",
@@ -144,15 +160,14 @@ def _answers() -> list[str]:
 def _deadlines() -> list[str]:
     rows = []
     for model, block in ((Deadlines, "deadlines"), (Checkpointing, "checkpoint"), (Retry, "retry")):
-        for _, field, _ in _fields(model.model_json_schema(by_alias=True), {}):
-            default = field.get("default")
-            rows.append(
-                [f"`{block}.{field['name']}`", "none" if default is None else str(default), _type(field), field["description"]]
-            )  # fmt: skip
+        for name, field, _ in _fields(model.model_json_schema(by_alias=True), {}):
+            default = "none" if field.get("default") is None else str(field["default"])
+            rows.append([f"`{block}.{name}`", default, _type(field), field["description"]])
     return [
         "## Times and tries",
         "",
-        "Set in `spec` of the Plugin; times are in seconds. What happens when a wait is over: [runs.md](runs.md#deadlines).",
+        "Set in `spec` of the Plugin; times are in seconds. What happens when a wait is over:",
+        "[runs.md](runs.md#deadlines).",
         "",
         *_table(["field", "default", "type", "what it is"], rows),
         "",
@@ -214,7 +229,7 @@ def _model_table(model: type[BaseModel], *, names: Mapping[str, str] | None = No
 
 def _fields(schema: Schema, definitions: Schema, *, path: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
     for name, given in schema.get("properties", {}).items():
-        field = _resolved(given, definitions) | {"name": name}
+        field = _resolved(given, definitions)
         field.setdefault("description", "")
         here = f"{path}{name}"
         yield here, field, name in schema.get("required", ())

@@ -21,7 +21,7 @@ from plugin_process import Frame, PluginPlace, penguin_rows, penguins, plugin_pl
 
 FOLDER = REPOSITORY / "examples" / "plugins" / "sklearn"
 OUTCOME = {"outcome": "species"}
-SLOW = {"model": "forest", "candidates": 3, "folds": 4, "trees": 120}
+SLOW: dict[str, Any] = {"model": "forest", "candidates": 3, "folds": 4, "trees": 120}
 """Twelve fits of a tenth of a second each: time enough to be stopped in."""
 Place = Callable[..., AbstractContextManager[PluginPlace]]
 

@@ -98,12 +98,14 @@ def learn(rows: list[dict[str, str]], outcome: str, numbers: list[str]) -> dict[
 def nearest(row: dict[str, str], model: dict[str, Any]) -> str:
     """The class whose mean is nearest to a row."""
     power = 2 if model["distance"] == "straight" else 1
+    means: dict[str, dict[str, float]] = model["means"]
+    spread: dict[str, float] = model["spread"]
 
     def away(kind: str) -> float:
-        mean, spread = model["means"][kind], model["spread"]
-        return sum(abs((float(row[name]) - mean[name]) / spread[name]) ** power for name in mean if row[name])
+        gaps = [(float(row[name]) - mean) / spread[name] for name, mean in means[kind].items() if row[name]]
+        return math.fsum(abs(gap) ** power for gap in gaps)
 
-    return min(model["means"], key=away)
+    return min(means, key=away)
 
 
 def main() -> int:

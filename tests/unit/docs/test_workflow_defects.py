@@ -1,4 +1,4 @@
-"""docs/workflow-defects.md: every test that it names exists, and no numbered fault of training by plugins is left out."""
+"""docs/workflow-defects.md: every test that it names exists, and no fault of training by plugins is left out."""
 
 from __future__ import annotations
 
