@@ -14,7 +14,7 @@ HANDBOOK = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPO
 """README, change log and handbook."""
 DIRECTORIES = (
     *("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data", "examples/data/penguins"),
-    *("examples/plugins/sklearn", "examples/plugins/shell"),
+    *("examples/plugins", "examples/plugins/sklearn", "examples/plugins/shell", "examples/plugins/service"),
 )
 PAGES = sorted([*HANDBOOK, *(REPOSITORY / name / "README.md" for name in DIRECTORIES)])
 """HANDBOOK and the README files of directories."""

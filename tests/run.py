@@ -24,6 +24,7 @@ KIND = str(REPOSITORY / "kind" / "cluster")
 BIN = Path(sys.executable).parent
 CLUSTER = "chorus-test"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
+IMAGES = ("operator", "trainer", "plugin-first", "plugin-sklearn", "plugin-service")
 SETUP_SECONDS = 45 * 60
 
 
@@ -174,7 +175,7 @@ class Setup:
     @staticmethod
     def _cluster(log: Path) -> dict[str, str]:
         ask(["up", "--name", CLUSTER, "--workers", "2", "--gpus", "2", "--audit"], log=log)
-        return exports(ask(["env", "--name", CLUSTER], log=log)) | exports(ask(["images"], log=log))
+        return exports(ask(["env", "--name", CLUSTER], log=log)) | exports(ask(["images", *IMAGES], log=log))
 
     def environment(self, needs: Sequence[str]) -> dict[str, str]:
         """Wait for what a tier needs. Raises RuntimeError."""

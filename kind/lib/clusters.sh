@@ -156,14 +156,17 @@ verb_load() {
   for image; do push "$image"; done
 }
 
+# image_variable NAME: the variable that holds an image's reference.
+image_variable() { local name=${1^^}; echo "CHORUS_${name//-/_}_IMAGE"; }
 verb_images() {
   local wanted=("$@") name reference
   [ ${#wanted[@]} -gt 0 ] || wanted=(operator trainer)
   if [ "$MODE" = external ]; then
     for name in "${wanted[@]}"; do
-      reference=CHORUS_${name^^}_IMAGE
-      [ -n "${!reference:-}" ] || need_engine
-      echo "export $reference=${!reference}"
+      reference=$(image_variable "$name")
+      if [ -n "${!reference:-}" ]; then echo "export $reference=${!reference}"
+      elif [[ $name == plugin-* ]]; then say "$reference is not set: what needs that image is left out"
+      else need_engine; fi
     done
     return
   fi
@@ -174,7 +177,7 @@ verb_images() {
     build "$name"
     reference=$(push "chorus-$name:dev")
     forget "chorus-$name"
-    echo "export CHORUS_${name^^}_IMAGE=$reference"
+    echo "export $(image_variable "$name")=$reference"
   done
 }
 

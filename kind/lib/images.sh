@@ -61,14 +61,16 @@ base_image() {
   echo "$tag"
 }
 
-# build operator|trainer: as chorus-NAME:dev.
+# build operator|trainer|plugin-EXAMPLE: as chorus-NAME:dev.
 build() {
-  local dockerfile base arguments=() index ca=${BUILD_CA:-}
+  local dockerfile context=. base arguments=() index ca=${BUILD_CA:-}
   case $1 in
     operator) dockerfile=operator/Dockerfile ;;
     trainer) dockerfile=trainer_image/Dockerfile ;;
-    *) die "no image is called $1: operator or trainer" ;;
+    plugin-*) context=examples/plugins/${1#plugin-} dockerfile=examples/plugins/${1#plugin-}/Dockerfile ;;
+    *) dockerfile= ;;
   esac
+  [ -f "$ROOT/$dockerfile" ] || die "no image is called $1: operator, trainer, or plugin- and a directory of examples/plugins"
   base=$(base_image)
   [ -z "$base" ] || arguments+=(--build-arg "BASE_IMAGE=$base")
   # What the machine's own package installers need, the build needs too. Secrets: they leave no trace in the image.
@@ -79,6 +81,6 @@ build() {
     mkdir -p "$CACHE"; (umask 077; printf %s "$index" >"$CACHE/index"); arguments+=(--secret "id=index,src=$CACHE/index")
   fi
   say "build chorus-$1"
-  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout 1800 "$ENGINE" build -q "${arguments[@]}" -t "chorus-$1:dev" -f "$dockerfile" . >/dev/null) ||
+  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout 1800 "$ENGINE" build -q "${arguments[@]}" -t "chorus-$1:dev" -f "$dockerfile" "$context" >/dev/null) ||
     die "the build of chorus-$1 failed or took over 30 minutes: see above"
 }

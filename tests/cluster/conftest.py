@@ -27,12 +27,15 @@ NEEDED = ("KUBECONFIG", "CHORUS_OPERATOR_IMAGE", "CHORUS_TRAINER_IMAGE")
 TEST_SECONDS = 600
 INSTALL_SECONDS = 300.0
 GPU = "nvidia.com/gpu"
+PLUGIN_IMAGES = {name: f"CHORUS_PLUGIN_{name.upper()}_IMAGE" for name in ("first", "sklearn", "service")}
+"""The variables that hold the images of the example plugins."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"gpus: needs a node that shows {GPU}, a real or a pretend one")
     config.addinivalue_line("markers", "audit: needs an API server that keeps an audit log, and comes after all others")
     config.addinivalue_line("markers", "engine: needs a container engine on this machine that can get the images")
+    config.addinivalue_line("markers", "plugins: needs the images of the example plugins")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,6 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ("gpus", has_gpus, f"no node shows {GPU}"),
         ("audit", keeps_audit_log, "the API server keeps no audit log"),
         ("engine", has_engine, "no container engine answers, or it cannot get the images"),
+        ("plugins", has_plugin_images, f"{' or '.join(PLUGIN_IMAGES.values())} is not set"),
     ):
         wanting = [item for item in ours if item.get_closest_marker(marker) is not None]
         if wanting and not given():
@@ -65,6 +69,11 @@ def keeps_audit_log() -> bool:
     """Ask the cluster of KUBECONFIG, if there is one, for how kubeadm started its API server."""
     servers = listed("pods", "-n", "kube-system", "-l", "component=kube-apiserver")
     return any(f"--audit-log-path={AUDIT_LOG}" in server["spec"]["containers"][0]["command"] for server in servers)
+
+
+def has_plugin_images() -> bool:
+    """Ask whether the images of the example plugins were made for this cluster."""
+    return all(os.environ.get(variable) for variable in PLUGIN_IMAGES.values())
 
 
 def listed(*words: str) -> list[dict[str, Any]]:

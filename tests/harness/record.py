@@ -11,7 +11,7 @@ import aiohttp
 from harness.client import Api, ApiError, Manifest
 
 RETRY_SECONDS = 0.2
-KINDS = ("Project", "TrainingRun", "Job", "Pod")
+KINDS = ("Project", "Plugin", "TrainingRun", "Job", "Pod")
 Predicate = Callable[[Manifest], bool]
 
 
