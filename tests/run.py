@@ -60,6 +60,7 @@ LINTERS: tuple[tuple[str, list[str | Path]], ...] = (
 SHELL_SCRIPTS = (
     *("kind/cluster", "kind/runc-wrap", "kind/node/entrypoint", "kind/node/net-agent"),
     *("scripts/venv", "scripts/install", "scripts/tiny-models", "examples/demo/run.sh"),
+    "examples/plugins/shell/naive_bayes.sh",
 )
 
 

@@ -308,6 +308,7 @@ describe() {
 told() { printf '%s\n' "$given" | KEY=$1 awk '{ i = index($0, "\t") } substr($0, 1, i - 1) == ENVIRON["KEY"] { print substr($0, i + 1); exit }'; }
 
 card() {
+  # shellcheck disable=SC2016  # backquotes of Markdown
   printf '# Naive Bayes classifier of `%s`\n\nCounted from %s rows of the frame %s. `model.json` holds all of it:\n' "$OUTCOME" "$rows" "$(told training_df_name)"
   printf 'the rows of each class, mean and variance of each number, and the counts of each category.\n\n| on the rows held back | |\n| --- | --- |\n'
   awk -F '\t' '$1 != "rows" { printf "| %s | %.4f |\n", $1, $2 }' "$here/result.tsv"
