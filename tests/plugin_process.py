@@ -246,6 +246,23 @@ def plugin_place(
         yield PluginPlace(folder, receiver, command, cwd, channel, frame, parameters or {}, info or {}, hidden)
 
 
+def assert_kit_passes(*words: str) -> None:
+    """Run `chorus plugin check` with these words, from the repository's root; it must find nothing wrong."""
+    # The python3 of a plugin.json is the one that runs the tests.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    source = os.pathsep.join(str(REPOSITORY / root) for root in ("operator", "trainer_image"))
+    done = subprocess.run(
+        python("-m", "chorus_cli", "plugin", "check", *words),
+        cwd=REPOSITORY,
+        env=os.environ | {"PATH": path, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def python(*words: str) -> list[str]:
     """A command of this interpreter."""
     return [sys.executable, *words]

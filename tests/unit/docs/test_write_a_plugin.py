@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docs_text import REPOSITORY, fences
-from plugin_process import Ended, penguins, plugin_place, python
+from plugin_process import Ended, assert_kit_passes, penguins, plugin_place, python
 
 PAGE = REPOSITORY / "docs" / "write-a-plugin.md"
 FOLDER = REPOSITORY / "examples" / "plugins" / "first"
@@ -63,16 +60,4 @@ def test_the_plugin_of_the_page_says_what_is_wrong(
 def test_the_command_that_checks_a_plugin_passes_it() -> None:
     shown = [line for fence in fences("sh") if fence.page == PAGE for line in fence.text.splitlines()]
     [command] = [line for line in shown if line.startswith("chorus plugin check")]
-    # The python3 of plugin.json is the one that runs the tests.
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    source = os.pathsep.join(str(REPOSITORY / root) for root in ("operator", "trainer_image"))
-    done = subprocess.run(
-        [*python("-m", "chorus_cli"), *shlex.split(command)[1:]],
-        cwd=REPOSITORY,
-        env=os.environ | {"PATH": path, "PYTHONPATH": source},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert_kit_passes(*shlex.split(command)[3:])

@@ -18,7 +18,7 @@ import yaml
 from chorus_api.parameters import ParametersSchema
 from chorus_dataset.artefact import file_digest
 from docs_text import REPOSITORY
-from plugin_process import Frame, PluginPlace, penguin_rows, penguins, plugin_place
+from plugin_process import Frame, PluginPlace, assert_kit_passes, penguin_rows, penguins, plugin_place
 
 FOLDER = REPOSITORY / "examples" / "plugins" / "shell"
 SCRIPT = FOLDER / "naive_bayes.sh"
@@ -151,6 +151,10 @@ def test_stopped_while_it_counts_it_ends_with_75_and_begins_again(place: Place, 
         kept.rename(table)
         again = here.run(attempt=2)
     assert (again.code, again.kinds[-1]) == (0, "MODEL_NAME"), again.log
+
+
+def test_the_kit_finds_nothing_wrong() -> None:
+    assert_kit_passes("examples/plugins/shell", "--messages", "file", "--frame-format", "csv")
 
 
 def test_the_manifest_names_the_digest_that_the_script_has() -> None:
