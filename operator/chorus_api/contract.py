@@ -10,7 +10,7 @@ PROJECT_LABEL = "chorus.dev/project"
 PLUGIN_LABEL = "chorus.dev/plugin"
 RUN_LABEL = "chorus.dev/run"
 ATTEMPT_LABEL = "chorus.dev/attempt"
-ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | publish | describe
+ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | exchange | publish | describe
 DESCRIBES_LABEL = "chorus.dev/describes"  # the Plugin that a describe Job asks
 TRAIN_KEY_LABEL = "chorus.dev/train-key"
 TRIGGER_KEY_ANNOTATION = "chorus.dev/trigger-key"
@@ -29,8 +29,12 @@ AUDIENCE = "chorus"
 MESSAGES_PORT = 8443
 MESSAGES_PATH = "/v1/messages"
 PROGRESS_PATH = "/v1/progress"  # progress in Kubeflow Trainer's wire form
+EXCHANGE_PORT = 8443
+EXCHANGE_FRAME = "/v1/frame/"  # GET: train.parquet, eval.parquet, frame.json
+EXCHANGE_ARTEFACT = "/v1/artefact/"  # PUT, DELETE: a file of the artefact, by its path
 MAX_BODY_BYTES = 64 * 1024
 MAX_TERMINATION_BYTES = 2048
+MAX_CERTIFICATE_BYTES = 8 * 1024
 
 CA_CONFIG_MAP = "chorus-ca"
 CA_KEY = "ca.crt"
@@ -55,6 +59,9 @@ MESSAGES_FILE = MESSAGES_DIR / "messages.jsonl"
 SCRIPT_DIR = ROOT / "script"  # a plugin's own script, once its digest is checked; read-only
 SCRIPT_SOURCE_DIR = ROOT / "script-source"  # the script before it is checked; only the init container sees it
 FRAME_DIR = ROOT / "frame"  # the frame before it is written in the format that the plugin reads
+
+SERVICE_SPEAKER = "service"
+"""In `status.report.podUid`: a service says it, and no pod."""
 
 ATTEMPT_ENV = "CHORUS_ATTEMPT"
 ROLE_ENV = "CHORUS_ROLE"  # train | describe

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
+from chorus_api.contract import MAX_CERTIFICATE_BYTES
 from chorus_api.parameters import Parameters, ParametersSchema
 
 TYPE_PREFIX = "dev.chorus."
@@ -32,6 +33,7 @@ class MessageType(StrEnum):
     ONLINE_REPORT = "ONLINE_REPORT"
     FRAME_READY = "FRAME_READY"
     FRAME_FAILED = "FRAME_FAILED"
+    EXCHANGE_READY = "EXCHANGE_READY"
 
 
 class Payload(BaseModel):
@@ -183,6 +185,18 @@ class FrameFailed(Payload):
     detail: LongText
 
 
+class ExchangeReady(Addressed):
+    """EXCHANGE_READY (internal): the exchange of a service's run serves HTTPS with this certificate."""
+
+    certificate: Annotated[
+        str,
+        StringConstraints(
+            max_length=MAX_CERTIFICATE_BYTES,
+            pattern=r"^-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n?$",
+        ),
+    ] = Field(description="One self-signed certificate, PEM.")
+
+
 class StoredFailure(Payload):
     """Why there is no frame."""
 
@@ -206,6 +220,7 @@ PAYLOADS: dict[MessageType, type[Payload]] = {
     MessageType.ONLINE_REPORT: OnlineReport,
     MessageType.FRAME_READY: FrameReady,
     MessageType.FRAME_FAILED: FrameFailed,
+    MessageType.EXCHANGE_READY: ExchangeReady,
 }
 """What the receiver accepts."""
 

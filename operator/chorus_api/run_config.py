@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from chorus_api.contract import EXCHANGE_PORT
 from chorus_api.lora import ResolvedLora
 from chorus_api.parameters import Parameters
 from chorus_api.project import DataFormat, Fields
@@ -155,6 +156,26 @@ class PublishConfig(FileModel):
     keep_run_uids: list[str] | None = Field(
         None, description="Runs that still exist: other directories under runs/ are swept. None: nothing is swept."
     )
+
+
+class ExchangeConfig(FileModel):
+    """/chorus/job.json of an exchange Job, which serves a run's frame to a service and takes its artefact.
+
+    The attempt is in the environment variable CHORUS_ATTEMPT.
+    """
+
+    run_name: str
+    run_uid: str
+    project_id: int
+    plugin_id: int
+    hosts: list[str] = Field(min_length=1, description="Names that the service reaches the exchange by.")
+    port: int = EXCHANGE_PORT
+    token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the bearer token, hex digits: the token itself is in no file."
+    )
+    max_bytes: int = Field(ge=0, description="Most bytes of the artefact in all; 0: none is taken.")
+    max_files: int = Field(ge=0, description="Most files of the artefact.")
+    messaging: Messaging
 
 
 class RunRecord(FileModel):

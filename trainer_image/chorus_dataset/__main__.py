@@ -1,4 +1,4 @@
-"""The CPU Jobs of a Project: `python -m chorus_dataset prepare | fetch | publish`."""
+"""The CPU Jobs of a Project: `python -m chorus_dataset prepare | fetch | publish | exchange`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chorus_api.contract import JOB_CONFIG, TERMINATION_LOG, VOLUME_DIR
-from chorus_api.run_config import FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
+from chorus_api.contract import ATTEMPT_ENV, DATA_DIR, JOB_CONFIG, RUN_DIR, TERMINATION_LOG, VOLUME_DIR
+from chorus_api.run_config import ExchangeConfig, FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset.jobs import read_config, run_job
 
@@ -18,9 +18,11 @@ from chorus_dataset.jobs import read_config, run_job
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one Job and return its exit code."""
     parser = argparse.ArgumentParser(prog="chorus_dataset", description=__doc__)
-    parser.add_argument("job", choices=["prepare", "fetch", "publish"])
+    parser.add_argument("job", choices=["prepare", "fetch", "publish", "exchange"])
     parser.add_argument("--config", type=Path, default=Path(JOB_CONFIG), help="configuration (default: %(default)s)")
     parser.add_argument("--volume", type=Path, default=Path(VOLUME_DIR), help="the Project's claim (%(default)s)")
+    parser.add_argument("--data", type=Path, default=Path(DATA_DIR), help="exchange: the frame (%(default)s)")
+    parser.add_argument("--run", type=Path, default=Path(RUN_DIR), help="exchange: the run's directory (%(default)s)")
     parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help="(%(default)s)")
     options = parser.parse_args(arguments)
     # The pods of a Project have one group and may have different users.
@@ -40,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from chorus_dataset.fetch import run_fetch
 
             return run_fetch(read_config(options.config, FetchConfig), options.volume, stop=flag)
+        if options.job == "exchange":
+            from chorus_dataset.exchange import run_exchange
+
+            told = read_config(options.config, ExchangeConfig)
+            attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
+            return run_exchange(told, attempt=attempt, data_dir=options.data, run_dir=options.run, stop=flag)
         from chorus_dataset.publish import run_publish
 
         return run_publish(read_config(options.config, PublishConfig), options.volume, stop=flag)

@@ -23,6 +23,9 @@ GOOD: dict[MessageType, dict[str, Any]] = {
     MessageType.ONLINE_REPORT: {"id": "sklearn", "parameters": {"epochs": 5}, "needed_columns": ["species"]},
     MessageType.FRAME_READY: {"prepare_key": "k", "frame": FRAME},
     MessageType.FRAME_FAILED: {"prepare_key": "k", "reason": "NoRows", "detail": "0 rows"},
+    MessageType.EXCHANGE_READY: {
+        "certificate": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    },
 }
 
 
