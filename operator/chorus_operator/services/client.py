@@ -1,0 +1,100 @@
+"""One POST to a service: signed, without redirects, without a proxy, and telling nothing of the answer but its status.
+
+What a service answers is never shown: it may be any machine that the operator can reach and the user cannot.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chorus_client.masking import mask
+from chorus_operator.services.addresses import AddressGuard, AddressRefused
+from chorus_operator.services.signing import signed_headers
+
+CONTENT_TYPE = "application/cloudevents+json"
+POST_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message to a service. `about` is what it is remembered by, `id` what a service knows it again by."""
+
+    about: str
+    id: str
+    url: str
+    body: bytes
+    """A CloudEvent in structured mode."""
+    ca: str | None = None
+    """The certificates that the service is known by, PEM; the system's when None."""
+
+
+class ServiceClient:
+    """Sends letters. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        key: Ed25519PrivateKey,
+        guard: AddressGuard,
+        clock: Callable[[], datetime],
+        seconds: float = POST_SECONDS,
+    ):
+        """`seconds`: how long one try may take."""
+        self._key = key
+        self._guard = guard
+        self._clock = clock
+        self._seconds = seconds
+
+    async def post(self, letter: Letter) -> str | None:
+        """Try once; None when the service took it (2xx), else why it did not."""
+        timestamp = int(self._clock().timestamp())
+        headers = signed_headers(self._key, message_id=letter.id, timestamp=timestamp, body=letter.body)
+        try:
+            status = await self._send(letter, {"Content-Type": CONTENT_TYPE, **headers})
+        except AddressRefused as error:
+            return error.strerror
+        except TimeoutError:
+            return f"it did not answer within {self._seconds:g} s"
+        except aiohttp.ClientConnectorCertificateError as error:
+            return f"its certificate is not trusted (see spec.service.caConfigMap): {error.certificate_error}"[:500]
+        except aiohttp.ClientConnectorError as error:
+            refused = error.os_error if isinstance(error.os_error, AddressRefused) else None
+            return refused.strerror if refused else str(error)[:500]
+        except ssl.SSLError as error:
+            return f"spec.service.caConfigMap holds no certificates that can be read: {error}"[:500]
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return mask(f"{type(error).__name__}: {error}")[:500]
+        return _problem(status)
+
+    async def _send(self, letter: Letter, headers: dict[str, str]) -> int:
+        await self._guard.prepare(urlsplit(letter.url).hostname or "")
+        connector = aiohttp.TCPConnector(
+            ssl=ssl.create_default_context(cadata=letter.ca) if letter.url.startswith("https:") else True,
+            socket_factory=self._guard.open,
+            use_dns_cache=False,  # a name is believed for one connection
+            force_close=True,
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self._seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+        ) as session:
+            async with session.post(letter.url, data=letter.body, headers=headers, allow_redirects=False) as answer:
+                return answer.status
+
+
+def _problem(status: int) -> str | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"it answered {status}: redirects are not followed, so name the address itself in spec.service"
+    return f"it answered {status}"

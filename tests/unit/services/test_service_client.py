@@ -1,0 +1,168 @@
+"""What a service gets, on a real socket; and where none is reached, by whatever name."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chorus_operator.services.addresses import AddressGuard
+from chorus_operator.services.client import Letter, ServiceClient
+from message_receiver import write_certificate
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BODY = json.dumps({"specversion": "1.0", "type": "dev.chorus.ONLINE_INQUIRY"}).encode()
+
+
+@dataclass
+class Service:
+    """A service whose answers the test scripts."""
+
+    port: int = 0
+    status: int = 204
+    location: str = ""
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.got.append(({key.lower(): value for key, value in request.headers.items()}, await request.read()))
+        await self.answers.wait()
+        headers = {"Location": self.location} if self.location else {}
+        return web.Response(status=self.status, text="the secret of another machine", headers=headers)
+
+    def letter(self, *, scheme: str = "http", host: str = "127.0.0.1", ca: str | None = None) -> Letter:
+        return Letter("run-1", "uid-1-1", f"{scheme}://{host}:{self.port}/chorus", BODY, ca)
+
+
+async def serve(service: Service, context: ssl.SSLContext | None = None) -> web.AppRunner:
+    service.answers.set()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", service.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    service.port = runner.addresses[0][1]
+    return runner
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    made = Service()
+    runner = await serve(made)
+    yield made
+    made.answers.set()
+    await runner.cleanup()
+
+
+def client(*, loopback: bool = True, seconds: float = 5.0) -> ServiceClient:
+    guard = AddressGuard(allows=lambda address: loopback and address.is_loopback)
+    return ServiceClient(key=KEY, guard=guard, clock=lambda: NOW, seconds=seconds)
+
+
+async def test_a_service_gets_the_event_with_a_signature(service: Service) -> None:
+    assert await client().post(service.letter()) is None
+    headers, body = service.got[0]
+    assert body == BODY
+    assert headers["content-type"] == "application/cloudevents+json"
+    assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("uid-1-1", "1767225600")
+    signature = base64.b64decode(headers["webhook-signature"].removeprefix("v1a,"))
+    KEY.public_key().verify(signature, b"uid-1-1.1767225600." + BODY)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
+async def test_another_answer_is_told_by_its_number_and_nothing_else(service: Service, status: int) -> None:
+    service.status = status
+    assert await client().post(service.letter()) == f"it answered {status}"
+
+
+async def test_a_redirect_is_not_followed(service: Service) -> None:
+    service.status, service.location = 307, f"http://127.0.0.1:{service.port}/elsewhere"
+    problem = await client().post(service.letter())
+    assert problem is not None
+    assert "redirects are not followed" in problem
+    assert len(service.got) == 1
+
+
+async def test_a_service_that_does_not_answer_is_not_waited_for(service: Service) -> None:
+    service.answers.clear()
+    assert await client(seconds=0.2).post(service.letter()) == "it did not answer within 0.2 s"
+
+
+async def test_a_service_that_is_not_there_is_named(service: Service) -> None:
+    port = service.port
+    problem = await client().post(Letter("a", "i", f"http://127.0.0.1:{1 if port != 1 else 2}/", BODY))
+    assert problem is not None
+    assert "Cannot connect" in problem
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
+async def test_this_machine_is_not_connected_to_however_it_is_spelt(service: Service, host: str) -> None:
+    problem = await client(loopback=False).post(service.letter(host=host))
+    assert problem is not None
+    assert "this machine" in problem
+    assert service.got == []
+
+
+async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolved(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = asyncio.get_running_loop().getaddrinfo
+
+    async def getaddrinfo(host: str, *rest: object, **how: object) -> object:
+        return await found("127.0.0.1" if host == "trainer.example.org" else host, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    problem = await client(loopback=False).post(service.letter(host="trainer.example.org"))
+    assert problem is not None
+    assert "this machine" in problem
+    assert service.got == []
+
+
+async def test_the_api_server_is_refused_at_the_address_that_the_operator_knows_it_by(service: Service) -> None:
+    guard = AddressGuard(api_hosts=["192.0.2.10"], allows=lambda address: False)
+    problem = await ServiceClient(key=KEY, guard=guard, clock=lambda: NOW).post(service.letter(host="192.0.2.10"))
+    assert problem is not None
+    assert "API server" in problem
+
+
+@pytest.fixture
+async def secured(tmp_path: Path) -> AsyncIterator[tuple[Service, str]]:
+    certificate, key = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    made = Service()
+    runner = await serve(made, context)
+    yield made, certificate.read_text()
+    await runner.cleanup()
+
+
+async def test_a_service_is_known_by_the_certificates_of_its_config_map(secured: tuple[Service, str]) -> None:
+    service, ca = secured
+    assert await client().post(service.letter(scheme="https", ca=ca)) is None
+
+
+async def test_a_service_with_another_certificate_gets_nothing(secured: tuple[Service, str], tmp_path: Path) -> None:
+    service, _ = secured
+    (tmp_path / "other").mkdir()
+    other = write_certificate(tmp_path / "other")[0].read_text()
+    for ca in (None, other):
+        problem = await client().post(service.letter(scheme="https", ca=ca))
+        assert problem is not None
+        assert "certificate is not trusted (see spec.service.caConfigMap)" in problem
+    assert service.got == []
+
+
+async def test_a_config_map_without_certificates_is_named(secured: tuple[Service, str]) -> None:
+    problem = await client().post(secured[0].letter(scheme="https", ca="no certificate"))
+    assert problem is not None
+    assert "spec.service.caConfigMap" in problem
