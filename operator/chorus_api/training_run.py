@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from chorus_api.base import Condition, Label20, Label50, Message, Metrics, Model, Rule, ShortText, StatusModel, Time
+from chorus_api.contract import MAX_CERTIFICATE_BYTES
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
 from chorus_api.project import Meta
@@ -119,16 +120,27 @@ class ErrorEntry(StatusModel):
     time: Time
 
 
+class ExchangeEntry(StatusModel):
+    """EXCHANGE_READY as received: where a service gets the frame and leaves the artefact."""
+
+    pod_uid: ShortText = Field(description="Pod of the exchange.")
+    certificate: Annotated[str, StringConstraints(max_length=MAX_CERTIFICATE_BYTES)] = Field(
+        description="Certificate that it is known by, PEM."
+    )
+    time: Time
+
+
 class Report(StatusModel):
-    """What the present attempt's pod has said. Written by the message receiver alone."""
+    """What the present attempt's pod, or the service that trains, has said. Written by the message receiver alone."""
 
     attempt: int = Field(description="Attempt that it is about.")
-    pod_uid: ShortText = Field(description="Pod that said it.")
+    pod_uid: ShortText = Field(description="Pod that said it; `service` for a service.")
     sequence: int = Field(0, description="Sequence number of the newest message.")
     data_report: DataReportEntry | None = Field(None, description="DATA_REPORT.")
     training_start: TrainingStartEntry | None = Field(None, description="TRAINING_START.")
     model_name: ModelNameEntry | None = Field(None, description="MODEL_NAME.")
     error: ErrorEntry | None = Field(None, description="ERROR_REPORT.")
+    exchange: ExchangeEntry | None = Field(None, description="The exchange of a service's attempt.")
 
 
 class Progress(StatusModel):

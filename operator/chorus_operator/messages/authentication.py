@@ -1,10 +1,11 @@
-"""Which pod a bearer token belongs to, by the API server's word (TokenReview)."""
+"""Whose a bearer token is: a pod's, by the API server's word (TokenReview), or a service's, which the operator made."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Forbidden
 from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.services.tokens import Grant, InvalidToken, ServiceTokens
 
 log = structlog.get_logger()
 
@@ -43,6 +45,26 @@ class PodIdentity:
     namespace: str
     name: str
     uid: str
+
+
+@dataclass(frozen=True)
+class ServiceIdentity:
+    """The service that holds a token which the operator gave it."""
+
+    grant: Grant
+
+    @property
+    def namespace(self) -> str:
+        """Where its run or Plugin is."""
+        return self.grant.namespace
+
+    @property
+    def name(self) -> str:
+        """What it speaks for, for people."""
+        return f"service of {self.grant.kind} {self.grant.name}"
+
+
+Identity = PodIdentity | ServiceIdentity
 
 
 class Authenticator(Protocol):
@@ -107,12 +129,20 @@ class TokenReviews:
         return PodIdentity(namespace, names[0], uids[0])
 
 
+def service_of(token: str, tokens: ServiceTokens, *, now: datetime) -> ServiceIdentity:
+    """Find the service that a token of ours was given to; Refused (badToken) when it is not good."""
+    try:
+        return ServiceIdentity(tokens.read(token, now=now))
+    except InvalidToken as error:
+        raise Refused(Cause.BAD_TOKEN, f"the token was not made by this operator, or has run out: {error}") from error
+
+
 def bearer_token(authorization: str | None) -> str:
     """Read the token of an Authorization header; Refused (noToken, badToken) when it cannot be one."""
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise Refused(Cause.NO_TOKEN, "the header 'Authorization: Bearer <service-account token>' is missing")
+        raise Refused(Cause.NO_TOKEN, "the header 'Authorization: Bearer <token>' is missing")
     if len(token) > MAX_TOKEN_BYTES or not token.isascii():
-        raise Refused(Cause.BAD_TOKEN, "the token is not a service-account token")
+        raise Refused(Cause.BAD_TOKEN, "the token is neither a service account's nor one of TRAINING_DATA")
     return token

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
-from chorus_operator.messages.authentication import PodIdentity
+from chorus_operator.messages.authentication import Identity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, RefusalLog, Refused
 from chorus_operator.messages.runs import Outcome
@@ -33,7 +33,7 @@ def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
         return await answer(request, inbox.take_progress, dict.fromkeys(Outcome, 200))
 
     async def answer(
-        request: web.Request, take: Callable[[PodIdentity, bytes], Awaitable[Outcome]], status: dict[Outcome, int]
+        request: web.Request, take: Callable[[Identity, bytes], Awaitable[Outcome]], status: dict[Outcome, int]
     ) -> web.Response:
         sender = request.remote or "?"
         try:

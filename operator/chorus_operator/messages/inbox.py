@@ -11,10 +11,12 @@ from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Invalid, KubeError
 from chorus_operator.messages.authentication import (
     Authenticator,
+    Identity,
     PodIdentity,
     TokenCheck,
     TokenReviews,
     bearer_token,
+    service_of,
 )
 from chorus_operator.messages.frames import Frames
 from chorus_operator.messages.kubeflow import read_progress
@@ -26,6 +28,7 @@ from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.senders import (
     DescribePod,
+    ExchangePod,
     PreparePod,
     Sender,
     Senders,
@@ -33,7 +36,10 @@ from chorus_operator.messages.senders import (
     check_describe,
     check_prepare,
     check_training,
+    service_plugin,
+    service_sender,
 )
+from chorus_operator.services.tokens import RunGrant, ServiceTokens, is_ours
 
 
 class Inbox:
@@ -45,10 +51,14 @@ class Inbox:
         *,
         clock: Callable[[], datetime],
         seconds: Callable[[], float],
+        tokens: ServiceTokens,
         token_check: TokenCheck = TokenCheck.REVIEW,
         namespaces: Collection[str] = (),
     ):
-        """`clock`: the time that is written; `seconds`: seconds that only rise; `namespaces`: all when empty."""
+        """`clock`: the time that is written; `seconds`: seconds that only rise; `namespaces`: all when empty.
+
+        `tokens` knows the tokens that services were given.
+        """
         self._authenticator: Authenticator
         match token_check:
             case TokenCheck.REVIEW:
@@ -57,6 +67,8 @@ class Inbox:
                 self._authenticator = PublishedKeys(kube, clock=clock, seconds=seconds)
         # A TokenReview looks for the pod too. Who does not ask for it must look each time that it counts.
         self._looks_anew = token_check is TokenCheck.PUBLISHED_KEYS
+        self._clock = clock
+        self._tokens = tokens
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
         self._frames = Frames(kube)
@@ -69,20 +81,22 @@ class Inbox:
         """Try whether tokens can be checked; KubeError when they cannot."""
         await self._authenticator.start()
 
-    async def identify(self, authorization: str | None) -> PodIdentity:
-        """Find the pod behind an Authorization header; Refused when there is none."""
+    async def identify(self, authorization: str | None) -> Identity:
+        """Find the pod or the service behind an Authorization header; Refused when there is none."""
         token = bearer_token(authorization)
+        if is_ours(token):
+            return service_of(token, self._tokens, now=self._clock())
         try:
             return await self._authenticator.identify(token)
         except KubeError as error:
             raise _unavailable(error) from error
 
-    async def take(self, identity: PodIdentity, body: bytes) -> Outcome:
-        """Take one message of a pod; it is stored when this returns (progress: it is kept). Else Refused."""
+    async def take(self, identity: Identity, body: bytes) -> Outcome:
+        """Take one message; it is stored when this returns (progress: it is kept). Else Refused."""
         message = parse(body)
         anew = self._looks_anew and message.envelope.type is not MessageType.PROGRESS
         try:
-            outcome = await self._store(await self._senders.find(identity, anew=anew), message)
+            outcome = await self._store(await self._sender(identity, anew=anew), message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
         except KubeError as error:
@@ -90,12 +104,12 @@ class Inbox:
         self.taken[message.envelope.type, outcome] += 1
         return outcome
 
-    async def take_progress(self, identity: PodIdentity, body: bytes) -> Outcome:
-        """Take progress of a training pod in Kubeflow Trainer's wire form. Else Refused."""
+    async def take_progress(self, identity: Identity, body: bytes) -> Outcome:
+        """Take progress of a training pod, or of a service, in Kubeflow Trainer's wire form. Else Refused."""
         try:
-            sender = await self._senders.find(identity)
-            if not isinstance(sender, TrainingPod):
-                raise Refused(Cause.WRONG_POD, f"pod {identity.name} is no training pod")
+            sender = await self._sender(identity, anew=False)
+            if not isinstance(sender, TrainingPod) or isinstance(sender, ExchangePod):
+                raise Refused(Cause.WRONG_POD, f"{identity.name} does not train")
             payload = read_progress(body, project_id=sender.project_id, plugin_id=sender.plugin_id)
             envelope = Envelope(
                 id=f"{sender.uid}-progress",
@@ -110,6 +124,14 @@ class Inbox:
             raise _unavailable(error) from error
         self.taken[MessageType.PROGRESS, outcome] += 1
         return outcome
+
+    async def _sender(self, identity: Identity, *, anew: bool) -> Sender:
+        if isinstance(identity, PodIdentity):
+            return await self._senders.find(identity, anew=anew)
+        self._senders.check_namespace(identity.namespace)
+        return (
+            service_sender(identity.grant) if isinstance(identity.grant, RunGrant) else service_plugin(identity.grant)
+        )
 
     async def _store(self, sender: Sender, message: Message) -> Outcome:
         envelope = message.envelope

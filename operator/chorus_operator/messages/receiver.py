@@ -23,6 +23,8 @@ from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import RefusalLog
+from chorus_operator.services.keys import service_keys
+from chorus_operator.services.tokens import ServiceTokens
 
 log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ class Receiver:
         """
         self._connect = connect
         self._identity = ServerIdentity(authority, hosts=hosts, clock=clock)
+        self._tokens = ServiceTokens(service_keys(authority).tokens)
         self._clock = clock
         self._address = address
         self._token_check = token_check
@@ -110,6 +113,7 @@ class Receiver:
                 kube,
                 clock=self._clock,
                 seconds=time.monotonic,
+                tokens=self._tokens,
                 token_check=self._token_check,
                 namespaces=self._namespaces,
             )

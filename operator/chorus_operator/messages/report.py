@@ -5,8 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from chorus_api.messages import Addressed, DataReport, Envelope, ErrorReport, ModelName, TrainingStart
-from chorus_api.training_run import DataReportEntry, ErrorEntry, ModelNameEntry, Report, TrainingStartEntry
+from chorus_api.contract import SERVICE_SPEAKER
+from chorus_api.messages import (
+    Addressed,
+    DataReport,
+    Envelope,
+    ErrorReport,
+    ExchangeReady,
+    ModelName,
+    TrainingStart,
+)
+from chorus_api.training_run import (
+    DataReportEntry,
+    ErrorEntry,
+    ExchangeEntry,
+    ModelNameEntry,
+    Report,
+    TrainingStartEntry,
+)
 
 _FIELDS: dict[type[Addressed], str] = {
     DataReport: "data_report",
@@ -39,6 +55,21 @@ def updated_report(
         # Its TRAINING_START was lost, or the plugin never sends one: training is over, so it has begun.
         changes["training_start"] = TrainingStartEntry(time=now)
     return report.model_copy(update=changes)
+
+
+def with_exchange(
+    report: Report | None, *, attempt: int, payload: ExchangeReady, pod_uid: str, now: datetime
+) -> Report:
+    """Take in that an attempt's exchange serves; the unchanged `report` when it is known, or of an older attempt."""
+    if report is not None and attempt < report.attempt:
+        return report
+    if report is None or attempt > report.attempt:
+        report = Report(attempt=attempt, pod_uid=SERVICE_SPEAKER)
+    known = report.exchange
+    if known is not None and (known.pod_uid, known.certificate) == (pod_uid, payload.certificate):
+        return report
+    entry = ExchangeEntry(pod_uid=pod_uid, certificate=payload.certificate, time=now)
+    return report.model_copy(update={"exchange": entry})
 
 
 def _is_known(report: Report, envelope: Envelope, payload: Addressed) -> bool:

@@ -13,15 +13,15 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from chorus_api import contract
-from chorus_api.messages import Addressed, Envelope
+from chorus_api.messages import Addressed, Envelope, ExchangeReady
 from chorus_api.training_run import Report
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.errors import Conflict
 from chorus_operator.kube.resources import PODS, TRAINING_RUNS
 from chorus_operator.messages.refusals import Cause, Refused
-from chorus_operator.messages.report import updated_report
-from chorus_operator.messages.senders import TrainingPod
+from chorus_operator.messages.report import updated_report, with_exchange
+from chorus_operator.messages.senders import ServiceSender, TrainingPod
 
 REPORT_MANAGER = "chorus-report"
 MAX_CONFLICTS = 10
@@ -51,7 +51,7 @@ class RunReports:
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._jitter = random.Random()
-        self._standing: Cache[str, bool] = Cache(size=CACHE_SIZE, clock=seconds)
+        self._standing: Cache[tuple[str, int, str], bool] = Cache(size=CACHE_SIZE, clock=seconds)
 
     async def take(self, pod: TrainingPod, *, envelope: Envelope, payload: Addressed) -> Outcome:
         """Write one message down; returns when it is stored. Refused when the pod is not the run's present one."""
@@ -65,9 +65,11 @@ class RunReports:
             if is_final(run):
                 return Outcome.KNOWN
             old = report_of(run)
-            new = updated_report(
-                old, envelope=envelope, payload=payload, pod_uid=pod.uid, now=self._clock().replace(microsecond=0)
-            )
+            now = self._clock().replace(microsecond=0)
+            if isinstance(payload, ExchangeReady):
+                new = with_exchange(old, attempt=envelope.attempt, payload=payload, pod_uid=pod.uid, now=now)
+            else:
+                new = updated_report(old, envelope=envelope, payload=payload, pod_uid=pod.speaker, now=now)
             if new == old:
                 return Outcome.KNOWN
             try:
@@ -88,10 +90,11 @@ class RunReports:
 
     async def is_open(self, pod: TrainingPod) -> bool:
         """Tell whether the pod's run goes on, as known for a few seconds; Refused as `take`."""
-        known = self._standing.get(pod.uid)
+        place = (pod.run_uid, pod.attempt, pod.uid)
+        known = self._standing.get(place)
         if known is None:
             known = not is_final(await self._read(pod))
-            self._standing.put(pod.uid, known, seconds=STANDING_SECONDS)
+            self._standing.put(place, known, seconds=STANDING_SECONDS)
         return known
 
     async def _read(self, pod: TrainingPod) -> Manifest:
@@ -99,6 +102,9 @@ class RunReports:
         if run is None or run["metadata"]["uid"] != pod.run_uid:
             raise Refused(Cause.WRONG_RUN, f"run {pod.run} with uid {pod.run_uid} is gone")
         if is_final(run):
+            if isinstance(pod, ServiceSender):
+                # Unlike a pod, it is not stopped with its run, and goes on until somebody tells it.
+                raise Refused(Cause.WRONG_RUN, f"run {pod.run} has ended")
             return run
         current = current_attempt(run)
         if pod.attempt < current:
@@ -111,7 +117,7 @@ class RunReports:
 
     async def _check_pod(self, pod: TrainingPod, report: Report | None) -> None:
         """An attempt has one pod; another one of the same Job may speak only when the first is gone or has ended."""
-        if report is None or report.attempt != pod.attempt or report.pod_uid == pod.uid:
+        if report is None or report.attempt != pod.attempt or report.pod_uid == pod.speaker:
             return
         pods = await self._kube.list(
             PODS,

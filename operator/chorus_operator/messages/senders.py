@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import Addressed, FrameFailed, FrameReady, OnlineReport, Payload
+from chorus_api.messages import Addressed, ExchangeReady, FrameFailed, FrameReady, OnlineReport, Payload
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.resources import PODS
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.parse import Message
 from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.services.tokens import PluginGrant, RunGrant
 
 POD_SECONDS = 10.0
 CACHE_SIZE = 4096
@@ -34,6 +35,26 @@ class TrainingPod:
     attempt: int
     project_id: int
     plugin_id: int
+
+    @property
+    def speaker(self) -> str:
+        """Who reports, as `status.report.podUid` has it."""
+        return self.uid
+
+
+@dataclass(frozen=True)
+class ExchangePod(TrainingPod):
+    """The exchange of a service's run. It says what it is known by; all else about the attempt the service says."""
+
+    @property
+    def speaker(self) -> str:
+        """The service whose exchange it is."""
+        return contract.SERVICE_SPEAKER
+
+
+@dataclass(frozen=True)
+class ServiceSender(TrainingPod):
+    """A service that trains, known by the token that TRAINING_DATA gave it for one attempt."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,13 @@ class DescribePod:
     generation: int
 
 
+@dataclass(frozen=True)
+class ServicePlugin(DescribePod):
+    """A service that says what it is, known by the token of an inquiry."""
+
+
 Sender = TrainingPod | PreparePod | DescribePod
+_RUN_PODS = {"train": TrainingPod, "exchange": ExchangePod}
 
 
 class Senders:
@@ -74,7 +101,7 @@ class Senders:
         seconds: Callable[[], float],
         namespaces: Collection[str] = (),
     ):
-        """`namespaces`: those whose pods may speak, all when empty. `seconds`: seconds that only rise."""
+        """`namespaces`: those whose pods and services may speak, all when empty. `seconds`: seconds that only rise."""
         self._kube = kube
         self._clock = clock
         self._namespaces = frozenset(namespaces)
@@ -85,8 +112,7 @@ class Senders:
 
         `anew`: look whether it still lives, even when it was seen a moment ago.
         """
-        if self._namespaces and identity.namespace not in self._namespaces:
-            raise Refused(Cause.WRONG_POD, f"namespace {identity.namespace} is not served by this operator")
+        self.check_namespace(identity.namespace)
         known = None if anew else self._known.get(identity.uid)
         if known is not None:
             return known
@@ -96,6 +122,11 @@ class Senders:
         sender = sender_of(pod)
         self._known.put(identity.uid, sender, seconds=POD_SECONDS)
         return sender
+
+    def check_namespace(self, namespace: str) -> None:
+        """Refuse (wrongPod) who is in a namespace that is not served."""
+        if self._namespaces and namespace not in self._namespaces:
+            raise Refused(Cause.WRONG_POD, f"namespace {namespace} is not served by this operator")
 
     def _is_overdue(self, pod: dict[str, Any]) -> bool:
         """Tell whether the pod should have ended a while ago: its node is lost, and may not know."""
@@ -108,8 +139,9 @@ def sender_of(pod: dict[str, Any]) -> Sender:
     metadata = pod["metadata"]
     labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     try:
-        if labels.get(contract.ROLE_LABEL) == "train":
-            return TrainingPod(
+        kind = _RUN_PODS.get(labels.get(contract.ROLE_LABEL, ""))
+        if kind is not None:
+            return kind(
                 namespace=metadata["namespace"],
                 name=metadata["name"],
                 uid=metadata["uid"],
@@ -139,22 +171,48 @@ def sender_of(pod: dict[str, Any]) -> Sender:
             )
     except (KeyError, ValueError) as error:
         raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} lacks a label of Chorus: {error}") from None
-    raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is neither a training, prepare nor describe pod of Chorus")
+    raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is not one of Chorus's pods that report")
+
+
+def service_sender(grant: RunGrant) -> ServiceSender:
+    """Name the service that a token was given to."""
+    return ServiceSender(
+        namespace=grant.namespace,
+        name=f"service of {grant.name}",
+        uid=contract.SERVICE_SPEAKER,
+        run=grant.name,
+        run_uid=grant.uid,
+        attempt=grant.attempt,
+        project_id=grant.project_id,
+        plugin_id=grant.plugin_id,
+    )
+
+
+def service_plugin(grant: PluginGrant) -> ServicePlugin:
+    """Name the service that was asked what it is."""
+    return ServicePlugin(
+        namespace=grant.namespace,
+        name=f"service of Plugin {grant.name}",
+        uid=contract.SERVICE_SPEAKER,
+        plugin=grant.name,
+        plugin_uid=grant.uid,
+        generation=grant.generation,
+    )
 
 
 def check_training(pod: TrainingPod, message: Message) -> Addressed:
     """Check that a run's pod speaks for its own run and attempt; the payload, or Refused."""
     envelope, payload = message.envelope, message.payload
-    if not isinstance(payload, Addressed):
-        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a training pod's message")
+    if not isinstance(payload, Addressed) or isinstance(payload, ExchangeReady) != isinstance(pod, ExchangePod):
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of {pod.name}")
     if envelope.subject_uid != pod.run_uid:
         raise Refused(
             Cause.WRONG_RUN,
-            f"subjectuid {envelope.subject_uid} is not the uid of the pod's run {pod.run}, {pod.run_uid}",
+            f"subjectuid {envelope.subject_uid} is not the uid of the sender's run {pod.run}, {pod.run_uid}",
         )
     if envelope.attempt != pod.attempt:
         raise Refused(
-            Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not that of pod {pod.name}, which is {pod.attempt}"
+            Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not that of {pod.name}, which is {pod.attempt}"
         )
     _same_id("project_id", payload.project_id, pod.project_id)
     _same_id("plugin_id", payload.plugin_id, pod.plugin_id)
@@ -174,10 +232,10 @@ def check_prepare(pod: PreparePod, payload: Payload, *, kind: str) -> FrameReady
 
 
 def check_describe(pod: DescribePod, message: Message) -> OnlineReport:
-    """Check that a describe pod speaks for its own Plugin; the payload, or Refused."""
+    """Check that a describe pod, or a service, speaks for its own Plugin; the payload, or Refused."""
     envelope, payload = message.envelope, message.payload
     if not isinstance(payload, OnlineReport):
-        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a describe pod's message")
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of {pod.name}: it was asked what it is")
     if envelope.subject_uid != pod.plugin_uid:
         raise Refused(
             Cause.WRONG_IDS,
@@ -188,4 +246,4 @@ def check_describe(pod: DescribePod, message: Message) -> OnlineReport:
 
 def _same_id(name: str, given: int, expected: int) -> None:
     if given != expected:
-        raise Refused(Cause.WRONG_IDS, f"{name} {given} is not that of the pod's run, {expected}")
+        raise Refused(Cause.WRONG_IDS, f"{name} {given} is not that of the sender's run, {expected}")

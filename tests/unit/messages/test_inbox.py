@@ -18,6 +18,7 @@ from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import MAX_CONFLICTS, Outcome
+from chorus_operator.services.tokens import ServiceTokens
 from fakes import Call, FakeKube
 from message_builders import FRAME, PROJECT_ID, ended, message, prepare_pod, project, training_pod, training_run
 from token_builders import Signer, discovery, pod_claims
@@ -64,7 +65,13 @@ class Place:
         def clock() -> datetime:
             return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
-        return Inbox(self.kube, clock=clock, seconds=lambda: self.seconds, **how)  # type: ignore[arg-type]
+        return Inbox(
+            self.kube,  # type: ignore[arg-type]
+            clock=clock,
+            seconds=lambda: self.seconds,
+            tokens=ServiceTokens(b"k" * 32),
+            **how,
+        )
 
     def add_pod(self, manifest: Manifest, *, token: str) -> Manifest:
         pod = self.kube.put(manifest)
