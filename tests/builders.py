@@ -67,6 +67,14 @@ def make_plugin(
     return _manifest("Plugin", name, namespace, default, spec=spec, status=status, metadata=metadata)
 
 
+def make_service_plugin(
+    name: str = "far", *, service: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None, **how: Any
+) -> Manifest:
+    """Build a Plugin whose service is elsewhere."""
+    default = {"type": "service", "lora": None, "service": {"url": "https://far.example.org/chorus"}}
+    return make_plugin(name, spec=overlay(overlay(default, {"service": service or {}}), spec or {}), **how)
+
+
 def make_run(
     name: str = "shop-t5-1",
     *,

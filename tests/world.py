@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,10 +22,15 @@ from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
+from chorus_operator.rules.delivery import Delivery
+from chorus_operator.services.client import Letter
+from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.tokens import ServiceTokens
 from fakes import FakeKube
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMESPACE = "default"
+TOKENS = ServiceTokens(b"k" * 32)
 MAX_ROUNDS = 60
 
 
@@ -52,6 +58,33 @@ class Killed(Exception):
 
 
 @dataclass
+class PretendCourier:
+    """Carries letters to services at once. `error`: why the services do not take them, if they do not."""
+
+    clock: Callable[[], datetime]
+    error: str = ""
+    letters: list[Letter] = field(default_factory=list)
+    _known: dict[str, Delivery] = field(default_factory=dict)
+
+    def known(self, about: str) -> Delivery:
+        return self._known.get(about, Delivery())
+
+    def send(self, letter: Letter, *, then: Callable[[], None]) -> None:
+        self.letters.append(letter)
+        self.fail(letter.about, self.error)
+        then()
+
+    def fail(self, about: str, error: str) -> None:
+        tries = self.known(about).tries + 1
+        self._known[about] = Delivery(tries=tries, delivered=not error, error=error, time=self.clock())
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The events of a type that were sent."""
+        told = [json.loads(letter.body) for letter in self.letters]
+        return [event for event in told if event["type"] == f"dev.chorus.{kind}"]
+
+
+@dataclass
 class World:
     """Reconciles everything until nothing changes; time moves only when told."""
 
@@ -65,6 +98,7 @@ class World:
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=lambda: self.now)
         self.operator_since = self.now
+        self.courier = PretendCourier(lambda: self.now)
         for claim in self.claims:
             self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
 
@@ -76,10 +110,11 @@ class World:
 
     async def _settle(self) -> None:
         for _ in range(MAX_ROUNDS):
-            before, disturbed = self._versions(), self.disturbed
+            before, told = self._versions(), len(self.courier.letters)
+            disturbed = self.disturbed
             self.wakes = []
             await self._round()
-            if self._versions() == before and self.disturbed == disturbed:
+            if self._versions() == before and self.disturbed == disturbed and len(self.courier.letters) == told:
                 return
         raise AssertionError("the operator does not come to rest")
 
@@ -121,6 +156,9 @@ class World:
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
             memory=Memory(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
+            courier=self.courier,  # type: ignore[arg-type]
+            tokens=TOKENS,
+            address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
             observer=self.observer,
         )
 

@@ -83,6 +83,7 @@ _NAME_MESSAGE = PatternMessage(
 
 Label20 = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=DNS_LABEL), _LABEL_MESSAGE]
 Label50 = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=DNS_LABEL), _LABEL_MESSAGE]
+Label63 = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL), _LABEL_MESSAGE]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN), _NAME_MESSAGE]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 Message = Annotated[str, StringConstraints(max_length=4096)]

@@ -38,6 +38,7 @@ MAX_CERTIFICATE_BYTES = 8 * 1024
 
 CA_CONFIG_MAP = "chorus-ca"
 CA_KEY = "ca.crt"
+WEBHOOK_KEY = "webhook.pub"  # whpk_…: what is sent to services is signed with its other half
 RUN_SERVICE_ACCOUNT = "chorus-run"
 
 ROOT = PurePosixPath("/chorus")

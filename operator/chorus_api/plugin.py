@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from chorus_api.base import (
     Condition,
+    Label63,
     Message,
     Model,
     NameRef,
@@ -127,6 +128,9 @@ class Deadlines(Model):
     data_report_seconds: int = Field(600, ge=10, le=86400, description="From the pod's start to DATA_REPORT.")
     training_start_seconds: int = Field(3600, ge=10, le=604_800, description="From DATA_REPORT to TRAINING_START.")
     progress_seconds: int = Field(1800, ge=10, le=604_800, description="Longest silence of a training pod.")
+    model_name_seconds: int = Field(
+        600, ge=10, le=604_800, description="From a service's progress of 100 percent to its MODEL_NAME."
+    )
     active_seconds: int | None = Field(
         None,
         ge=10,
@@ -191,6 +195,49 @@ class ContainerPlugin(Model):
     )
 
 
+class ServiceRef(Model):
+    """A Service of the Plugin's namespace."""
+
+    name: Label63 = Field(description="Name of the Service.")
+    port: int = Field(443, ge=1, le=65535, description="Port of the Service.")
+    path: Annotated[
+        str,
+        StringConstraints(max_length=1024, pattern=r"^(/[^\s#]*)?$"),
+        PatternMessage("must begin with '/' and hold no white space and no '#'"),
+    ] = Field("/", description="Path that messages are posted to.")
+    scheme: Literal["https", "http"] = Field(
+        "https", description="http sends the token of a run in the clear: only where nobody else can listen."
+    )
+
+
+class ServicePlugin(Model):
+    """A service that speaks the plugin protocol: it is told by POST, and gets its data from an exchange."""
+
+    rules = (Rule("has(self.url) != has(self.serviceRef)", "set url or serviceRef, and not both"),)
+
+    url: (
+        Annotated[
+            str,
+            StringConstraints(max_length=2048, pattern=r"^https?://[^\s/@#]+[^\s#]*$"),
+            PatternMessage("must be https://<host>… or http://<host>…, without user, password and fragment"),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Where messages are posted to. This machine, link-local addresses and the API server are refused.",
+    )
+    service_ref: ServiceRef | None = Field(None, description="A Service of this namespace, in place of url.")
+    ca_config_map: ConfigMapSource | None = Field(
+        None, description="Certificates (PEM) that the service is known by; those of the system when unset."
+    )
+    inquiry_seconds: int = Field(
+        300, ge=10, le=86400, description="Time between inquiries. After three without an answer it is offline."
+    )
+    artefact: Literal["Files", "None"] = Field(
+        "Files", description="Files: what the service puts into the exchange is published. None: nothing is taken."
+    )
+
+
 class PluginSpec(Model):
     """How this plugin trains."""
 
@@ -203,20 +250,25 @@ class PluginSpec(Model):
             "container is required when type is container, and for no other type",
         ),
         Rule(
+            "(self.type == 'service') == has(self.service)",
+            "service is required when type is service, and for no other type",
+        ),
+        Rule(
             "self.type != 'lora' || !has(self.parameters) && !has(self.parametersSchema)",
-            "parameters and parametersSchema are for containers: set spec.lora instead",
+            "parameters and parametersSchema are for containers and services: set spec.lora instead",
         ),
     )
 
-    type: Literal["lora", "container"] = Field(description="Kind of training: lora or container.")
+    type: Literal["lora", "container", "service"] = Field(description="Kind of training: lora, container or service.")
     lora: LoraParameters | None = Field(None, description="Parameters; a Project's and a run's win over these.")
     container: ContainerPlugin | None = Field(None, description="The image, for type container.")
+    service: ServicePlugin | None = Field(None, description="Where the service is, for type service.")
     parameters: Parameters = Field(
         default_factory=dict,
-        description="Default parameters of a container; a Project's and a run's win over these.",
+        description="Default parameters of a container or service; a Project's and a run's win over these.",
     )
     parameters_schema: ParametersSchema | None = Field(
-        None, description="Which parameters a container takes; what the plugin reported itself when unset."
+        None, description="Which parameters a container or service takes; what the plugin reported itself when unset."
     )
     requires: Requires = Field(default_factory=Requires, description="What a frame must have.")
     resources: Resources = Field(default_factory=Resources, description="Resources of the training container.")

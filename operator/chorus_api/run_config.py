@@ -100,7 +100,18 @@ class ContainerConfig(FrozenRun):
     parameters: Parameters = Field(default_factory=dict, description="Every parameter as it was resolved.")
 
 
-AnyRun = Annotated[RunConfig | ContainerConfig, Field(discriminator="type")]
+class ServiceConfig(FrozenRun):
+    """run.json of a service's run: what the operator froze. No pod reads it."""
+
+    type: Literal["service"] = "service"
+    url: str = Field(description="Where TRAINING_DATA is posted to.")
+    ca_config_map: str | None = Field(None, description="ConfigMap with the certificates that the service is known by.")
+    ca_key: str | None = None
+    artefact: Literal["Files", "None"] = "Files"
+    parameters: Parameters = Field(default_factory=dict)
+
+
+AnyRun = Annotated[RunConfig | ContainerConfig | ServiceConfig, Field(discriminator="type")]
 
 
 class FrozenFile(RootModel[AnyRun]):
@@ -152,6 +163,7 @@ class PublishConfig(FileModel):
     kind: Literal["adapter", "files"] = Field(
         "adapter", description="adapter: weights with sums and a run record. files: what a container left."
     )
+    optional: bool = Field(False, description="files: there may be none, and then nothing is published.")
     promote: bool = Field(description="Move latest/<plugin> to this model.")
     keep_run_uids: list[str] | None = Field(
         None, description="Runs that still exist: other directories under runs/ are swept. None: nothing is swept."

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -35,6 +36,14 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.reconcile.queue import Key, WorkQueue
+from chorus_operator.rules.service_address import Address
+from chorus_operator.services.addresses import AddressGuard, nothing
+from chorus_operator.services.client import ServiceClient
+from chorus_operator.services.courier import Courier
+from chorus_operator.services.keys import ServiceKeys, service_keys
+from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.signing import public_key
+from chorus_operator.services.tokens import ServiceTokens
 from chorus_operator.settings import Settings, SettingsError, read_settings
 from chorus_operator.watch import Keys, Watches, resync
 
@@ -57,8 +66,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Run until `stop`; PartLost when the Lease, the receiver or the watches end before."""
+async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[Address], bool] = nothing) -> None:
+    """Run until `stop`; PartLost when the Lease, the receiver or the watches end before.
+
+    `allows`: addresses where services may be although they would be refused (`AddressGuard`).
+    """
     async with AsyncExitStack() as stack:
         kube = await Kube.connect(settings.kubeconfig)
         stack.push_async_callback(kube.close)
@@ -69,7 +81,14 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
         receiver.start()
         registry, runs = make_registry(), RunBook()
         recorder = Recorder(registry, runs=runs, clock=time.time)
-        leading = _Leading(settings, kube, authority, since=utc_now(), runs=runs, recorder=recorder)
+        keys = service_keys(authority)
+        courier = Courier(
+            ServiceClient(key=keys.webhooks, guard=await _guard(kube, allows=allows), clock=utc_now), clock=utc_now
+        )
+        stack.push_async_callback(courier.close)
+        leading = _Leading(
+            settings, kube, authority, since=utc_now(), runs=runs, recorder=recorder, keys=keys, courier=courier
+        )
         collect_from(_sources(clients, receiver, leading, runs), registry=registry)
         health = Health(
             beats={"messages": lambda: receiver.seconds_since_beat, "watches": lambda: leading.seconds_since_beat},
@@ -91,6 +110,11 @@ async def operate(settings: Settings, *, stop: asyncio.Event) -> None:
                 "leading": leading.lead(),
             }
         )
+
+
+async def _guard(kube: Kube, *, allows: Callable[[Address], bool]) -> AddressGuard:
+    server = urlsplit((await kube.credentials()).server).hostname
+    return AddressGuard(api_hosts=[server] if server else [], allows=allows)
 
 
 def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> Receiver:
@@ -136,6 +160,8 @@ class _Leading:
         since: datetime,
         runs: RunBook,
         recorder: Recorder,
+        keys: ServiceKeys,
+        courier: Courier,
     ):
         self._kube = kube
         self._runs = runs
@@ -144,6 +170,7 @@ class _Leading:
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
         self._memory = Memory(kube)
+        bundle = CaBundle(kube, authority=authority, webhook_key=public_key(keys.webhooks))
         self.queue = WorkQueue(
             make_reconciler(
                 Environment(
@@ -153,9 +180,12 @@ class _Leading:
                     messages_url=settings.messages_url,
                     clock=utc_now,
                     since=since,
-                    ensure_namespace=RunNamespaces(kube, bundle=CaBundle(kube, authority=authority)).ensure,
+                    ensure_namespace=RunNamespaces(kube, bundle=bundle).ensure,
                     wake=self._wake,
                     memory=self._memory,
+                    courier=courier,
+                    tokens=ServiceTokens(keys.tokens),
+                    address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
                     observer=recorder,
                 )
             ),
@@ -234,16 +264,16 @@ async def _end_thread(stop: Callable[[], None], ended: Future[None]) -> None:
         log.warning("a thread did not end in time")
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, allows: Callable[[Address], bool]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await operate(settings, stop=stop)
+    await operate(settings, stop=stop, allows=allows)
 
 
-def main() -> int:
-    """Run the operator; gives the exit code."""
+def main(*, allows: Callable[[Address], bool] = nothing) -> int:
+    """Run the operator; gives the exit code. `allows`: see `operate`."""
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:
@@ -251,7 +281,7 @@ def main() -> int:
         return 2
     configure_logs(level=settings.log_level, form=settings.log_format)
     try:
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, allows))
     except PartLost as error:
         log.error("lost; exiting to be started again", part=str(error), exc_info=error.__cause__)
         return 1

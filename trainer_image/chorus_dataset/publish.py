@@ -52,6 +52,8 @@ def run_publish(
         LOG.info("the artefact is already at %s/%s", MODELS, config.model_name)
         artefact = _check(model_dir, where=f"{MODELS}/{config.model_name}", config=config, stop=stop)
         record = _record(model_dir / RECORD_FILE, config)
+    elif config.optional:
+        return TerminationRecord(outcome="succeeded", message="there is no artefact, and there need not be one")
     else:
         raise DataError(
             Reason.PUBLISH_FAILED,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from chorus_dataset.artefact import SUFFIXES, SUMS_FILE
+from chorus_dataset.artefact import FILE_SUFFIXES, SUMS_FILE
 from chorus_dataset.files import make_dir
 from chorus_dataset.publish import OUT
 
@@ -154,8 +154,8 @@ class Uploads:
         path = self._out / name
         path.unlink(missing_ok=True)
         for folder in path.relative_to(self._out).parents:
-            # An empty directory would keep a file of that name from coming.
-            if folder != Path() and not any((self._out / folder).iterdir()):
+            # An empty directory would keep a file of that name from coming; without any file there is no artefact.
+            if not any((self._out / folder).iterdir()):
                 (self._out / folder).rmdir()
         return True
 
@@ -180,9 +180,9 @@ def check_name(name: str) -> None:
             f"{name!r}: each part of a path is of letters, digits, '.', '_' and '-', at most 127, and starts with a "
             "letter, digit or '_'",
         )
-    if name != SUMS_FILE and PurePosixPath(name).suffix.lower() not in SUFFIXES:
+    if name != SUMS_FILE and PurePosixPath(name).suffix.lower() not in FILE_SUFFIXES:
         raise UploadRefused(
             422,
-            f"{name!r}: files of this kind are not published; an artefact holds {', '.join(sorted(SUFFIXES))} and "
+            f"{name!r}: files of this kind are not published; an artefact holds {', '.join(sorted(FILE_SUFFIXES))} and "
             f"{SUMS_FILE}: no pickle and no code",
         )

@@ -28,6 +28,9 @@
   resources: ["persistentvolumeclaims"]
   verbs: ["get", "create"]
 - apiGroups: [""]
+  resources: ["services"]
+  verbs: ["get", "create"]
+- apiGroups: [""]
   resources: ["serviceaccounts", "events"]
   verbs: ["create"]
 {{- if eq .Values.rbac.scope "Cluster" }}

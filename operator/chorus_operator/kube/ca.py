@@ -1,4 +1,4 @@
-"""The operator's own certificate authority, made once, and the bundle by which pods know the receiver."""
+"""The operator's own certificate authority, made once, and the bundle by which pods and services know it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, MANAGED_BY, MANAGED_BY_LABEL
+from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, MANAGED_BY, MANAGED_BY_LABEL, WEBHOOK_KEY
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import AlreadyExists
 from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
@@ -124,20 +124,21 @@ def _read(secret: dict[str, object], *, namespace: str, now: datetime) -> Author
 class CaBundle:
     """Puts the CA's certificate where pods find it: ConfigMap `chorus-ca` of their namespace."""
 
-    def __init__(self, kube: Kube, *, authority: Authority):
+    def __init__(self, kube: Kube, *, authority: Authority, webhook_key: str):
+        """`webhook_key`: the public key of what services are sent."""
         self._kube = kube
-        self._pem = authority.certificate.decode()
+        self._data = {CA_KEY: authority.certificate.decode(), WEBHOOK_KEY: webhook_key}
 
     async def ensure(self, namespace: str) -> None:
         """Make the ConfigMap right. Raises KubeError."""
         stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=CA_CONFIG_MAP)
-        if stored is not None and stored.get("data", {}).get(CA_KEY) == self._pem:
+        if stored is not None and stored.get("data") == self._data:
             return
         await self._kube.apply(
             {
                 "apiVersion": CONFIG_MAPS.api_version,
                 "kind": CONFIG_MAPS.kind,
                 "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
-                "data": {CA_KEY: self._pem},
+                "data": self._data,
             }
         )

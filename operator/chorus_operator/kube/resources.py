@@ -45,6 +45,7 @@ PODS = Resource("v1", "Pod", "pods")
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 CLAIMS = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SERVICE_ACCOUNTS = Resource("v1", "ServiceAccount", "serviceaccounts")
+SERVICES = Resource("v1", "Service", "services")
 SECRETS = Resource("v1", "Secret", "secrets")
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS = Resource("v1", "Event", "events")
@@ -58,6 +59,7 @@ ALL = (
     CONFIG_MAPS,
     CLAIMS,
     SERVICE_ACCOUNTS,
+    SERVICES,
     SECRETS,
     LEASES,
     EVENTS,

@@ -148,10 +148,15 @@ def attempt_job(
     volumes: Sequence[Manifest],
     mounts: Sequence[Mount],
     init_containers: Sequence[Manifest] = (),
+    role: str = "train",
+    grace_seconds: int | None = None,
 ) -> Manifest:
-    """The Job of an attempt: never tried again by itself, and failed by the rule that names the cause."""
+    """The Job of an attempt: never tried again by itself, and failed by the rule that names the cause.
+
+    `grace_seconds`: the Plugin's checkpoint.graceSeconds when None.
+    """
     name = names.attempt_job(run.metadata.name, attempt)
-    labels = names.labels(project.metadata.name, role="train", plugin=run.spec.plugin, run=run.metadata.name)
+    labels = names.labels(project.metadata.name, role=role, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     annotations = {
         contract.RUN_UID_ANNOTATION: run.metadata.uid,
@@ -166,7 +171,7 @@ def attempt_job(
         mounts=mounts,
         placement=placement_of([plugin.spec.pod], training=True),
         affinity=same_node(project),
-        grace_seconds=plugin.spec.checkpoint.grace_seconds,
+        grace_seconds=plugin.spec.checkpoint.grace_seconds if grace_seconds is None else grace_seconds,
         init_containers=init_containers,
     )
     return {

@@ -145,6 +145,7 @@ def publish_manifests(
         model_name=frozen.model_name,
         expected_digest=wanted.expected_digest,
         kind=wanted.kind,
+        optional=wanted.optional,
         promote=wanted.promote,
         keep_run_uids=None if keep_run_uids is None else list(keep_run_uids),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -14,7 +14,10 @@ from chorus_operator.kube.errors import Conflict
 from chorus_operator.kube.resources import PLUGINS
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import MAX_CONFLICTS, REPORT_MANAGER, Outcome
-from chorus_operator.messages.senders import DescribePod
+from chorus_operator.messages.senders import DescribePod, ServicePlugin
+
+SEEN = timedelta(seconds=5)
+"""A service that answers more often is not written down more often."""
 
 
 def entry_of(payload: OnlineReport, *, generation: int, now: datetime) -> OnlineReportEntry:
@@ -45,7 +48,7 @@ class PluginReports:
                 )
             new = entry_of(payload, generation=generation, now=self._clock().replace(microsecond=0))
             known = _report_of(plugin)
-            if known is not None and known.model_copy(update={"time": new.time}) == new:
+            if known is not None and known.model_copy(update={"time": new.time}) == new and _is_seen(pod, known, new):
                 return Outcome.KNOWN
             try:
                 await self._kube.apply_status(
@@ -60,6 +63,11 @@ class PluginReports:
                 continue
             return Outcome.TAKEN
         raise Refused(Cause.UNAVAILABLE, f"Plugin {pod.plugin} is being written all the time; send the message again")
+
+
+def _is_seen(pod: DescribePod, known: OnlineReportEntry, new: OnlineReportEntry) -> bool:
+    """Tell whether the same words say nothing new: of a service they say that it is there, every few seconds."""
+    return not isinstance(pod, ServicePlugin) or new.time - known.time < SEEN
 
 
 def _report_of(plugin: Manifest) -> OnlineReportEntry | None:

@@ -10,6 +10,9 @@ from chorus_operator.kube.client import Kube
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
+from chorus_operator.services.courier import Courier
+from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.tokens import ServiceTokens
 
 
 @dataclass(frozen=True)
@@ -26,4 +29,9 @@ class Environment:
     """Make sure that pods of a namespace find what they need (`namespaces.RunNamespaces`)."""
     wake: Callable[[Key], None]
     memory: Memory
+    courier: Courier
+    """Carries messages to services."""
+    tokens: ServiceTokens
+    address: ReturnAddress
+    """Where services answer."""
     observer: Observer = field(default_factory=Nobody)

@@ -1,4 +1,4 @@
-"""Reconcile a Plugin: give it its number, ask its image what it needs, and say whether it can be used."""
+"""Reconcile a Plugin: give it its number, ask its image or service what it needs, and say whether it can be used."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.queue import Key
+from chorus_operator.reconcile.services import inquire
 from chorus_operator.rules import names
-from chorus_operator.rules.decision import StartDescribe
+from chorus_operator.rules.decision import Inquire, StartDescribe
 from chorus_operator.rules.describe import PluginView, decide_plugin, refuse_plugin, wants_report
 from chorus_operator.rules.observed import job_view, pod_view
 from chorus_operator.rules.resolve import messaging
+from chorus_operator.services.letters import about_plugin
 
 
 async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
-    """Write a Plugin's status, and start the Job that asks its image; returns when to look again."""
+    """Write a Plugin's status, and ask its image or service; returns when to look again."""
     stored = await environment.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
     if stored is None:
         environment.memory.plugin_gone(key.namespace, key.name)
@@ -35,8 +37,13 @@ async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
     decision = decide_plugin(view)
     try:
         for action in decision.actions:
-            assert isinstance(action, StartDescribe)
-            await _start(environment, plugin)
+            match action:
+                case StartDescribe():
+                    await _start(environment, plugin)
+                case Inquire():
+                    await inquire(environment, plugin)
+                case _:
+                    raise AssertionError(f"{action} is not a Plugin's action")
     except (Foreign, Invalid) as error:
         decision = refuse_plugin(view, str(error))
     return await finish(environment, PLUGINS, stored, decision)
@@ -44,7 +51,9 @@ async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
 
 async def _read(environment: Environment, plugin: Plugin) -> PluginView:
     """Read the Job that asks, only while there is something to ask."""
-    known: dict[str, Any] = {"plugin": plugin, "now": environment.clock()}
+    known: dict[str, Any] = {"plugin": plugin, "now": environment.clock(), "since": environment.since}
+    if plugin.spec.service is not None:
+        return PluginView(**known, inquiry=environment.courier.known(about_plugin(plugin)))
     if not wants_report(plugin):
         return PluginView(**known)
     namespace, name = plugin.metadata.namespace, names.describe_job(plugin)

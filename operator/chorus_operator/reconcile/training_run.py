@@ -9,24 +9,27 @@ from chorus_api import contract
 from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.run_config import ContainerConfig, FrozenFile, RunConfig
+from chorus_api.run_config import ContainerConfig, FrozenFile, RunConfig, ServiceConfig
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.container import container_job, forward_config
+from chorus_operator.manifests.exchange import exchange_manifests
 from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
 from chorus_operator.reconcile.act import Foreign, create_once, finish
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.queue import Key
+from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.rules import names, resolve
 from chorus_operator.rules.decision import (
     Action,
     Decision,
     DeleteJob,
     DeleteRun,
+    Deliver,
     ForceDeletePod,
     Freeze,
     StartAttempt,
@@ -35,8 +38,10 @@ from chorus_operator.rules.decision import (
     SuspendJob,
 )
 from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
-from chorus_operator.rules.run import RunView, decide_run, fetch_key, refuse_run
+from chorus_operator.rules.run import RunView, decide_run, fetch_key, is_published, refuse_run
 from chorus_operator.rules.run_phase import FINAL
+from chorus_operator.services.letters import about_attempt
+from chorus_operator.services.tokens import token_hash
 
 SWEEP_SECONDS = 600.0
 """A claim is swept of what deleted runs left by one publication in this time, since that takes a list of all runs."""
@@ -94,6 +99,8 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
     if not _is_accepted(run):
         return RunView(**known)
     known |= await _read_frozen(environment, run)
+    if isinstance(known.get("frozen"), ServiceConfig):
+        known["delivery"] = environment.courier.known(about_attempt(run.metadata.uid, run.status.attempts.current))
     if "frozen" not in known:
         return RunView(**known, missing_claim=await _missing_claim(environment, RunView(**known)))
     current = run.status.attempts.current
@@ -119,7 +126,7 @@ async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, 
     namespace = run.metadata.namespace
     known: dict[str, Any] = {}
 
-    async def read() -> tuple[RunConfig | ContainerConfig, str] | None:
+    async def read() -> tuple[RunConfig | ContainerConfig | ServiceConfig, str] | None:
         name = names.config_map(run.metadata.name)
         stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=name)
         if stored is None:
@@ -168,7 +175,7 @@ async def _read_side_jobs(environment: Environment, view: RunView, known: dict[s
             environment, namespace, names.fetch_job(view.run.spec.project_ref.name, key)
         )
         failed_pods = known["fetch_pods"] if known["fetch"] is not None and known["fetch"].failed else failed_pods
-    if view.job is not None and view.job.complete:
+    if is_published(view):
         known["publish"], known["publish_pods"] = await _read_job(environment, namespace, names.publish_job(name))
         failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
     if failed_pods:
@@ -184,6 +191,8 @@ async def _act(environment: Environment, view: RunView, action: Action) -> None:
         case StartFetch() | StartAttempt() | StartPublish():
             await environment.ensure_namespace(namespace)
             await create_once(environment, await _job_manifests(environment, view, action))
+        case Deliver():
+            await deliver(environment, view, action)
         case SuspendJob():
             await kube.patch(
                 JOBS, namespace=namespace, name=action.name, merge_patch={"spec": {"suspend": action.suspend}}
@@ -238,6 +247,17 @@ async def _job_manifests(
             image=environment.operator_image,
             keep_run_uids=await _runs_to_keep(environment, view.project),
         )
+    if isinstance(view.frozen, ServiceConfig):
+        assert isinstance(action, StartAttempt)
+        return exchange_manifests(
+            view.run,
+            view.project,
+            view.plugin,
+            view.frozen,
+            attempt=action.attempt,
+            image=environment.operator_image,
+            token_sha256=token_hash(token_of(environment, view, attempt=action.attempt)),
+        )
     if isinstance(view.frozen, ContainerConfig):
         assert isinstance(action, StartAttempt)
         return [
@@ -256,6 +276,7 @@ async def _job_manifests(
     assert source is not None
     if isinstance(action, StartFetch):
         return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
+    assert isinstance(view.frozen, RunConfig)
     resume = view.resume.status.model.name if view.resume and view.resume.status.model else None
     return [
         manifests.training_job(

@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from chorus_api.project import ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ContainerConfig, RunConfig
+from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
 
 S = TypeVar("S")
 
@@ -37,7 +37,7 @@ class MakeRun:
 class Freeze:
     """Write everything that the run uses into an immutable ConfigMap."""
 
-    config: RunConfig | ContainerConfig
+    config: RunConfig | ContainerConfig | ServiceConfig
     train_key: str
     parameters: dict[str, object]
 
@@ -57,12 +57,25 @@ class StartAttempt:
 
 
 @dataclass(frozen=True)
+class Deliver:
+    """Send TRAINING_DATA of an attempt to its service."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Inquire:
+    """Ask a service what it is and how it does."""
+
+
+@dataclass(frozen=True)
 class StartPublish:
-    """Start the Job that publishes the artefact."""
+    """Start the Job that publishes the artefact; `optional`: there may be none."""
 
     promote: bool
     kind: Literal["adapter", "files"]
     expected_digest: str | None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,8 @@ Action = (
     | Freeze
     | StartFetch
     | StartAttempt
+    | Deliver
+    | Inquire
     | StartPublish
     | SuspendJob
     | DeleteJob

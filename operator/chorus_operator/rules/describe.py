@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.reasons import Reason
+from chorus_operator.rules import inquiry
 from chorus_operator.rules.classify import cause_of
 from chorus_operator.rules.conditions import Conditions, find
 from chorus_operator.rules.decision import Action, Decision, StartDescribe
+from chorus_operator.rules.delivery import Delivery
 from chorus_operator.rules.observed import JobView, PodView, newest
 from chorus_operator.rules.startup import waited, waiting_for
 
@@ -31,6 +33,10 @@ class PluginView:
     job: JobView | None = None
     pods: Sequence[PodView] = ()
     log_tail: str | None = None
+    since: datetime | None = None
+    """When this process began to receive messages: what services did before it was not heard."""
+    inquiry: Delivery = field(default_factory=Delivery)
+    """The last inquiry of a service."""
 
 
 class Unknown(NamedTuple):
@@ -50,7 +56,13 @@ def wants_report(plugin: Plugin) -> bool:
 
 
 def is_known(plugin: Plugin) -> bool:
-    """Tell whether it is known what the plugin needs."""
+    """Tell whether it is known what the plugin needs, or that its service does not say so.
+
+    Runs of a service that is offline shall begin, and fail at a deadline, and not wait for ever.
+    """
+    if plugin.spec.service is not None:
+        online = find(plugin.status.conditions, "Online")
+        return plugin.status.report is not None or (online is not None and online.status == "False")
     return not wants_report(plugin)
 
 
@@ -69,6 +81,8 @@ def problem(plugin: Plugin) -> Unknown | None:
 def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
     """Decide about a Plugin."""
     plugin = view.plugin
+    if plugin.spec.service is not None:
+        return inquiry.decide_service(view, plugin.spec.service)
     generation = plugin.metadata.generation
     conditions = Conditions(plugin.status.conditions, generation=generation, now=view.now)
     actions: list[Action] = []

@@ -51,6 +51,11 @@ def attempt_job(run: str, attempt: int) -> str:
     return f"{run}-{attempt}"
 
 
+def exchange(run: str, attempt: int) -> str:
+    """Name the Service and the ConfigMap of an attempt's exchange. A Service's name begins with a letter."""
+    return f"ex-{run}-{attempt}"
+
+
 def publish_job(run: str) -> str:
     """Name the Job that publishes a run's artefact."""
     return f"{run}-publish"

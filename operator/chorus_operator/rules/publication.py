@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chorus_api.project import LatestModel, Objective, Project
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import RunConfig, TerminationRecord
+from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.rules import names
 from chorus_operator.rules.attempt import failure_of
@@ -92,7 +92,7 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
 
 
 def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
-    """End a run whose plugin declares no artefact: there is nothing to publish."""
+    """End a run whose plugin declares no artefact, or whose service left none: there is nothing to publish."""
     reported = draft.before.report.model_name if draft.before.report else None
     draft.changes["model"] = PublishedModel(
         name=name,
@@ -104,7 +104,7 @@ def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
     draft.changes["failure"] = None
     draft.conditions.set("PodsReady", False, Reason.TRAINED, "Training is over.")
     draft.conditions.drop("Retrying")
-    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}; the plugin declares no artefact.")
+    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}; the plugin has no artefact.")
     return draft.done()
 
 
@@ -124,6 +124,7 @@ def _start(draft: Draft, record: TerminationRecord | None) -> StartPublish:
     return StartPublish(
         promote=promotes(view.project, view.run.spec.plugin, metrics, view.frozen.frame_name),
         kind="adapter" if isinstance(view.frozen, RunConfig) else "files",
+        optional=isinstance(view.frozen, ServiceConfig),
         expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
     )
 
@@ -137,12 +138,15 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     view = draft.view
     assert view.project is not None
     assert view.frozen is not None
+    reported = draft.before.report.model_name if draft.before.report else None
+    if isinstance(view.frozen, ServiceConfig) and record.digest is None and reported is not None:
+        draft.conditions.drop("ModelPublished")
+        return without_artefact(draft, reported.model_name)
     adapter = isinstance(view.frozen, RunConfig)
     if record.digest is None or (adapter and record.final_loss is None):
         cause = Cause(FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss.")
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
         return draft.done()
-    reported = draft.before.report.model_name if draft.before.report else None
     name = record.model_name or view.frozen.model_name
     draft.changes["model"] = PublishedModel(
         name=name,

@@ -7,10 +7,11 @@ from typing import Any
 
 from chorus_api.ids import content_hash
 from chorus_api.lora import LoraParameters, merge
-from chorus_api.plugin import ContainerPlugin, Plugin
+from chorus_api.plugin import ContainerPlugin, Plugin, ServicePlugin
 from chorus_api.project import ProjectPlugin
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import parameters
+from chorus_operator.rules.service_address import target_url
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,24 @@ class ContainerRecipe:
         return content_hash([frame, self.parameters, container])
 
 
-Recipe = LoraRecipe | ContainerRecipe
+@dataclass(frozen=True)
+class ServiceRecipe:
+    """Where a service is, and its parameters."""
+
+    parameters: dict[str, int | str]
+    service: ServicePlugin
+    url: str
+
+    def told(self) -> dict[str, Any]:
+        """Give the parameters of TRAINING_DATA."""
+        return dict(self.parameters)
+
+    def train_key(self, frame: str) -> str:
+        """Hash everything that a run on the frame trains with."""
+        return content_hash([frame, self.parameters, self.url, self.service.artefact])
+
+
+Recipe = LoraRecipe | ContainerRecipe | ServiceRecipe
 
 
 def lora_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None = None) -> LoraParameters:
@@ -58,4 +76,7 @@ def recipe_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None = No
     """Resolve what a run of the plugin trains with."""
     if plugin.spec.container is not None:
         return ContainerRecipe(parameters.resolved(plugin, entry, run), plugin.spec.container)
+    if plugin.spec.service is not None:
+        values = parameters.resolved(plugin, entry, run)
+        return ServiceRecipe(values, plugin.spec.service, target_url(plugin.spec.service, plugin.metadata.namespace))
     return LoraRecipe(lora_of(plugin, entry, run), trainer_image)

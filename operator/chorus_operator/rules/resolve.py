@@ -9,10 +9,11 @@ from chorus_api.lora import BaseModelSource, LoraParameters, resolve
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ContainerConfig, FrozenRun, FrozenScript, Messaging, RunConfig
+from chorus_api.run_config import ContainerConfig, FrozenRun, FrozenScript, Messaging, RunConfig, ServiceConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import names, parameters
-from chorus_operator.rules.recipe import ContainerRecipe, LoraRecipe, Recipe, lora_of
+from chorus_operator.rules.recipe import ContainerRecipe, LoraRecipe, Recipe, ServiceRecipe, lora_of
+from chorus_operator.rules.service_address import url_problem
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def check(recipe: Recipe, plugin: Plugin, entry: ProjectPlugin, run: TrainingRun
         return strange
     if isinstance(recipe, LoraRecipe):
         return _check_base_model(recipe.parameters.base_model, plugin)
+    if isinstance(recipe, ServiceRecipe) and (problem := url_problem(recipe.url)):
+        return Problem(Reason.BAD_CONFIGURATION, f"Plugin {plugin.metadata.name!r}: spec.service: {problem}.")
     wrong = parameters.problems(plugin, entry, run)
     return Problem(Reason.PARAMETERS_INVALID, " ".join(wrong)[:4096]) if wrong else None
 
@@ -105,7 +108,7 @@ def _strange_block(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> Pr
     places = ((f"spec.plugins[name={entry.name}] of the Project", entry), (f"spec of {run.metadata.name}", run.spec))
     for place, spec in places:
         if plugin.spec.type == "lora" and spec.parameters:
-            return Problem(Reason.PARAMETERS_INVALID, f"{place}: parameters is for containers; use lora.")
+            return Problem(Reason.PARAMETERS_INVALID, f"{place}: parameters is for containers and services; use lora.")
         if plugin.spec.type != "lora" and spec.lora is not None:
             return Problem(Reason.PARAMETERS_INVALID, f"{place}: lora is for type lora; use parameters.")
     return None
@@ -133,7 +136,7 @@ def freeze(
     *,
     resume: TrainingRun | None,
     messages_url: str,
-) -> RunConfig | ContainerConfig:
+) -> RunConfig | ContainerConfig | ServiceConfig:
     """Write down everything that the run uses. The frame is the one that is ready now."""
     assert project.status.dataset is not None
     common = FrozenRun(
@@ -157,6 +160,8 @@ def freeze(
     )
     if isinstance(recipe, LoraRecipe):
         return _lora_config(common, recipe.parameters, project, plugin, resume=resume)
+    if isinstance(recipe, ServiceRecipe):
+        return _service_config(common, recipe)
     return _container_config(common, recipe)
 
 
@@ -186,6 +191,18 @@ def _lora_config(
         checkpoint_every_seconds=plugin.spec.checkpoint.every_seconds,
         checkpoint_keep=plugin.spec.checkpoint.keep,
         grace_seconds=plugin.spec.checkpoint.grace_seconds,
+    )
+
+
+def _service_config(common: FrozenRun, recipe: ServiceRecipe) -> ServiceConfig:
+    ca = recipe.service.ca_config_map
+    return ServiceConfig(
+        **dict(common),
+        url=recipe.url,
+        ca_config_map=ca.name if ca else None,
+        ca_key=ca.key if ca else None,
+        artefact=recipe.service.artefact,
+        parameters=recipe.parameters,
     )
 
 

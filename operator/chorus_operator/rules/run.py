@@ -7,16 +7,16 @@ but to remove it. Admission (`Accepted`) is the Project's decision and is only r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from chorus_api.base import Condition
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import ContainerConfig, RunConfig
+from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
 from chorus_api.training_run import Attempts, Failure, Resolved, TrainingRun, TrainingRunStatus
-from chorus_operator.rules import attempt, names, publication, resolve
+from chorus_operator.rules import attempt, names, publication, resolve, service_run
 from chorus_operator.rules.classify import Cause, cause_of
 from chorus_operator.rules.conditions import Conditions, is_true
 from chorus_operator.rules.decision import (
@@ -30,6 +30,7 @@ from chorus_operator.rules.decision import (
     StartFetch,
     SuspendJob,
 )
+from chorus_operator.rules.delivery import Delivery
 from chorus_operator.rules.observed import JobView, PodView, newest
 from chorus_operator.rules.recipe import recipe_of
 from chorus_operator.rules.run_phase import FINAL, NOT_APPLICABLE, run_phase
@@ -50,7 +51,7 @@ class RunView:
     operator_since: datetime
     messages_url: str
     trainer_image: str
-    frozen: RunConfig | ContainerConfig | None = None
+    frozen: RunConfig | ContainerConfig | ServiceConfig | None = None
     frozen_hash: str = ""
     resume: TrainingRun | None = None
     missing_claim: str | None = None
@@ -61,6 +62,8 @@ class RunView:
     publish: JobView | None = None
     publish_pods: Sequence[PodView] = ()
     log_tail: str | None = None
+    delivery: Delivery = field(default_factory=Delivery)
+    """TRAINING_DATA of the present attempt, on its way to a service."""
 
     @property
     def pod(self) -> PodView | None:
@@ -141,7 +144,7 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     )
     draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
-    if view.wants_suspension and not (view.job is not None and view.job.complete):
+    if view.wants_suspension and not (view.job is not None and view.job.complete) and not service_run.is_over(draft):
         return _suspend(draft)
     draft.conditions.drop("Suspended")
     if view.job is not None and view.job.suspended and not view.job.finished:
@@ -282,7 +285,10 @@ def _resume_problem(view: RunView) -> resolve.Problem | None:
 def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job = view.job
-    if job is not None and not job.finished and not job.suspended:
+    if job is not None and not job.finished and isinstance(view.frozen, ServiceConfig):
+        # A service saves nothing with us and cannot be halted: the attempt is over.
+        draft.actions += [] if job.deleting else [DeleteJob(job.name, job.uid)]
+    elif job is not None and not job.finished and not job.suspended:
         draft.actions.append(SuspendJob(job.name, suspend=True))
     if any(pod.tracked or not pod.ended for pod in view.pods):
         draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
@@ -325,6 +331,13 @@ def _base_ready(draft: Draft) -> bool:
     return False
 
 
+def is_published(view: RunView) -> bool:
+    """Tell whether the training is over as far as it can be seen, so that the publish Job matters."""
+    if isinstance(view.frozen, ServiceConfig):
+        return service_run.has_named(view)
+    return view.job is not None and view.job.complete
+
+
 def fetch_key(view: RunView) -> str | None:
     """Tell which base model is to be fetched; None when the model is mounted or in the image."""
     if view.plugin is None or view.project is None:
@@ -341,6 +354,13 @@ def fetch_key(view: RunView) -> str | None:
 def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job, current = view.job, draft.attempts.current
+    if job is not None and job.owner_uid != view.run.metadata.uid:
+        draft.fail(
+            Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
+        )
+        return draft.done()
+    if isinstance(view.frozen, ServiceConfig):
+        return service_run.train(draft, failed=_failed_attempt)
     if job is None and current > 0:
         deleted = Cause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
@@ -357,11 +377,6 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
         draft.conditions.set("PodsReady", False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
-    if job.owner_uid != view.run.metadata.uid:
-        draft.fail(
-            Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
-        )
-        return draft.done()
     if isinstance(view.frozen, ContainerConfig):
         unfit = attempt.unfit(draft)
         if unfit is not None:

@@ -49,9 +49,12 @@ def _final(succeeded: Condition) -> str:
 
 
 def _newest_word(conditions: Sequence[Condition]) -> Condition | None:
-    """A retry or a publication says more than "training has started"."""
+    """A retry, a publication or a message on its way says more than "training has started"."""
     retrying = find(conditions, "Retrying")
     if retrying is not None and retrying.status == "True":
         return retrying
-    published = find(conditions, "ModelPublished")
-    return published if published is not None and published.status == "False" else None
+    for name in ("ModelPublished", "TrainingDataDelivered"):
+        word = find(conditions, name)
+        if word is not None and word.status == "False":
+            return word
+    return None

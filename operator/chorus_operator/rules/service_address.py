@@ -11,6 +11,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from chorus_api.plugin import ServicePlugin
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAMES = re.compile(
@@ -26,6 +28,14 @@ _METADATA = frozenset(
 )
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("::/96"))
+
+
+def target_url(service: ServicePlugin, namespace: str) -> str:
+    """Say where a Plugin's service is posted to."""
+    ref = service.service_ref
+    if ref is None:
+        return service.url or ""
+    return f"{ref.scheme}://{ref.name}.{namespace}.svc:{ref.port}{ref.path or '/'}"
 
 
 def url_problem(url: str) -> str | None:

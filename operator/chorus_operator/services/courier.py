@@ -54,6 +54,11 @@ class Courier:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def fail(self, about: str, error: str) -> None:
+        """Take in that a letter could not even be written: a try like any other."""
+        tries = self.known(about).tries + 1
+        self._remember(about, Delivery(tries=tries, error=error, time=self._clock()))
+
     def forget(self, about: str) -> None:
         """Begin anew with letters about something."""
         self._known.pop(about, None)

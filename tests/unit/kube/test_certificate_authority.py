@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from chorus_api.contract import CA_CONFIG_MAP, CA_KEY
+from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, WEBHOOK_KEY
 from chorus_operator.kube.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
 from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
 from fakes import FakeKube
@@ -65,13 +65,15 @@ async def test_an_expired_ca_says_what_to_do() -> None:
 async def test_a_bundle_is_made_and_mended() -> None:
     kube = FakeKube()
     authority = await load(kube)
-    bundle = CaBundle(kube, authority=authority)  # type: ignore[arg-type]
+    bundle = CaBundle(kube, authority=authority, webhook_key="whpk_1")  # type: ignore[arg-type]
     await bundle.ensure("team")
     stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
     assert stored is not None
-    assert stored["data"] == {CA_KEY: authority.certificate.decode()}
-    kube.put({**stored, "data": {CA_KEY: "somebody else's"}})
-    await bundle.ensure("team")
-    mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
-    assert mended is not None
-    assert mended["data"] == {CA_KEY: authority.certificate.decode()}
+    data = {CA_KEY: authority.certificate.decode(), WEBHOOK_KEY: "whpk_1"}
+    assert stored["data"] == data
+    for wrong in ({CA_KEY: "somebody else's"}, {CA_KEY: data[CA_KEY]}):
+        kube.put({**stored, "data": wrong})
+        await bundle.ensure("team")
+        mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+        assert mended is not None
+        assert mended["data"] == data

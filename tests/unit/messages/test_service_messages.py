@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from builders import make_service_plugin
 from chorus_api.contract import AUDIENCE, ROLE_LABEL, SERVICE_SPEAKER
-from chorus_operator.kube.resources import TRAINING_RUNS
+from chorus_operator.kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
@@ -190,6 +191,62 @@ async def test_the_token_of_an_inquiry_does_not_speak_for_a_run(place: Place) ->
     grant = PluginGrant(namespace="default", name="far", uid="uid", generation=1, plugin_id=PLUGIN_ID)
     token = TOKENS.issue(grant, expires=NOW + timedelta(minutes=10))
     assert await place.refusal("TRAINING_START", token=token) is Cause.WRONG_POD
+
+
+# Inquiries
+
+REPORT = {"id": "far", "name": "Far", "type": "classifier", "description": "", "parameters": {"depth": 3}}
+
+
+def plugin_token(place: Place, *, generation: int = 1, uid: str | None = None) -> str:
+    plugin = place.kube.find(PLUGINS, "far") or place.kube.put(make_service_plugin())
+    grant = PluginGrant(
+        namespace="default",
+        name="far",
+        uid=uid or plugin["metadata"]["uid"],
+        generation=generation,
+        plugin_id=PLUGIN_ID,
+    )
+    return TOKENS.issue(grant, expires=NOW + timedelta(minutes=10))
+
+
+async def report(place: Place, *, token: str | None = None, subject: str | None = None) -> Outcome:
+    token = token or plugin_token(place)
+    plugin = place.kube.find(PLUGINS, "far")
+    assert plugin is not None
+    body = message("ONLINE_REPORT", subject=subject or plugin["metadata"]["uid"], attempt=0, ids={}, **REPORT)
+    return await place.send(body, token=token)
+
+
+async def test_a_service_that_was_asked_says_what_it_is_and_each_time_that_it_is_there(place: Place) -> None:
+    assert await report(place) is Outcome.TAKEN
+    assert await report(place) is Outcome.KNOWN
+    place.seconds = 300
+    assert await report(place) is Outcome.TAKEN
+    plugin = place.kube.find(PLUGINS, "far")
+    assert plugin is not None
+    assert plugin["status"]["report"]["parameters"] == {"depth": 3}
+    assert plugin["status"]["report"]["time"] == "2026-01-01T00:05:00Z"
+
+
+async def test_an_answer_about_another_plugin_or_generation_is_refused(place: Place) -> None:
+    wrong: list[dict[str, str]] = [
+        {"token": plugin_token(place, uid="other")},
+        {"token": plugin_token(place, generation=2)},
+        {"subject": "other"},
+    ]
+    for how in wrong:
+        with pytest.raises(Refused) as caught:
+            await report(place, **how)
+        assert caught.value.cause is Cause.WRONG_IDS
+
+
+async def test_an_answer_is_not_taken_ten_minutes_later(place: Place) -> None:
+    token = plugin_token(place)
+    place.seconds = 601
+    with pytest.raises(Refused) as caught:
+        await report(place, token=token)
+    assert caught.value.cause is Cause.BAD_TOKEN
 
 
 # The exchange

@@ -19,7 +19,7 @@ def test_a_namespace_gets_an_identity_and_the_bundle_and_is_looked_at_again_afte
     async def main() -> None:
         kube = FakeKube()
         authority = await load_authority(kube, namespace="chorus-system", clock=lambda: NOW)  # type: ignore[arg-type]
-        namespaces = RunNamespaces(kube, bundle=CaBundle(kube, authority=authority))  # type: ignore[arg-type]
+        namespaces = RunNamespaces(kube, bundle=CaBundle(kube, webhook_key="whpk_1", authority=authority))  # type: ignore[arg-type]
         for _ in range(3):
             await namespaces.ensure("team")
         assert kube.find(SERVICE_ACCOUNTS, RUN_SERVICE_ACCOUNT, "team")

@@ -1,0 +1,114 @@
+"""The exchange of a service's attempt: a pod of ours that serves the frame and takes the artefact."""
+
+from __future__ import annotations
+
+from chorus_api import contract
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.run_config import ExchangeConfig, ServiceConfig
+from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.job import (
+    CPU_JOB_GRACE_SECONDS,
+    CPU_JOB_RESOURCES,
+    attempt_job,
+    config_map,
+    metadata,
+    run_owner,
+)
+from chorus_operator.manifests.pod import (
+    IDENTITY_MOUNT,
+    Manifest,
+    Mount,
+    claim_volume,
+    config_map_volume,
+    identity_volume,
+)
+from chorus_operator.rules import names
+
+CONTAINER = "exchange"
+ARTEFACT_BYTES = 20 << 30
+ARTEFACT_FILES = 1000
+
+
+def exchange_host(run: str, namespace: str, attempt: int) -> str:
+    """Name the host of an attempt's exchange."""
+    return f"{names.exchange(run, attempt)}.{namespace}.svc"
+
+
+def exchange_manifests(
+    run: TrainingRun,
+    project: Project,
+    plugin: Plugin,
+    config: ServiceConfig,
+    *,
+    attempt: int,
+    image: str,
+    token_sha256: str,
+) -> list[Manifest]:
+    """The ConfigMap, the Service and the Job of an attempt's exchange. The token itself is in none of them."""
+    name, namespace = names.exchange(run.metadata.name, attempt), run.metadata.namespace
+    labels = names.labels(project.metadata.name, role=CONTAINER, plugin=run.spec.plugin, run=run.metadata.name)
+    labels[contract.ATTEMPT_LABEL] = str(attempt)
+    host = exchange_host(run.metadata.name, namespace, attempt)
+    takes = config.artefact == "Files"
+    told = ExchangeConfig(
+        run_name=run.metadata.name,
+        run_uid=run.metadata.uid,
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+        hosts=[host, f"{host}.cluster.local", host.removesuffix(".svc")],
+        token_sha256=token_sha256,
+        max_bytes=ARTEFACT_BYTES if takes else 0,
+        max_files=ARTEFACT_FILES if takes else 0,
+        messaging=config.messaging,
+    )
+    data = {"job.json": told.model_dump_json(by_alias=True, indent=1)}
+    job = attempt_job(
+        run,
+        project,
+        plugin,
+        config,
+        attempt=attempt,
+        role=CONTAINER,
+        container={
+            "name": CONTAINER,
+            "image": image,
+            "command": ["python", "-m", "chorus_dataset", "exchange"],
+            "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
+            "ports": [{"name": "exchange", "containerPort": contract.EXCHANGE_PORT}],
+            "resources": CPU_JOB_RESOURCES,
+            "terminationMessagePolicy": "File",
+        },
+        volumes=[
+            claim_volume("data", names.claim(project)),
+            config_map_volume("config", name),
+            identity_volume(),
+        ],
+        mounts=[
+            Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True),
+            Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
+            Mount("config", str(contract.JOB_CONFIG), "job.json", read_only=True),
+            IDENTITY_MOUNT,
+        ],
+        grace_seconds=CPU_JOB_GRACE_SECONDS,
+    )
+    return [config_map(name, namespace, labels, run_owner(run), data), _service(run, name, labels, attempt), job]
+
+
+def _service(run: TrainingRun, name: str, labels: dict[str, str], attempt: int) -> Manifest:
+    """The name of the exchange's one pod. It is known as soon as the pod has an address: a service is told later."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(name, run.metadata.namespace, labels, {}, run_owner(run)),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {
+                contract.RUN_LABEL: run.metadata.name,
+                contract.ATTEMPT_LABEL: str(attempt),
+                contract.ROLE_LABEL: CONTAINER,
+            },
+            "ports": [{"name": "https", "port": contract.EXCHANGE_PORT, "appProtocol": "https"}],
+        },
+    }

@@ -1,0 +1,98 @@
+"""The decision about a Plugin that is a service: it is asked what it is again and again, and online while it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from chorus_api.ids import message_id
+from chorus_api.plugin import Plugin, PluginStatus, ServicePlugin
+from chorus_api.reasons import Reason
+from chorus_operator.rules.conditions import Conditions
+from chorus_operator.rules.decision import Action, Decision, Inquire
+from chorus_operator.rules.observed import parse_time
+from chorus_operator.rules.service_address import target_url, url_problem
+
+if TYPE_CHECKING:
+    from chorus_operator.rules.describe import PluginView
+
+MISSED_INQUIRIES = 3
+ANSWER_SECONDS = 30.0
+"""How long the answer to the last of them may take."""
+AGAIN_SECONDS = 30.0
+"""Longest pause after an inquiry that was not taken."""
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """How long the service has been silent, and may be, in seconds."""
+
+    silent: float
+    limit: float
+
+
+def decide_service(view: PluginView, service: ServicePlugin) -> Decision[PluginStatus]:
+    """Decide whether to ask, and whether the service is there."""
+    plugin = view.plugin
+    conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
+    actions: list[Action] = []
+    again: float | None = None
+    problem = url_problem(target_url(service, plugin.metadata.namespace))
+    if problem is not None:
+        for name in ("Ready", "Online"):
+            conditions.set(name, False, Reason.BAD_CONFIGURATION, f"spec.service: {problem}.")
+    else:
+        conditions.set("Ready", True, Reason.READY, "Projects may use it.")
+        due = _seconds_until_due(view, service)
+        if due <= 0 and not view.inquiry.under_way:
+            actions.append(Inquire())
+        patience = _patience(view, service)
+        _set_online(view, conditions, patience)
+        left = patience.limit - patience.silent
+        again = max(min(seconds for seconds in (due, left, float(service.inquiry_seconds)) if seconds > 0), 1.0)
+    changes: dict[str, object] = {
+        "id": message_id(plugin.metadata.uid),
+        "observed_generation": plugin.metadata.generation,
+        "conditions": conditions.all(),
+    }
+    if plugin.status.report is not None:
+        changes["last_seen_time"] = plugin.status.report.time
+    return Decision(plugin.status.model_copy(update=changes), tuple(actions), requeue_after=again)
+
+
+def _seconds_until_due(view: PluginView, service: ServicePlugin) -> float:
+    if view.inquiry.time is None:
+        return 0.0
+    pause = float(service.inquiry_seconds)
+    if not view.inquiry.delivered:
+        pause = min(pause, AGAIN_SECONDS)
+    return pause - (view.now - view.inquiry.time).total_seconds()
+
+
+def _patience(view: PluginView, service: ServicePlugin) -> _Patience:
+    plugin, seen = view.plugin, _seen(view.plugin)
+    signs = [time for time in (seen, parse_time(plugin.metadata.creation_timestamp), view.since) if time is not None]
+    silent = (view.now - max(signs, default=view.now)).total_seconds()
+    limit = MISSED_INQUIRIES * service.inquiry_seconds + ANSWER_SECONDS
+    return _Patience(silent, min(limit, plugin.spec.deadlines.data_report_seconds) if seen is None else limit)
+
+
+def _set_online(view: PluginView, conditions: Conditions, patience: _Patience) -> None:
+    seen, before = _seen(view.plugin), conditions.get("Online")
+    wrong = f" The last inquiry: {view.inquiry.error}." if view.inquiry.error else ""
+    was_off = before is not None and before.status == "False" and before.reason == Reason.PLUGIN_OFFLINE
+    # Since then it has said nothing. A new process has not heard of it yet, which proves nothing.
+    still_off = was_off and before is not None and (seen is None or seen <= before.last_transition_time)
+    if still_off or patience.silent >= patience.limit:
+        what = "has never answered" if seen is None else "has not answered for a while"
+        conditions.set("Online", False, Reason.PLUGIN_OFFLINE, f"The service {what}.{wrong}")
+    elif seen is None:
+        told = f"The service is being asked what it is and needs.{wrong}"
+        conditions.set("Online", "Unknown", Reason.AWAITING_PLUGIN, told)
+    else:
+        conditions.set("Online", True, Reason.PLUGIN_ONLINE, "The service answers.")
+
+
+def _seen(plugin: Plugin) -> datetime | None:
+    return plugin.status.report.time if plugin.status.report is not None else None

@@ -1,0 +1,208 @@
+"""A run whose plugin is a service: an exchange holds its data, messages go both ways, and every silence has an end.
+
+The Job of an attempt is its exchange. It serves until it is told to stop: MODEL_NAME or ERROR_REPORT end it, and what
+follows is decided when its pod is gone, for then nothing can be put into the artefact any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import ServiceConfig
+from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
+from chorus_operator.rules import attempt, publication
+from chorus_operator.rules.classify import REASONS, Cause, cause_of
+from chorus_operator.rules.conditions import find, is_true
+from chorus_operator.rules.decision import Decision, DeleteJob, Deliver, StartAttempt
+from chorus_operator.rules.observed import PodView
+
+if TYPE_CHECKING:
+    from chorus_operator.rules.run import Draft, RunView
+
+LOOK_AGAIN_SECONDS = 5.0
+DELIVERED = "TrainingDataDelivered"
+
+Failed = Callable[["Draft", Cause, PodView | None], Decision[TrainingRunStatus]]
+"""Counts a failed attempt: tries again, or ends the run."""
+
+
+def train(draft: Draft, *, failed: Failed) -> Decision[TrainingRunStatus]:
+    """Bring an attempt forward."""
+    view, job = draft.view, draft.view.job
+    if job is None:
+        return _without_exchange(draft, failed)
+    unfit = attempt.unfit(draft)
+    if unfit is not None:
+        return failed(draft, unfit, None)
+    if is_over(draft) or _error(draft) is not None:
+        return _end_exchange(draft, failed)
+    if job.finished:
+        cause = cause_of(job, view.pod) if job.failed else _ended_by_itself(job.name)
+        draft.conditions.drop(DELIVERED)
+        return failed(draft, cause, view.pod)
+    lost = attempt.give_up_lost(draft)
+    if lost is not None:
+        draft.conditions.drop(DELIVERED)
+        return failed(draft, lost, view.pod)
+    if attempt.tell_lost(draft):
+        return draft.done(again=0.0)
+    late = overdue(draft)
+    if late is not None:
+        draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
+        return draft.done()
+    due = _deliver(draft)
+    return draft.done(again=min(due, _look_again(draft)))
+
+
+def is_over(draft: Draft) -> bool:
+    """Tell whether the service has named its model: what comes now is for Chorus to do."""
+    return isinstance(draft.view.frozen, ServiceConfig) and has_named(draft.view) and not _was_stopped(draft)
+
+
+def has_named(view: RunView) -> bool:
+    """Tell whether the present attempt's service has sent MODEL_NAME."""
+    status = view.run.status
+    report = status.report
+    return report is not None and report.attempt == status.attempts.current and report.model_name is not None
+
+
+def overdue(draft: Draft) -> Cause | None:
+    """Find the deadline of the present attempt that has passed, if one has, and what is known of why."""
+    late = _unnamed(draft) or attempt.overdue(draft)
+    if late is None or late.reason is not Reason.DATA_REPORT_DEADLINE_EXCEEDED:
+        return late
+    view = draft.view
+    assert view.plugin is not None
+    undelivered = "" if draft.conditions.is_true(DELIVERED) else " TRAINING_DATA was not delivered."
+    if undelivered and view.delivery.error:
+        undelivered = f" TRAINING_DATA was not delivered: {view.delivery.error}."
+    if view.plugin.status.last_seen_time is None:
+        message = f"Plugin {view.plugin.metadata.name!r} has never answered an inquiry.{undelivered}"
+        return replace(late, reason=Reason.PLUGIN_OFFLINE, message=message)
+    return replace(late, message=late.message + undelivered)
+
+
+def _unnamed(draft: Draft) -> Cause | None:
+    view, progress = draft.view, draft.before.progress
+    assert view.plugin is not None
+    if progress is None or progress.attempt != draft.attempts.current or progress.percent < 100:
+        return None
+    limit = view.plugin.spec.deadlines.model_name_seconds
+    if (view.now - max(progress.time, view.operator_since)).total_seconds() <= limit:
+        return None
+    return Cause(
+        FailureClass.USER,
+        Reason.MODEL_NAME_DEADLINE_EXCEEDED,
+        f"No MODEL_NAME within deadlines.modelNameSeconds ({limit} s) of progress of 100 percent.",
+    )
+
+
+def _look_again(draft: Draft) -> float:
+    view = draft.view
+    assert view.plugin is not None
+    return min(attempt.look_again(draft), max(view.plugin.spec.deadlines.model_name_seconds / 4, 1.0))
+
+
+def _deliver(draft: Draft) -> float:
+    """Send TRAINING_DATA once the exchange serves, until the service takes it; seconds until the next look."""
+    said, conditions, delivery = attempt.said_now(draft), draft.conditions, draft.view.delivery
+    if said is None or said.exchange is None:
+        conditions.drop(DELIVERED)
+        return attempt.MAX_LOOK_SECONDS
+    if conditions.is_true(DELIVERED) or delivery.delivered or said.data_report is not None or attempt.has_begun(draft):
+        conditions.set(DELIVERED, True, Reason.DELIVERED, "The service has taken TRAINING_DATA.")
+        return attempt.MAX_LOOK_SECONDS
+    due = delivery.seconds_until_due(draft.view.now)
+    if due <= 0 and not delivery.under_way:
+        draft.actions.append(Deliver(draft.attempts.current))
+    told = f"The service has not taken TRAINING_DATA: {delivery.error}." if delivery.error else "It is being sent."
+    conditions.set(DELIVERED, False, Reason.UNDELIVERED, told)
+    return max(due, LOOK_AGAIN_SECONDS)
+
+
+def _end_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+    """Stop the exchange; go on when no pod of it is left."""
+    job = draft.view.job
+    assert job is not None
+    if not job.finished and not job.deleting:
+        draft.actions.append(DeleteJob(job.name, job.uid))
+    if not job.finished or any(not pod.ended for pod in draft.view.pods):
+        return _wait_for_its_end(draft)
+    return _after_exchange(draft, failed)
+
+
+def _without_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+    """Start the first exchange, or decide what follows from the end of the last one."""
+    current = draft.attempts.current
+    if current == 0:
+        return _start(draft, 1)
+    lost = attempt.give_up_lost(draft)
+    if lost is None and any(not pod.ended for pod in draft.view.pods):
+        # Two pods must not write to one run directory.
+        return _wait_for_its_end(draft)
+    if _was_stopped(draft):
+        return _start(draft, current + 1)
+    if lost is not None and not is_over(draft):
+        draft.conditions.drop(DELIVERED)
+        return failed(draft, lost, None)
+    return _after_exchange(draft, failed)
+
+
+def _after_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+    frozen, error = draft.view.frozen, _error(draft)
+    assert isinstance(frozen, ServiceConfig)
+    name = attempt.model_name(draft) if is_over(draft) else None
+    if name is not None:
+        if frozen.artefact == "None":
+            return publication.without_artefact(draft, name)
+        return publication.publish(draft)
+    draft.conditions.drop(DELIVERED)
+    unfit = attempt.unfit(draft)
+    if unfit is not None:
+        return failed(draft, unfit, None)
+    if error is not None:
+        return failed(draft, _cause_of(error), None)
+    deleted = f"Job of attempt {draft.attempts.current} was deleted by somebody."
+    return failed(draft, Cause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
+
+
+def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:
+    draft.actions.append(StartAttempt(number))
+    draft.attempts = Attempts.model_validate(draft.attempts.model_dump() | {"current": number})
+    draft.conditions.drop(DELIVERED)
+    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number}: the exchange is being made.")
+    return draft.done(again=30.0)
+
+
+def _wait_for_its_end(draft: Draft) -> Decision[TrainingRunStatus]:
+    # A run that was suspended is still known as such when it goes on before its exchange has ended.
+    reason = Reason.SUSPENDED if _was_stopped(draft) else Reason.PENDING
+    draft.conditions.set("PodsReady", False, reason, "The exchange is being stopped.")
+    attempt.force_delete_lost(draft)
+    return draft.done(again=LOOK_AGAIN_SECONDS)
+
+
+def _was_stopped(draft: Draft) -> bool:
+    """Tell whether the attempt was ended because the run was suspended: nobody is charged, and nothing of it counts."""
+    before = draft.before.conditions
+    ready = find(before, "PodsReady")
+    return is_true(before, "Suspended") or (ready is not None and ready.reason == Reason.SUSPENDED)
+
+
+def _error(draft: Draft) -> ErrorEntry | None:
+    said = attempt.said_now(draft)
+    return said.error if said is not None else None
+
+
+def _cause_of(error: ErrorEntry) -> Cause:
+    reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
+    told = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
+    kind = FailureClass.INFRASTRUCTURE if error.retryable else FailureClass.USER
+    return Cause(kind, reason, told)
+
+
+def _ended_by_itself(job: str) -> Cause:
+    return Cause(FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself.")

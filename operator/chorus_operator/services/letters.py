@@ -1,0 +1,123 @@
+"""What services are told: TRAINING_DATA and ONLINE_INQUIRY, each with what is needed to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cloudevents.core.bindings.http import to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+
+from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT
+from chorus_api.ids import message_id
+from chorus_api.messages import TYPE_PREFIX, MessageType, TrainingData
+from chorus_api.plugin import Plugin
+from chorus_api.run_config import ServiceConfig
+from chorus_operator.services.client import Letter
+from chorus_operator.services.tokens import PLUGIN_LIFETIME, RUN_LIFETIME, PluginGrant, RunGrant, ServiceTokens
+
+
+@dataclass(frozen=True)
+class ReturnAddress:
+    """Where services answer, and the certificate (PEM) that they know us by."""
+
+    messages_url: str
+    messages_ca: str
+
+
+def run_token(tokens: ServiceTokens, config: ServiceConfig, *, attempt: int, created: datetime) -> str:
+    """Make the token of an attempt, the same each time; `created`: when the run was."""
+    grant = RunGrant(
+        namespace=config.namespace,
+        name=config.run_name,
+        uid=config.run_uid,
+        attempt=attempt,
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+    )
+    return tokens.issue(grant, expires=created + RUN_LIFETIME)
+
+
+def about_attempt(run_uid: str, attempt: int) -> str:
+    """Say what TRAINING_DATA of an attempt is about."""
+    return f"{run_uid}-{attempt}"
+
+
+def training_data(
+    config: ServiceConfig,
+    address: ReturnAddress,
+    *,
+    attempt: int,
+    host: str,
+    certificate: str,
+    token: str,
+    ca: str | None,
+) -> Letter:
+    """Write TRAINING_DATA of an attempt, whose exchange is `host` and has this certificate."""
+    exchange = f"https://{host}:{EXCHANGE_PORT}"
+    payload = TrainingData(
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+        training_df_name=config.frame_name,
+        parameters=dict(config.parameters),
+        info=config.info,
+        location=exchange + EXCHANGE_FRAME,
+    )
+    about = about_attempt(config.run_uid, attempt)
+    data = {
+        **payload.model_dump(mode="json"),
+        "messages_url": address.messages_url,
+        "messages_ca": address.messages_ca,
+        "exchange_url": exchange + EXCHANGE_ARTEFACT,
+        "exchange_ca": certificate,
+        "token": token,
+    }
+    extensions = {"subjectuid": config.run_uid, "attempt": str(attempt)}
+    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, extensions, data)
+    return Letter(about=about, id=about, url=config.url, body=body, ca=ca)
+
+
+def about_plugin(plugin: Plugin) -> str:
+    """Say what inquiries of a Plugin are about: a changed one is asked anew."""
+    return f"{plugin.metadata.uid}-{plugin.metadata.generation}"
+
+
+def inquiry(
+    plugin: Plugin, address: ReturnAddress, *, tokens: ServiceTokens, now: datetime, url: str, ca: str | None
+) -> Letter:
+    """Write ONLINE_INQUIRY: who are you, and how are you?"""
+    metadata = plugin.metadata
+    grant = PluginGrant(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        plugin_id=message_id(metadata.uid),
+    )
+    about = about_plugin(plugin)
+    number = f"{about}-{int(now.timestamp())}"
+    data = {
+        "messages_url": address.messages_url,
+        "messages_ca": address.messages_ca,
+        "token": tokens.issue(grant, expires=now + PLUGIN_LIFETIME),
+    }
+    source = f"/namespaces/{metadata.namespace}/plugins/{metadata.name}"
+    extensions = {"subjectuid": metadata.uid, "attempt": "0"}
+    body = _event(MessageType.ONLINE_INQUIRY, number, source, extensions, data)
+    return Letter(about=about, id=number, url=url, body=body, ca=ca)
+
+
+def _event(
+    kind: MessageType, number: str, source: str, extensions: Mapping[str, str], data: Mapping[str, Any]
+) -> bytes:
+    attributes = {
+        "id": number,
+        "source": source,
+        "type": f"{TYPE_PREFIX}{kind}",
+        "datacontenttype": "application/json",
+        **extensions,
+    }
+    body: bytes = to_structured_event(CloudEvent(attributes, dict(data))).body
+    return body

@@ -1,0 +1,472 @@
+"""Runs whose plugin is a service: what it is told and when, what follows from what it says, and from its silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from builders import make_project, make_run, make_service_plugin
+from chorus_api.run_config import ExchangeConfig, TerminationRecord
+from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, PODS, SERVICES
+from chorus_operator.rules import names
+from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
+from world import TOKENS, World, frame, iso
+
+RUN = "shop-far-1"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+MODEL = {"modelName": "best", "metrics": {"f1": "0.9"}}
+
+
+class ServiceWorld(World):
+    """A world with a service."""
+
+    def begin(self, *, answers: bool = True, **plugin: Any) -> None:
+        """Apply a Plugin, which has answered, and a Project whose frame is ready."""
+        self.put(make_service_plugin(**plugin), make_project(plugins=["far"], spec={"dataset": {"info": {"a": "b"}}}))
+        if answers:
+            self.service_answers()
+        self.frame_ready("shop")
+
+    def service_answers(self, **report: Any) -> None:
+        stored = self.plugin()
+        entry = {"generation": stored["metadata"]["generation"], "time": iso(self.now), **report}
+        self.kube.put({**stored, "status": {**stored.get("status", {}), "report": entry}})
+        self.settle()
+
+    def plugin(self) -> dict[str, Any]:
+        found = self.kube.find(PLUGINS, "far")
+        assert found is not None
+        return found
+
+    def condition(self, name: str, *, run: str | None = RUN) -> dict[str, Any]:
+        status = (self.run(run) if run else self.plugin())["status"]
+        return next((c for c in status["conditions"] if c["type"] == name), {})
+
+    def exchange_serves(self, *, attempt: int = 1) -> None:
+        self.pod_starts(f"{RUN}-{attempt}")
+        self.pod_says(RUN, exchange={"podUid": f"exchange-{attempt}", "certificate": CERTIFICATE})
+
+    def trains(self, *, attempt: int = 1) -> None:
+        self.exchange_serves(attempt=attempt)
+        self.pod_says(RUN, dataReport={"applicable": True}, trainingStart={}, progress={"percent": 10})
+
+    def failure(self) -> tuple[str, str]:
+        status = self.run(RUN)["status"]
+        assert status["phase"] == "failed", status
+        return status["reason"], status["message"]
+
+
+@pytest.fixture
+def world() -> ServiceWorld:
+    return ServiceWorld()
+
+
+# The Plugin
+
+
+def test_a_service_is_asked_at_once_and_then_every_few_minutes(world: ServiceWorld) -> None:
+    world.begin()
+    assert len(world.courier.events("ONLINE_INQUIRY")) == 1
+    world.later(299)
+    assert len(world.courier.events("ONLINE_INQUIRY")) == 1
+    world.later(2)
+    assert len(world.courier.events("ONLINE_INQUIRY")) == 2
+
+
+def test_an_inquiry_says_where_to_answer_with_a_token_for_this_plugin_alone(world: ServiceWorld) -> None:
+    world.begin()
+    event = world.courier.events("ONLINE_INQUIRY")[0]
+    uid = world.plugin()["metadata"]["uid"]
+    assert (event["specversion"], event["subjectuid"], event["attempt"]) == ("1.0", uid, "0")
+    assert event["data"]["messages_url"] == "https://chorus.test:8443/v1/messages"
+    grant = TOKENS.read(event["data"]["token"], now=world.now)
+    assert isinstance(grant, PluginGrant)
+    assert (grant.name, grant.uid, grant.generation) == ("far", uid, 1)
+
+
+def test_a_service_that_answers_is_online_until_three_inquiries_are_missed(world: ServiceWorld) -> None:
+    world.begin(service={"inquirySeconds": 60})
+    assert world.condition("Online", run=None)["status"] == "True"
+    assert world.plugin()["status"]["lastSeenTime"] == iso(world.now)
+    world.courier.error = "it answered 503"
+    world.later(200)
+    assert world.condition("Online", run=None)["status"] == "True"
+    world.later(20)
+    online = world.condition("Online", run=None)
+    assert (online["status"], online["reason"]) == ("False", "PluginOffline")
+    assert "it answered 503" in online["message"]
+    world.later(5)
+    world.service_answers()
+    assert world.condition("Online", run=None)["status"] == "True"
+
+
+def test_a_new_operator_does_not_take_a_silent_service_for_online(world: ServiceWorld) -> None:
+    world.begin(service={"inquirySeconds": 60})
+    world.later(300)
+    world.operator_since = world.now
+    world.later(10)
+    assert world.condition("Online", run=None)["status"] == "False"
+
+
+def test_a_new_operator_waits_for_an_answer_before_it_calls_a_service_offline(world: ServiceWorld) -> None:
+    world.begin(service={"inquirySeconds": 60})
+    world.now += timedelta(days=1)
+    world.operator_since = world.now
+    world.settle()
+    assert world.condition("Online", run=None)["status"] == "True"
+
+
+def test_a_changed_plugin_is_asked_anew(world: ServiceWorld) -> None:
+    world.begin()
+    world.put(make_service_plugin(service={"inquirySeconds": 600}))
+    assert len(world.courier.events("ONLINE_INQUIRY")) == 2
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/", "https://kubernetes.default.svc/", "http://localhost/"])
+def test_a_service_where_none_may_be_is_never_asked(world: ServiceWorld, url: str) -> None:
+    world.begin(answers=False, service={"url": url})
+    ready = world.condition("Ready", run=None)
+    assert (ready["status"], ready["reason"]) == ("False", "BadConfiguration")
+    assert "spec.service" in ready["message"]
+    assert world.courier.letters == []
+    assert world.failure()[0] == "BadConfiguration"
+
+
+def test_a_service_of_the_namespace_is_named_by_its_service(world: ServiceWorld) -> None:
+    ref = {"url": None, "serviceRef": {"name": "trainer", "port": 8080, "path": "/chorus", "scheme": "http"}}
+    world.begin(service=ref)
+    assert world.courier.letters[0].url == "http://trainer.default.svc:8080/chorus"
+
+
+def test_a_missing_config_map_with_certificates_is_named(world: ServiceWorld) -> None:
+    world.begin(service={"caConfigMap": {"name": "ours", "key": "ca.crt"}})
+    assert world.courier.letters == []
+    world.exchange_serves()
+    told = world.condition("TrainingDataDelivered")
+    assert "there is no key 'ca.crt' in a ConfigMap 'ours'" in told["message"]
+    world.kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}, "data": {"ca.crt": "PEM"}})
+    world.later(31)
+    assert {letter.ca for letter in world.courier.letters} == {"PEM"}
+
+
+def test_runs_wait_for_a_service_that_has_just_been_asked(world: ServiceWorld) -> None:
+    world.begin(answers=False)
+    assert world.runs() == []
+    row = world.project("shop")["status"]["plugins"][0]
+    assert (row["phase"], row["reason"]) == ("queued", "AwaitingPlugin")
+    world.service_answers()
+    assert world.runs() == [RUN]
+
+
+def test_what_a_service_needs_is_held_against_the_frame(world: ServiceWorld) -> None:
+    world.begin(answers=False)
+    world.service_answers(neededColumns=["outcome"])
+    row = world.project("shop")["status"]["plugins"][0]
+    assert (row["phase"], row["reason"]) == ("notApplicable", "MissingColumns")
+
+
+def test_a_service_that_was_never_there_fails_the_run_as_offline(world: ServiceWorld) -> None:
+    world.begin(answers=False)
+    world.courier.error = "it answered 404"
+    world.later(600)
+    assert world.runs() == [RUN]
+    world.exchange_serves()
+    world.later(601)
+    reason, message = world.failure()
+    assert reason == "PluginOffline"
+    assert "has never answered an inquiry" in message
+    assert "it answered 404" in message
+
+
+# The good way
+
+
+def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWorld) -> None:
+    world.begin(spec={"parameters": {"depth": 3}})
+    assert world.phase(RUN) == "queued"
+    assert world.jobs("exchange") == [f"{RUN}-1"]
+    world.pod_starts(f"{RUN}-1")
+    assert world.phase(RUN) == "PREPROCESSING"
+    assert world.courier.events("TRAINING_DATA") == []
+    world.pod_says(RUN, exchange={"podUid": "x", "certificate": CERTIFICATE})
+    (event,) = world.courier.events("TRAINING_DATA")
+    uid = world.run(RUN)["metadata"]["uid"]
+    assert (event["id"], event["subjectuid"], event["attempt"]) == (f"{uid}-1", uid, "1")
+    data = event["data"]
+    host = "https://ex-shop-far-1-1.default.svc:8443"
+    assert data["location"] == f"{host}/v1/frame/"
+    assert data["exchange_url"] == f"{host}/v1/artefact/"
+    assert (data["training_df_name"], data["parameters"], data["info"]) == (frame().name, {"depth": 3}, {"a": "b"})
+    assert (data["exchange_ca"], data["messages_ca"]) == (CERTIFICATE, "the CA")
+    assert world.condition("TrainingDataDelivered")["status"] == "True"
+
+
+def test_the_exchange_knows_the_hash_of_the_token_that_the_service_gets(world: ServiceWorld) -> None:
+    world.begin()
+    world.exchange_serves()
+    stored = world.kube.find(CONFIG_MAPS, names.exchange(RUN, 1))
+    assert stored is not None
+    config = ExchangeConfig.model_validate_json(stored["data"]["job.json"])
+    token = world.courier.events("TRAINING_DATA")[0]["data"]["token"]
+    assert config.token_sha256 == token_hash(token)
+    assert config.hosts[0] == "ex-shop-far-1-1.default.svc"
+    grant = TOKENS.read(token, now=world.now)
+    assert isinstance(grant, RunGrant)
+    assert (grant.uid, grant.attempt) == (world.run(RUN)["metadata"]["uid"], 1)
+    assert token not in json.dumps(list(world.kube.objects.values()))
+
+
+def test_the_exchange_sees_the_frame_and_its_own_run_and_has_a_name(world: ServiceWorld) -> None:
+    world.begin()
+    job = world.job(f"{RUN}-1")
+    assert job is not None
+    mounts = {m["mountPath"]: m for m in job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts["/chorus/data"]["readOnly"]
+    assert mounts["/chorus/run"]["subPath"] == f"runs/{world.run(RUN)['metadata']['uid']}"
+    assert "/chorus/volume" not in mounts
+    service = world.kube.find(SERVICES, names.exchange(RUN, 1))
+    assert service is not None
+    assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert service["metadata"]["ownerReferences"][0]["uid"] == world.run(RUN)["metadata"]["uid"]
+
+
+def test_a_message_that_is_not_taken_is_sent_again_under_the_same_number(world: ServiceWorld) -> None:
+    world.begin()
+    world.courier.error = "it answered 503"
+    world.exchange_serves()
+    told = world.condition("TrainingDataDelivered")
+    assert (told["status"], told["reason"]) == ("False", "Undelivered")
+    assert world.run(RUN)["status"]["reason"] == "Undelivered"
+    world.later(60)
+    world.courier.error = ""
+    world.later(60)
+    ids = [event["id"] for event in world.courier.events("TRAINING_DATA")]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    assert world.condition("TrainingDataDelivered")["status"] == "True"
+
+
+def test_a_new_operator_sends_nothing_that_was_delivered_again(world: ServiceWorld) -> None:
+    world.begin()
+    world.exchange_serves()
+    world.courier.letters.clear()
+    world.courier._known.clear()
+    world.later(60)
+    assert world.courier.events("TRAINING_DATA") == []
+
+
+def test_a_named_model_ends_the_exchange_and_is_then_published(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    assert world.phase(RUN) == "TRAINING"
+    world.pod_says(RUN, modelName=MODEL)
+    assert world.jobs("exchange") == []
+    config = json.loads(world.kube.find(CONFIG_MAPS, names.publish_job(RUN))["data"]["job.json"])  # type: ignore[index]
+    assert (config["kind"], config["optional"]) == ("files", True)
+    world.publish(RUN)
+    assert world.phase(RUN) == "TRAINED"
+    assert world.run(RUN)["status"]["model"]["metrics"]["f1"] == "0.9"
+    assert world.project("shop")["status"]["phase"] == "TRAINED"
+
+
+def test_nothing_is_published_while_the_exchange_can_still_write(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    pod = world.pods_of(f"{RUN}-1")[0]
+    world.kube.put({**pod, "metadata": {**pod["metadata"], "finalizers": ["a.test/held"]}})
+    world.pod_says(RUN, modelName=MODEL)
+    assert world.jobs("publish") == []
+    world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
+    world.settle()
+    assert world.jobs("publish") == [names.publish_job(RUN)]
+
+
+def test_a_service_that_left_no_file_has_trained_all_the_same(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.pod_says(RUN, modelName=MODEL)
+    world.pod_starts(names.publish_job(RUN))
+    world.job_ends(names.publish_job(RUN), record=TerminationRecord(outcome="succeeded"))
+    status = world.run(RUN)["status"]
+    assert (status["phase"], status["model"]["name"], status["model"]["uri"]) == ("TRAINED", "best", "")
+
+
+def test_a_service_without_an_artefact_is_not_published(world: ServiceWorld) -> None:
+    world.begin(service={"artefact": "None"})
+    config = json.loads(world.kube.find(CONFIG_MAPS, names.exchange(RUN, 1))["data"]["job.json"])  # type: ignore[index]
+    assert config["maxBytes"] == 0
+    world.trains()
+    world.pod_says(RUN, modelName=MODEL)
+    assert world.phase(RUN) == "TRAINED"
+    assert world.jobs("publish") == []
+
+
+def test_a_model_that_is_named_before_anything_else_counts(world: ServiceWorld) -> None:
+    world.begin(service={"artefact": "None"})
+    world.exchange_serves()
+    world.pod_says(RUN, modelName=MODEL, trainingStart={})
+    assert world.phase(RUN) == "TRAINED"
+
+
+# Bad ends
+
+
+def test_a_service_that_does_not_suit_the_frame_ends_the_run(world: ServiceWorld) -> None:
+    world.begin()
+    world.exchange_serves()
+    world.pod_says(RUN, dataReport={"applicable": False, "reason": "no outcome"})
+    status = world.run(RUN)["status"]
+    assert (status["phase"], status["message"]) == ("notApplicable", "no outcome")
+    assert world.jobs("exchange") == []
+
+
+def test_an_error_of_a_service_ends_the_run_with_its_words(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.pod_says(RUN, error={"detail": "the labels are all equal", "reason": "NoLabels"})
+    assert world.failure() == ("TrainingFailed", "NoLabels: the labels are all equal")
+    assert world.jobs("exchange") == []
+
+
+def test_an_error_that_may_pass_is_tried_again_with_another_exchange(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.pod_says(RUN, error={"detail": "no GPU is free", "retryable": True})
+    assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 1, "disruption": 0}
+    assert world.jobs("exchange") == [f"{RUN}-2"]
+    world.exchange_serves(attempt=2)
+    events = world.courier.events("TRAINING_DATA")
+    assert [event["attempt"] for event in events] == ["1", "2"]
+    assert events[0]["data"]["token"] != events[1]["data"]["token"]
+    assert world.condition("TrainingDataDelivered")["status"] == "True"
+
+
+def silent_from_the_start(world: ServiceWorld) -> None:
+    world.exchange_serves()
+
+
+def silent_after_the_report(world: ServiceWorld) -> None:
+    world.exchange_serves()
+    world.pod_says(RUN, dataReport={"applicable": True})
+
+
+def silent_in_training(world: ServiceWorld) -> None:
+    world.trains()
+
+
+def silent_at_the_end(world: ServiceWorld) -> None:
+    world.trains()
+    world.pod_says(RUN, progress={"percent": 100})
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds", "reason"),
+    [
+        (silent_from_the_start, 600, "DataReportDeadlineExceeded"),
+        (silent_after_the_report, 3600, "TrainingStartDeadlineExceeded"),
+        (silent_in_training, 1800, "ProgressDeadlineExceeded"),
+        (silent_at_the_end, 600, "ModelNameDeadlineExceeded"),
+    ],
+)
+def test_a_silent_service_fails_at_the_deadline_of_what_did_not_come(
+    world: ServiceWorld, until: Callable[[ServiceWorld], None], seconds: int, reason: str
+) -> None:
+    world.begin()
+    until(world)
+    world.later(seconds - 1)
+    assert world.phase(RUN) in {"PREPROCESSING", "TRAINING"}
+    world.later(2)
+    assert world.failure()[0] == reason
+    assert world.jobs("exchange") == []
+
+
+def test_a_message_that_was_never_taken_is_named_at_the_deadline(world: ServiceWorld) -> None:
+    world.begin()
+    world.courier.error = "it answered 302: redirects are not followed"
+    world.exchange_serves()
+    world.later(601)
+    reason, message = world.failure()
+    assert reason == "DataReportDeadlineExceeded"
+    assert "TRAINING_DATA was not delivered: it answered 302" in message
+
+
+def test_an_exchange_that_fails_is_replaced_and_the_service_told_again(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.job_ends(f"{RUN}-1", exit_code=70, job_reason="PodFailurePolicy")
+    assert world.run(RUN)["status"]["attempts"]["infrastructure"] == 1
+    world.exchange_serves(attempt=2)
+    assert len(world.courier.events("TRAINING_DATA")) == 2
+
+
+def test_an_exchange_that_somebody_deleted_is_replaced(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    for pod in world.pods_of(f"{RUN}-1"):
+        world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
+    world.kube.objects.pop(("Job", "default", f"{RUN}-1"))
+    world.settle()
+    assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 1, "disruption": 0}
+
+
+# Cancel and suspend
+
+
+def test_a_cancelled_run_ends_its_exchange_and_the_service_is_told_nothing(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    letters = len(world.courier.letters)
+    world.put(make_run(RUN, plugin="far", spec={"cancel": True}))
+    assert world.phase(RUN) == "cancelled"
+    assert world.jobs("exchange") == []
+    assert len(world.courier.letters) == letters
+
+
+def test_a_suspended_run_begins_anew_and_nobody_is_charged(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
+    assert world.phase(RUN) == "suspended"
+    assert world.jobs("exchange") == []
+    world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
+    assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
+    world.exchange_serves(attempt=2)
+    assert len(world.courier.events("TRAINING_DATA")) == 2
+
+
+def test_a_run_that_goes_on_before_its_exchange_has_ended_begins_anew_too(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    pod = world.pods_of(f"{RUN}-1")[0]
+    world.kube.put({**pod, "metadata": {**pod["metadata"], "finalizers": ["a.test/held"]}})
+    world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
+    world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
+    assert world.jobs("exchange") == []
+    assert world.kube.find(PODS, pod["metadata"]["name"]) is not None
+    world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
+    world.settle()
+    assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
+
+
+def test_a_model_that_is_named_while_the_run_is_suspended_does_not_count(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
+    world.pod_says(RUN, modelName=MODEL)
+    assert world.phase(RUN) == "suspended"
+    world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
+    assert world.run(RUN)["status"]["attempts"]["current"] == 2
+    assert world.jobs("publish") == []
+
+
+def test_a_run_whose_model_is_named_is_published_although_it_is_suspended(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.pod_says(RUN, modelName=MODEL)
+    world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
+    world.publish(RUN)
+    assert world.phase(RUN) == "TRAINED"
