@@ -218,7 +218,7 @@ class ServicePlugin(Model):
     url: (
         Annotated[
             str,
-            StringConstraints(max_length=2048, pattern=r"^https?://[^\s/@#]+[^\s#]*$"),
+            StringConstraints(max_length=2048, pattern=r"^https?://[^\s/@#?]+([/?][^\s#]*)?$"),
             PatternMessage("must be https://<host>… or http://<host>…, without user, password and fragment"),
         ]
         | None

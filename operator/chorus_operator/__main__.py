@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,8 +37,8 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.reconcile.queue import Key, WorkQueue
-from chorus_operator.rules.service_address import Address
-from chorus_operator.services.addresses import AddressGuard, nothing
+from chorus_operator.rules.service_address import Address, nothing, url_problem
+from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import ServiceClient
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.keys import ServiceKeys, service_keys
@@ -87,7 +88,15 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         )
         stack.push_async_callback(courier.close)
         leading = _Leading(
-            settings, kube, authority, since=utc_now(), runs=runs, recorder=recorder, keys=keys, courier=courier
+            settings,
+            kube,
+            authority,
+            since=utc_now(),
+            runs=runs,
+            recorder=recorder,
+            keys=keys,
+            courier=courier,
+            allows=allows,
         )
         collect_from(_sources(clients, receiver, leading, runs), registry=registry)
         health = Health(
@@ -162,6 +171,7 @@ class _Leading:
         recorder: Recorder,
         keys: ServiceKeys,
         courier: Courier,
+        allows: Callable[[Address], bool],
     ):
         self._kube = kube
         self._runs = runs
@@ -186,6 +196,7 @@ class _Leading:
                     courier=courier,
                     tokens=ServiceTokens(keys.tokens),
                     address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
+                    judge_url=partial(url_problem, allows=allows),
                     observer=recorder,
                 )
             ),

@@ -14,7 +14,8 @@ from harness.cluster import Cluster
 pytestmark = pytest.mark.audit
 
 # Seen only where nodes are lost, which takes minutes here: tests/api/test_operator_lost_node.py.
-SEEN_ELSEWHERE = {("delete", "pods")}
+# Services have an exchange, which no test of this tier has: tests/api/test_operator_service.py.
+SEEN_ELSEWHERE = {("delete", "pods"), ("get", "services"), ("create", "services")}
 
 
 def granted() -> Iterator[tuple[str, str]]:

@@ -26,6 +26,11 @@ from harness.client import Api, ApiError, eventually
 NAMESPACE = "chorus-system"
 LEASE = "chorus-operator"
 READY_SECONDS = 60.0
+PROGRAM = ("-m", "chorus_operator")
+LOOPBACK_PROGRAM = (
+    "-c",
+    "import sys; from chorus_operator.__main__ import main; sys.exit(main(allows=lambda address: address.is_loopback))",
+)
 TERM_SECONDS = 20.0
 # Below the ports that the system gives to others, so that a restarted operator finds its own ports free.
 _PORTS = range(18000, 32000)
@@ -42,8 +47,13 @@ class Operator:
         identity: str = "operator-1",
         namespace: str = NAMESPACE,
         variables: Mapping[str, str] | None = None,
+        loopback_services: bool = False,
     ) -> None:
-        """`kubeconfig`: of the service account `chorus-operator`, maybe through a proxy; `variables`: set beside."""
+        """`kubeconfig`: of the service account `chorus-operator`, maybe through a proxy; `variables`: set beside.
+
+        `loopback_services`: plugins may be services on this machine, which it else refuses.
+        """
+        self._program = LOOPBACK_PROGRAM if loopback_services else PROGRAM
         self.identity = identity
         self._namespace = namespace
         self._variables = dict(variables or {})
@@ -91,7 +101,7 @@ class Operator:
         self.starts += 1
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "chorus_operator"],
+                [sys.executable, *self._program],
                 env=self._environment(),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,

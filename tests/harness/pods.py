@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from chorus_api.messages import (
 )
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import (
+    ExchangeConfig,
     ForwardConfig,
     FrozenFile,
     FrozenRun,
@@ -29,7 +31,9 @@ from chorus_api.run_config import (
     PublishConfig,
     TerminationRecord,
 )
+from chorus_client import StopFlag, Stopped
 from chorus_client.sender import Pace, Sender, Undelivered
+from chorus_dataset.exchange import run_exchange
 from harness.kubelet import Container, Exit, Program
 
 DIGEST = "sha256:" + "cd" * 32
@@ -41,6 +45,8 @@ FRAME = FrameManifest(
     read_rows=105,
     columns=[ColumnProfile(name=name, type="string") for name in ("prompt", "response")],
 )
+EXCHANGED = {"train.parquet": b"PAR1" + bytes(1000), "eval.parquet": b"PAR1", "frame.json": b"{}"}
+"""The frame that exchanges serve."""
 PACE = Pace(first_backoff=0.1, longest_backoff=1.0, longest_backoff_closing=0.3, progress_every=0.1)
 DELIVERY_SECONDS = 60.0
 
@@ -79,6 +85,10 @@ class Mailbag:
     lost: list[Undelivered] = field(default_factory=list)
     pods: Counter[str] = field(default_factory=Counter)
     """Training pods that have started, by run."""
+    exchanges: dict[str, int] = field(default_factory=dict)
+    """Ports of the exchanges that have started, by their hosts: the names of their Services resolve nowhere here."""
+    artefacts: dict[tuple[str, int], dict[str, bytes]] = field(default_factory=dict)
+    """What services have left, by run and attempt."""
 
 
 def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None) -> Program:
@@ -95,6 +105,8 @@ def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None
                 return await _train(container, config, plan(config.run_name, bag.pods[config.run_name]), bag, url)
             case "describe":
                 return await _describe(container, bag)
+            case "exchange":
+                return await _exchange(container, bag)
             case "publish":
                 return _publish(PublishConfig.model_validate_json(container.files["job.json"]))
             case _:
@@ -164,6 +176,46 @@ async def _train(container: Container, config: FrozenRun, attempt: Attempt, bag:
         sent = {_type_of(message) for message in (*first, *last)}
         bag.delivered += [(config.run_name, number, kind) for kind in sorted(sent - unsent)]
     return _end(attempt)
+
+
+async def _exchange(container: Container, bag: Mailbag) -> Exit:
+    """The real exchange, on a port of this machine, with a frame of its own."""
+    told = ExchangeConfig.model_validate_json(container.files["job.json"])
+    number = int(container.env[contract.ATTEMPT_ENV])
+    data, run = container.directory / "data", container.directory / "run"
+    for folder in (data, run):
+        folder.mkdir()
+    for name, content in EXCHANGED.items():
+        (data / name).write_bytes(content)
+    stop = StopFlag()
+
+    def serving(port: int) -> None:
+        bag.exchanges[told.hosts[0]] = port
+
+    def work() -> None:
+        run_exchange(
+            told.model_copy(update={"port": 0}),
+            attempt=number,
+            data_dir=data,
+            run_dir=run,
+            stop=stop,
+            address="127.0.0.1",
+            serving=serving,
+            sender=open_sender(container, told.messaging, attempt=number),
+        )
+
+    ended = asyncio.get_running_loop().run_in_executor(container.threads, work)
+    stopping = asyncio.create_task(container.stopping.wait())
+    await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    stop.request()
+    with contextlib.suppress(Stopped):
+        await ended
+    out = run / "out"
+    bag.artefacts[told.run_name, number] = {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    }
+    return Exit(ExitCode.PREEMPTED)
 
 
 def _type_of(payload: Payload) -> str:

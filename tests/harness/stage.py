@@ -175,8 +175,12 @@ async def stage(
     plan: pods.Plan = pods.by_run({}),  # noqa: B008 (it keeps nothing)
     hook: Hook | None = None,
     start: bool = True,
+    loopback_services: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first."""
+    """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first.
+
+    `loopback_services`: plugins may be services on this machine.
+    """
     await operator.clear(api)
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FaultProxy(control_plane))
@@ -185,7 +189,7 @@ async def stage(
         kubeconfig = await control_plane.kubeconfig_for(
             "chorus-operator", namespace=operator.NAMESPACE, server=proxy.url
         )
-        process = Operator(control_plane, kubeconfig=kubeconfig)
+        process = Operator(control_plane, kubeconfig=kubeconfig, loopback_services=loopback_services)
         on = await stack.enter_async_context(
             place(control_plane, api, proxy=proxy, process=process, namespace=namespace, plan=plan)
         )

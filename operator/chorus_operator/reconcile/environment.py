@@ -10,6 +10,7 @@ from chorus_operator.kube.client import Kube
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
+from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
@@ -34,4 +35,6 @@ class Environment:
     tokens: ServiceTokens
     address: ReturnAddress
     """Where services answer."""
+    judge_url: Callable[[str], str | None] = url_problem
+    """Says what is wrong with a service's URL."""
     observer: Observer = field(default_factory=Nobody)

@@ -85,6 +85,7 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
         "operator_since": environment.since,
         "messages_url": environment.messages_url,
         "trainer_image": environment.trainer_image,
+        "judge_url": environment.judge_url,
     }
     if run.status.phase in FINAL:
         return RunView(**known)

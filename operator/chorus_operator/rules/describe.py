@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from chorus_operator.rules.conditions import Conditions, find
 from chorus_operator.rules.decision import Action, Decision, StartDescribe
 from chorus_operator.rules.delivery import Delivery
 from chorus_operator.rules.observed import JobView, PodView, newest
+from chorus_operator.rules.service_address import url_problem
 from chorus_operator.rules.startup import waited, waiting_for
 
 DESCRIBE_SECONDS = 120
@@ -37,6 +38,8 @@ class PluginView:
     """When this process began to receive messages: what services did before it was not heard."""
     inquiry: Delivery = field(default_factory=Delivery)
     """The last inquiry of a service."""
+    judge_url: Callable[[str], str | None] = url_problem
+    """Says what is wrong with a service's URL."""
 
 
 class Unknown(NamedTuple):

@@ -1,4 +1,4 @@
-"""The decision about a Plugin that is a service: it is asked what it is again and again, and online while it answers."""
+"""The decision about a Plugin that is a service: it is asked what it is again and again, online while it answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chorus_api.reasons import Reason
 from chorus_operator.rules.conditions import Conditions
 from chorus_operator.rules.decision import Action, Decision, Inquire
 from chorus_operator.rules.observed import parse_time
-from chorus_operator.rules.service_address import target_url, url_problem
+from chorus_operator.rules.service_address import target_url
 
 if TYPE_CHECKING:
     from chorus_operator.rules.describe import PluginView
@@ -38,7 +38,7 @@ def decide_service(view: PluginView, service: ServicePlugin) -> Decision[PluginS
     conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
     actions: list[Action] = []
     again: float | None = None
-    problem = url_problem(target_url(service, plugin.metadata.namespace))
+    problem = view.judge_url(target_url(service, plugin.metadata.namespace))
     if problem is not None:
         for name in ("Ready", "Online"):
             conditions.set(name, False, Reason.BAD_CONFIGURATION, f"spec.service: {problem}.")

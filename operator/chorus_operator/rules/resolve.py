@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chorus_api import contract
@@ -90,14 +91,21 @@ def base_location(source: BaseModelSource, project: Project) -> BaseLocation:
     return BaseLocation(names.claim(project), f"{contract.BASES}/{key}", None, key)
 
 
-def check(recipe: Recipe, plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> Problem | None:
-    """Check what no schema of the API server can."""
+def check(
+    recipe: Recipe,
+    plugin: Plugin,
+    entry: ProjectPlugin,
+    run: TrainingRun,
+    *,
+    judge_url: Callable[[str], str | None] = url_problem,
+) -> Problem | None:
+    """Check what no schema of the API server can. `judge_url` says what is wrong with a service's URL."""
     strange = _strange_block(plugin, entry, run)
     if strange is not None:
         return strange
     if isinstance(recipe, LoraRecipe):
         return _check_base_model(recipe.parameters.base_model, plugin)
-    if isinstance(recipe, ServiceRecipe) and (problem := url_problem(recipe.url)):
+    if isinstance(recipe, ServiceRecipe) and (problem := judge_url(recipe.url)):
         return Problem(Reason.BAD_CONFIGURATION, f"Plugin {plugin.metadata.name!r}: spec.service: {problem}.")
     wrong = parameters.problems(plugin, entry, run)
     return Problem(Reason.PARAMETERS_INVALID, " ".join(wrong)[:4096]) if wrong else None

@@ -6,7 +6,7 @@ but to remove it. Admission (`Accepted`) is the Project's decision and is only r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -34,6 +34,7 @@ from chorus_operator.rules.delivery import Delivery
 from chorus_operator.rules.observed import JobView, PodView, newest
 from chorus_operator.rules.recipe import recipe_of
 from chorus_operator.rules.run_phase import FINAL, NOT_APPLICABLE, run_phase
+from chorus_operator.rules.service_address import url_problem
 from chorus_operator.rules.startup import waiting_for
 
 REFERENCE_GRACE_SECONDS = 60
@@ -64,6 +65,8 @@ class RunView:
     log_tail: str | None = None
     delivery: Delivery = field(default_factory=Delivery)
     """TRAINING_DATA of the present attempt, on its way to a service."""
+    judge_url: Callable[[str], str | None] = url_problem
+    """Says what is wrong with a service's URL."""
 
     @property
     def pod(self) -> PodView | None:
@@ -228,7 +231,7 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     entry = resolve.entry_of(view.project, view.run.spec.plugin)
     assert entry is not None
     recipe = recipe_of(view.plugin, entry, view.run, trainer_image=view.trainer_image)
-    problem = resolve.check(recipe, view.plugin, entry, view.run) or _resume_problem(view)
+    problem = resolve.check(recipe, view.plugin, entry, view.run, judge_url=view.judge_url) or _resume_problem(view)
     if problem is not None:
         if problem.reason is Reason.PARAMETERS_INVALID:
             draft.conditions.set("ParametersValid", False, problem.reason, problem.message)

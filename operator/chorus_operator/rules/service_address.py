@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from chorus_api.plugin import ServicePlugin
@@ -38,8 +38,16 @@ def target_url(service: ServicePlugin, namespace: str) -> str:
     return f"{ref.scheme}://{ref.name}.{namespace}.svc:{ref.port}{ref.path or '/'}"
 
 
-def url_problem(url: str) -> str | None:
-    """Say what is wrong with a service's URL, as far as its text tells; None when nothing is."""
+def nothing(_: Address) -> bool:
+    """Allow no address that is refused."""
+    return False
+
+
+def url_problem(url: str, *, allows: Callable[[Address], bool] = nothing) -> str | None:
+    """Say what is wrong with a service's URL, as far as its text tells; None when nothing is.
+
+    `allows`: addresses that are taken although they would be refused.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -51,14 +59,14 @@ def url_problem(url: str) -> str | None:
         return "must hold no user and no password: anybody who can read the Plugin reads them"
     if parts.fragment:
         return "must have no fragment (#…)"
-    return host_problem(host)
+    return host_problem(host, allows=allows)
 
 
-def host_problem(host: str) -> str | None:
+def host_problem(host: str, *, allows: Callable[[Address], bool] = nothing) -> str | None:
     """Say why a host may not be asked; None when its name tells nothing against it."""
     name = host.rstrip(".").lower()
     try:
-        return address_problem(name)
+        return address_problem(name, allows=allows)
     except ValueError:
         pass
     if _NUMBERS.fullmatch(name):
@@ -68,9 +76,13 @@ def host_problem(host: str) -> str | None:
     return None
 
 
-def address_problem(text: str, *, api_server: Collection[Address] = ()) -> str | None:
+def address_problem(
+    text: str, *, api_server: Collection[Address] = (), allows: Callable[[Address], bool] = nothing
+) -> str | None:
     """Say why an address may not be connected to; None when it may. ValueError when the text is no address."""
     address = ipaddress.ip_address(text)
+    if allows(address):
+        return None
     for each in (address, *_embedded(address)):
         if each in api_server:
             return f"{text} is the API server, where no plugin can be"

@@ -32,6 +32,7 @@ Failed = Callable[["Draft", Cause, PodView | None], Decision[TrainingRunStatus]]
 def train(draft: Draft, *, failed: Failed) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward."""
     view, job = draft.view, draft.view.job
+    _observe_delivery(draft)
     if job is None:
         return _without_exchange(draft, failed)
     unfit = attempt.unfit(draft)
@@ -106,14 +107,21 @@ def _look_again(draft: Draft) -> float:
     return min(attempt.look_again(draft), max(view.plugin.spec.deadlines.model_name_seconds / 4, 1.0))
 
 
+def _observe_delivery(draft: Draft) -> None:
+    """Write down that the service has TRAINING_DATA: it took it, or speaks as only one that has it can."""
+    said = attempt.said_now(draft)
+    if said is None or said.exchange is None:
+        draft.conditions.drop(DELIVERED)
+        return
+    speaks = any((said.data_report, said.training_start, said.model_name, said.error)) or attempt.has_begun(draft)
+    if draft.view.delivery.delivered or speaks:
+        draft.conditions.set(DELIVERED, True, Reason.DELIVERED, "The service has taken TRAINING_DATA.")
+
+
 def _deliver(draft: Draft) -> float:
     """Send TRAINING_DATA once the exchange serves, until the service takes it; seconds until the next look."""
     said, conditions, delivery = attempt.said_now(draft), draft.conditions, draft.view.delivery
-    if said is None or said.exchange is None:
-        conditions.drop(DELIVERED)
-        return attempt.MAX_LOOK_SECONDS
-    if conditions.is_true(DELIVERED) or delivery.delivered or said.data_report is not None or attempt.has_begun(draft):
-        conditions.set(DELIVERED, True, Reason.DELIVERED, "The service has taken TRAINING_DATA.")
+    if said is None or said.exchange is None or conditions.is_true(DELIVERED):
         return attempt.MAX_LOOK_SECONDS
     due = delivery.seconds_until_due(draft.view.now)
     if due <= 0 and not delivery.under_way:

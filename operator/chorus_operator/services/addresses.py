@@ -8,10 +8,9 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from typing import Any
 
-from chorus_operator.rules.service_address import Address, address_problem, host_problem
+from chorus_operator.rules.service_address import Address, address_problem, host_problem, nothing
 
 API_SERVER_NAME = "kubernetes.default.svc"
 KNOWN_SECONDS = 60.0
@@ -23,11 +22,6 @@ class AddressRefused(OSError):
 
     def __init__(self, problem: str):
         super().__init__(errno.EACCES, problem)
-
-
-def nothing(_: Address) -> bool:
-    """Allow no address that is refused."""
-    return False
 
 
 class AddressGuard:
@@ -52,8 +46,8 @@ class AddressGuard:
 
     async def prepare(self, host: str) -> None:
         """Check a host's name, and learn where the API server is; AddressRefused."""
-        problem = host_problem(host)
-        if problem is not None and not self._is_allowed(host):
+        problem = host_problem(host, allows=self._allows)
+        if problem is not None:
             raise AddressRefused(problem)
         if self._seconds() >= self._until:
             found = await asyncio.gather(*(_resolve(name) for name in self._api_hosts))
@@ -64,15 +58,10 @@ class AddressGuard:
     def open(self, info: tuple[Any, Any, Any, str, tuple[Any, ...]]) -> socket.socket:
         """Open the socket for a resolved address; AddressRefused. For `aiohttp.TCPConnector(socket_factory=…)`."""
         family, kind, protocol, _, where = info
-        problem = address_problem(str(where[0]), api_server=self._api_server)
-        if problem is not None and not self._is_allowed(str(where[0])):
+        problem = address_problem(str(where[0]), api_server=self._api_server, allows=self._allows)
+        if problem is not None:
             raise AddressRefused(problem)
         return socket.socket(family, kind, protocol)
-
-    def _is_allowed(self, text: str) -> bool:
-        with suppress(ValueError):
-            return self._allows(ipaddress.ip_address(text))
-        return False
 
 
 async def _resolve(host: str) -> frozenset[Address]:
