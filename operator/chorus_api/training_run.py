@@ -210,8 +210,8 @@ class TrainingRunStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Accepted, ParametersValid, PodsReady, PodStarted, Applicable, TrainingStarted, "
-        "CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying.",
+        description="Accepted, ParametersValid, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
+        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")

@@ -55,6 +55,8 @@ async def inquire(environment: Environment, plugin: Plugin) -> None:
     """Send ONLINE_INQUIRY once; the Plugin is looked at again when that has ended. Raises KubeError."""
     service, metadata = plugin.spec.service, plugin.metadata
     assert service is not None
+    # The key that the inquiry's signature is checked with shall be there before it.
+    await environment.ensure_namespace(metadata.namespace)
     ref = service.ca_config_map
     try:
         ca = await _certificates(environment, metadata.namespace, ref.name if ref else None, ref.key if ref else None)
