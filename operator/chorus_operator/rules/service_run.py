@@ -35,6 +35,8 @@ def train(draft: Draft, *, failed: Failed) -> Decision[TrainingRunStatus]:
     _observe_delivery(draft)
     if job is None:
         return _without_exchange(draft, failed)
+    if job.deleting:
+        return _wait_for_its_end(draft)
     unfit = attempt.unfit(draft)
     if unfit is not None:
         return failed(draft, unfit, None)
@@ -135,7 +137,7 @@ def _end_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
     """Stop the exchange; go on when no pod of it is left."""
     job = draft.view.job
     assert job is not None
-    if not job.finished and not job.deleting:
+    if not job.finished:
         draft.actions.append(DeleteJob(job.name, job.uid))
     if not job.finished or any(not pod.ended for pod in draft.view.pods):
         return _wait_for_its_end(draft)

@@ -409,6 +409,22 @@ def test_a_run_that_goes_on_before_its_exchange_has_ended_begins_anew_too(world:
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
 
 
+def test_a_job_that_takes_its_time_to_go_is_not_taken_for_one_that_goes_on(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    job = world.job(f"{RUN}-1")
+    assert job is not None
+    world.kube.put({**job, "metadata": {**job["metadata"], "finalizers": ["a.test/held"]}})
+    world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
+    world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
+    assert world.run(RUN)["status"]["attempts"]["current"] == 1
+    for kind in ("Pod", "Job"):
+        for key in [key for key in world.kube.objects if key[0] == kind and key[2].startswith(f"{RUN}-1")]:
+            world.kube.objects.pop(key)
+    world.settle()
+    assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
+
+
 def test_a_model_that_is_named_while_the_run_is_suspended_does_not_count(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
