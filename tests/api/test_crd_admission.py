@@ -271,9 +271,15 @@ async def test_parts_that_are_given_in_part_get_the_rest_of_their_defaults(api: 
 
 async def test_unset_fields_of_a_plugin_get_the_defaults_of_the_models(api: Api, namespace: str) -> None:
     spec = (await api.create(make_plugin(namespace=namespace, spec={"accelerator": {}})))["spec"]
-    assert spec["requires"] == {"columns": ["prompt", "response"], "minRows": 1}
+    assert "requires" not in spec, "what the kind or the plugin's own report says"
     assert spec["accelerator"] == {"resourceName": "nvidia.com/gpu", "count": 1}
-    assert spec["deadlines"] == {"startSeconds": 86400, "dataReportSeconds": 600, "progressSeconds": 1800}
+    assert spec["deadlines"] == {
+        "startSeconds": 86400,
+        "dataReportSeconds": 600,
+        "trainingStartSeconds": 3600,
+        "progressSeconds": 1800,
+        "modelNameSeconds": 600,
+    }
     assert spec["checkpoint"] == {"everySeconds": 300, "keep": 2, "graceSeconds": 120}
     assert spec["retry"] == {"disruption": 10, "infrastructure": 3, "user": 0}
     assert set(spec["lora"]) == {"baseModel"}

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from chorus_api.contract import CA_CONFIG_MAP, CA_KEY
+from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, WEBHOOK_KEY
 from chorus_operator.kube.ca import CaBundle, load_authority
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Conflict, Invalid, NotFound
 from chorus_operator.kube.resources import TRAINING_RUNS
 from chorus_operator.messages.runs import Outcome
+from chorus_operator.services.keys import service_keys
+from chorus_operator.services.signing import public_key
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 from message_builders import FRAME, ended
@@ -221,9 +223,11 @@ async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
         *(load_authority(kube, namespace=OPERATOR_NAMESPACE, clock=now) for _ in range(5))
     )
     assert len({authority.certificate for authority in authorities}) == 1
-    await asyncio.gather(*(CaBundle(kube, authority=one).ensure(stage.namespace) for one in authorities))
+    keys = [public_key(service_keys(one).webhooks) for one in authorities]
+    bundles = [CaBundle(kube, authority=one, webhook_key=key) for one, key in zip(authorities, keys, strict=True)]
+    await asyncio.gather(*(each.ensure(stage.namespace) for each in bundles))
     bundle = await api.get("ConfigMap", CA_CONFIG_MAP, namespace=stage.namespace)
-    assert bundle["data"][CA_KEY] == authorities[0].certificate.decode()
+    assert bundle["data"] == {CA_KEY: authorities[0].certificate.decode(), WEBHOOK_KEY: keys[0]}
 
 
 async def test_an_event_is_told_once(stage: MessageStage, kube: Kube) -> None:

@@ -13,6 +13,7 @@ from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
+from chorus_operator.services.tokens import ServiceTokens
 from fakes import Call, FakeKube
 from message_builders import describe_pod, ended, message, plugin, training_pod, training_run
 
@@ -27,7 +28,12 @@ class Place:
         self.kube = FakeKube()
         self.plugin = self.kube.put(plugin())
         self.pod = self.kube.put(describe_pod(self.plugin))
-        self.inbox = Inbox(self.kube, clock=lambda: NOW, seconds=lambda: 0.0)  # type: ignore[arg-type]
+        self.inbox = Inbox(
+            self.kube,  # type: ignore[arg-type]
+            clock=lambda: NOW,
+            seconds=lambda: 0.0,
+            tokens=ServiceTokens(b"k" * 32),
+        )
 
     @property
     def uid(self) -> str:

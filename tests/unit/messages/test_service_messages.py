@@ -119,6 +119,15 @@ async def test_a_service_reports_with_the_token_of_its_attempt(place: Place) -> 
     assert place.status()["progress"]["percent"] == 40
 
 
+async def test_a_service_may_report_progress_in_kubeflows_form(place: Place) -> None:
+    body = b'{"trainerStatus": {"progressPercentage": 30, "lastUpdatedTime": "2026-01-01T00:00:00Z"}}'
+    assert await place.inbox.take_progress(await place.inbox.identify(f"Bearer {place.token()}"), body) is Outcome.TAKEN
+    await place.inbox.progress.flush()
+    assert place.status()["progress"]["percent"] == 30
+    with pytest.raises(Refused):
+        await place.inbox.take_progress(await place.inbox.identify(f"Bearer {place.exchange()}"), body)
+
+
 async def test_nobody_is_asked_about_a_services_token(place: Place) -> None:
     await place.say("TRAINING_START")
     assert not [call for call in place.kube.calls if call.verb == "token_review" or call.kind == "Pod"]
