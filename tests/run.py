@@ -44,7 +44,7 @@ TIERS = {
         Tier("lint", 600),
         Tier("unit", 300, options=("-n", "auto")),
         Tier("trainer", 1200),
-        Tier("api", 900, ("promtool",), options=("-n", "auto", "--dist", "loadfile")),
+        Tier("api", 900, ("promtool", "postgres"), options=("-n", "auto", "--dist", "loadfile")),
         Tier("cluster", 2400, ("cluster",)),
         Tier("federated", 1500, ("cluster",)),
         Tier("chart", 900, ("cluster", "helm")),
@@ -152,6 +152,8 @@ class Setup:
             ready["binaries"] = pool.submit(cls._binaries, log)
         if "promtool" in needs:
             ready["promtool"] = pool.submit(cls._promtool, log)
+        if "postgres" in needs:
+            ready["postgres"] = pool.submit(cls._postgres, log)
         if "cluster" in needs:
             ready["cluster"] = pool.submit(cls._cluster, log)
         if "helm" in needs:
@@ -167,6 +169,11 @@ class Setup:
     def _promtool(log: Path) -> dict[str, str]:
         given = os.environ.get("CHORUS_PROMTOOL_BIN")
         return {"CHORUS_PROMTOOL_BIN": given or ask(["promtool"], log=log).strip()}
+
+    @staticmethod
+    def _postgres(log: Path) -> dict[str, str]:
+        given = os.environ.get("CHORUS_POSTGRES_BIN")
+        return {"CHORUS_POSTGRES_BIN": given or ask(["postgres"], log=log).strip()}
 
     @staticmethod
     def _helm(log: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from chorus_operator.rules.delivery import Delivery
 from chorus_operator.services.client import Letter
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_operator.rules.refresh import key_now, looks_now
 from fakes import FakeKube
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -239,7 +240,7 @@ class World:
 
     def _frame_result(self, project: str, result: dict[str, Any]) -> None:
         stored = self.project(project)
-        key = names.prepare_key(Project.model_validate(stored))
+        key = key_now(looks_now(Project.model_validate(stored), self.now))
         self.kube.put(
             {
                 "apiVersion": "v1",

@@ -132,6 +132,13 @@ class OnlineReport(Payload):
     min_rows: int | None = Field(None, ge=1, le=1_000_000_000, description="Fewest training rows.")
 
 
+class CategoryCount(Payload):
+    """A value of a column of few values."""
+
+    value: Text = Field(description="As text; the first 60 characters.")
+    count: int = Field(ge=1, description="Rows that hold it, for training and for evaluation.")
+
+
 class ColumnProfile(Payload):
     """What a column of the frame holds."""
 
@@ -143,6 +150,13 @@ class ColumnProfile(Payload):
     distinct: int | None = Field(None, description="Distinct values, counted up to 1,000; None above that.")
     min: Text | None = None
     max: Text | None = None
+    mean: FiniteFloat | None = Field(None, description="Of a column of numbers.")
+    categories: list[CategoryCount] | None = Field(
+        None,
+        max_length=20,
+        description="The most frequent values of a column of texts, whole numbers or truth values that has at most 50 "
+        "different ones; all of them where `distinct` is not greater.",
+    )
     max_length: int | None = Field(None, description="Longest text in characters.")
 
 

@@ -20,6 +20,7 @@ from chorus_api.base import (
     Rule,
     ShortText,
     StatusModel,
+    Time,
 )
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
@@ -62,19 +63,76 @@ class InlineSource(Model):
     )
 
 
+class UriSource(Model):
+    """A file of a web server, an object store or a hub of data sets, fetched by the prepare Job."""
+
+    url: Annotated[
+        str,
+        StringConstraints(
+            min_length=1,
+            max_length=2048,
+            pattern=r"^(https://[^\s/?#@]+(/\S*)?|(s3|gs)://[a-z0-9][a-z0-9._-]+[a-z0-9]/.+|hf://datasets/[^\s/]+/[^\s/]+/.+)$",
+        ),
+        PatternMessage(
+            "must be https://host/path, s3://bucket/key, gs://bucket/object or hf://datasets/owner/name/path, without "
+            "user and password: credentials belong into the Secret of secretRef"
+        ),
+    ] = Field(
+        description="Where the file is: https://host/path, s3://bucket/key, gs://bucket/object, or "
+        "hf://datasets/owner/name/path with `@revision` at the end if it is not the default branch."
+    )
+    sha256: (
+        Annotated[
+            str,
+            StringConstraints(max_length=64, pattern=r"^[0-9a-f]{64}$"),
+            PatternMessage("must be a SHA-256 digest: 64 digits of 0-9 and a-f"),
+        ]
+        | None
+    ) = Field(None, description="SHA-256 digest of the file; another content is refused before anything of it is read.")
+    secret_ref: NameRef | None = Field(
+        None,
+        description="Secret of the same namespace with the credentials, seen by the prepare Job alone; without it "
+        "the file must be open to everyone. Keys: authorization or token (https), access-key-id and "
+        "secret-access-key (s3), credentials.json (gs), token (hf).",
+    )
+
+
+class SecretKeyRef(Model):
+    """A key of a Secret."""
+
+    name: ObjectName = Field(description="Secret of the same namespace.")
+    key: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$"),
+        PatternMessage("must be a key of a Secret: letters, digits, '-', '_' and '.'"),
+    ] = Field(description="Key that holds the value.")
+
+
+class SqlSource(Model):
+    """A database, read by `query` in a transaction that may only read."""
+
+    url_secret_key_ref: SecretKeyRef = Field(
+        description="Where the database's address is, such as postgresql://user:password@host:5432/database; or "
+        "sqlite:///file.db for a file on the Project's claim. Seen by the prepare Job alone."
+    )
+
+
 class DataSource(Model):
     """Where the rows are: exactly one of the fields."""
 
     rules = (
         Rule(
-            "[has(self.volume), has(self.configMap), has(self.inline)].filter(x, x).size() == 1",
-            "source needs exactly one of volume, configMap, inline",
+            "[has(self.volume), has(self.configMap), has(self.inline), has(self.uri), has(self.sql)]"
+            ".filter(x, x).size() == 1",
+            "source needs exactly one of volume, configMap, inline, uri, sql",
         ),
     )
 
     volume: VolumeSource | None = Field(None, description="A file on a claim.")
     config_map: ConfigMapSource | None = Field(None, description="A key of a ConfigMap.")
     inline: InlineSource | None = Field(None, description="The data itself, for small examples.")
+    uri: UriSource | None = Field(None, description="A file of a web server, an object store or a hub.")
+    sql: SqlSource | None = Field(None, description="A database; `query` says what is read.")
 
 
 class BestElement(Model):
@@ -109,12 +167,27 @@ class Dataset(Model):
             "format must be csv or jsonl when source is inline",
         ),
         Rule(
-            "!has(self.query) || !has(self.format) || self.format == 'sqlite'",
-            "query is for sqlite files only: remove it or set format: sqlite",
+            "!has(self.query) || has(self.source.sql) || !has(self.format) || self.format == 'sqlite'",
+            "query is for sqlite files and sql sources only: remove it or set format: sqlite",
         ),
         Rule(
             "has(self.query) || !has(self.format) || self.format != 'sqlite'",
             "query is required when format is sqlite: one SELECT that names the table",
+        ),
+        Rule(
+            "has(self.query) || !has(self.source.sql)",
+            "query is required when source is sql: one SELECT that names the table",
+        ),
+        Rule("!has(self.format) || !has(self.source.sql)", "format is for files: remove it when source is sql"),
+        Rule(
+            "!has(self.source.uri) || has(self.format) || self.source.uri.url.matches("
+            r"r'(?i)\.(csv|tsv|jsonl|ndjson|parquet|pq|sqlite|sqlite3|db)([@?#].*)?$')",
+            "format is required when the ending of source.uri.url does not tell it: csv, jsonl, parquet or sqlite",
+        ),
+        Rule(
+            "!has(self.missingValues)"
+            " || !has(self.source.sql) && (!has(self.format) || self.format in ['csv', 'jsonl'])",
+            "missingValues is for csv and jsonl files only: remove it",
         ),
     )
 
@@ -124,15 +197,30 @@ class Dataset(Model):
         description="Format of the file; told from its name's ending when unset (.csv .jsonl .parquet .sqlite .db).",
     )
     query: Annotated[str, StringConstraints(min_length=1, max_length=16384)] | None = Field(
-        None, description="One SELECT over a sqlite file. Required for sqlite."
+        None, description="One SELECT over a sqlite file or a database. Required for both."
     )
     max_rows: int | None = Field(
         None, ge=1, le=1_000_000_000, description="At most so many rows are read; all when unset."
+    )
+    missing_values: (
+        Annotated[list[Annotated[str, StringConstraints(max_length=32)]], Field(min_length=1, max_length=20)] | None
+    ) = Field(
+        None,
+        description='Texts of csv and jsonl files that stand for a missing value, such as ["NA", ""], in every column. '
+        "When unset: in csv an empty field, and words such as NA in columns that hold nothing but numbers or truth "
+        "values otherwise; in jsonl none.",
     )
     fields: Fields | None = Field(None, description="How a row becomes an example.")
     eval_fraction: Fraction = Field(
         "0.05",
         description="Share of the rows held back for evaluation, a decimal string; chosen by content, not by chance.",
+    )
+    refresh_seconds: int | None = Field(
+        None,
+        ge=60,
+        le=31_536_000,
+        description="Look at the data again so many seconds after the last look has ended; never by itself when unset. "
+        "Equal content is the same frame and starts nothing.",
     )
     info: dict[Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=1024)]] = (
         Field(
@@ -245,6 +333,15 @@ class FrameSummary(StatusModel):
     config_map: ShortText | None = Field(None, description="ConfigMap with the full profile.")
 
 
+class Looks(StatusModel):
+    """How often the data of the present spec was looked at (`dataset.refreshSeconds`)."""
+
+    key: ShortText = Field(description="The prepare key of the spec that the numbers count for.")
+    number: int = Field(0, ge=0, description="The newest look, counted from 0.")
+    ended_time: Time | None = Field(None, description="When it ended; absent while it goes on.")
+    frame_number: int | None = Field(None, ge=0, description="The look that made the frame in use.")
+
+
 class PluginRow(StatusModel):
     """The newest run of one plugin."""
 
@@ -293,10 +390,11 @@ class ProjectStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Ready, DatasetReady, Degraded.",
+        description="Ready, DatasetReady, Degraded; with dataset.refreshSeconds also Refreshed.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     dataset: FrameSummary | None = Field(None, description="The training frame.")
+    looks: Looks | None = Field(None, description="How often the data was looked at.")
     plugins: Annotated[list[PluginRow], Field(max_length=20)] = Field(
         default_factory=list, description="One row for each plugin.", json_schema_extra={"x-list-map-keys": ["name"]}
     )

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from chorus_api.contract import EXCHANGE_PORT
 from chorus_api.lora import ResolvedLora
 from chorus_api.parameters import Parameters
-from chorus_api.project import DataFormat, Fields
+from chorus_api.project import DataFormat, Fields, UriSource
 
 
 class FileModel(BaseModel):
@@ -124,18 +124,29 @@ class FrozenFile(RootModel[AnyRun]):
 
 
 class PrepareConfig(FileModel):
-    """/chorus/job.json of a prepare Job. The source is at `source_path`; the claim is at /chorus/volume."""
+    """/chorus/job.json of a prepare Job; the claim is at /chorus/volume.
+
+    The source is the file at `source_path`, or else what `uri` or `database_key` tells of, with the files of a Secret
+    in `secret_dir`.
+    """
 
     project: str
     project_id: int
     project_uid: str
     prepare_key: str
-    source_path: str
-    source_name: str = Field(description="What people call it: claim/path, ConfigMap key, inline.")
+    source_path: str = Field("", description="The file; empty for uri and database_key.")
+    source_name: str = Field(description="What people call it: claim/path, ConfigMap key, inline, URL, Secret key.")
+    uri: UriSource | None = Field(None, description="A file to fetch first.")
+    database_key: str | None = Field(None, description="Read the database whose address is this file in `secret_dir`.")
+    secret_dir: str | None = Field(None, description="Where the source's Secret is mounted.")
+    secret_name: str = Field("", description="What people call that Secret.")
+    fetch_seconds: int = Field(3600, description="Time limit of fetching `uri`.")
+    fetch_bytes: int = Field(32 << 30, description="Size limit of what `uri` gives, in bytes.")
     format: DataFormat | None
     query: str | None
     query_seconds: int = Field(300, description="Time limit of the query.")
     max_rows: int | None
+    missing_values: list[str] | None = Field(None, description="Texts that are missing values; None: the defaults.")
     fields: Fields | None
     eval_fraction: str
     info: dict[str, str] = Field(default_factory=dict)

@@ -10,6 +10,10 @@ from builders import make_plugin, make_project, make_run
 from harness.apiserver import is_established
 from harness.client import Api, ApiError, Manifest
 
+SQL = {"urlSecretKeyRef": {"name": "warehouse", "key": "url"}}
+URL = (
+    "must be https://host/path, s3://bucket/key, gs://bucket/object or hf://datasets/owner/name/path, without user and"
+)
 VOLUME = {"claimName": "homeiq", "path": "ai_automation.db"}
 
 
@@ -19,6 +23,13 @@ def source(**changes: Any) -> Manifest:
 
 def dataset(**changes: Any) -> Manifest:
     return make_project(spec={"dataset": changes})
+
+
+def elsewhere(*, query: str | None = None, **changes: Any) -> Manifest:
+    """A Project whose data is fetched: `uri` or `sql`; further changes are of the dataset."""
+    parts = {name: changes.pop(name) for name in ("uri", "sql") if name in changes}
+    spec = {"source": {"inline": None, **parts}, "format": None, "query": query, **changes}
+    return make_project(spec={"dataset": spec})
 
 
 def on_volume(**changes: Any) -> Manifest:
@@ -39,7 +50,7 @@ def plugin_lora(**parameters: Any) -> Manifest:
 
 RATE = 'must be a decimal above 0 and at most 1, as a string such as "5e-5"'
 FRACTION = 'must be a decimal from 0 up to, but not including, 1, as a string such as "0.05"'
-ONE_SOURCE = "source needs exactly one of volume, configMap, inline"
+ONE_SOURCE = "source needs exactly one of volume, configMap, inline, uri, sql"
 PATH = "must be relative to the root of the volume, without a '/' at the start and without '..' parts"
 EITHER_STORAGE = "storage needs either claimName (an existing claim) or size and storageClassName, not both"
 LABEL = "must be of lower-case letters, digits and '-', with a letter or digit at both ends"
@@ -63,9 +74,51 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
     "query on csv": (
         dataset(query="SELECT 1"),
         "spec.dataset",
-        "query is for sqlite files only: remove it or set format: sqlite",
+        "query is for sqlite files and sql sources only: remove it or set format: sqlite",
     ),
     "sqlite without a query": (on_volume(format="sqlite"), "spec.dataset", "query is required when format is sqlite"),
+    "a source and a uri": (source(volume=VOLUME, uri={"url": "s3://rooms/a.csv"}), "spec.dataset.source", ONE_SOURCE),
+    "a scheme that is not known": (elsewhere(uri={"url": "ftp://host/a.csv"}), "spec.dataset.source.uri.url", URL),
+    "without encryption": (elsewhere(uri={"url": "http://host/a.csv"}), "spec.dataset.source.uri.url", URL),
+    "a password in a url": (elsewhere(uri={"url": "https://me:pw@host/a.csv"}), "spec.dataset.source.uri.url", URL),
+    "a bucket without a key": (elsewhere(uri={"url": "s3://rooms"}), "spec.dataset.source.uri.url", URL),
+    "a hub's model as data": (elsewhere(uri={"url": "hf://google/t5/a.csv"}), "spec.dataset.source.uri.url", URL),
+    "a short digest": (
+        elsewhere(uri={"url": "s3://rooms/a.csv", "sha256": "abc"}),
+        "spec.dataset.source.uri.sha256",
+        "must be a SHA-256 digest: 64 digits of 0-9 and a-f",
+    ),
+    "an ending that says nothing": (
+        elsewhere(uri={"url": "https://host/export?as=rows"}),
+        "spec.dataset",
+        "format is required when the ending of source.uri.url does not tell it: csv, jsonl, parquet or sqlite",
+    ),
+    "a database without a query": (
+        elsewhere(sql=SQL),
+        "spec.dataset",
+        "query is required when source is sql: one SELECT that names the table",
+    ),
+    "a database with a format": (
+        elsewhere(sql=SQL, query="SELECT 1", format="csv"),
+        "spec.dataset",
+        "format is for files: remove it when source is sql",
+    ),
+    "missing values of a database": (
+        elsewhere(sql=SQL, query="SELECT 1", missingValues=["NA"]),
+        "spec.dataset",
+        "missingValues is for csv and jsonl files only: remove it",
+    ),
+    "missing values of parquet": (
+        on_volume(format="parquet", missingValues=["NA"]),
+        "spec.dataset",
+        "missingValues is for csv and jsonl files only: remove it",
+    ),
+    "21 missing values": (
+        dataset(missingValues=[str(number) for number in range(21)]),
+        "spec.dataset.missingValues",
+        "must have at most 20 items",
+    ),
+    "refresh without rest": (dataset(refreshSeconds=59), "spec.dataset.refreshSeconds", "greater than or equal to 60"),
     "path upwards": (
         source(volume={"claimName": "a", "path": "x/../../etc/passwd"}),
         "spec.dataset.source.volume.path",
@@ -183,6 +236,12 @@ GOOD: dict[str, Manifest] = {
     "the smallest project": make_project(),
     "a sqlite file on a claim": on_volume(format="sqlite", query="SELECT a FROM b", maxRows=2000, evalFraction="0.05"),
     "told from the file's name": on_volume(query="SELECT a FROM b"),
+    "an object store": elsewhere(uri={"url": "s3://rooms/a b/c.CSV", "secretRef": {"name": "reader"}}),
+    "a file that is told by its digest": elsewhere(uri={"url": "https://host/a.parquet?v=1", "sha256": "0a" * 32}),
+    "an export": elsewhere(uri={"url": "https://host:8443/export?as=rows"}, format="csv"),
+    "a hub's data set": elsewhere(uri={"url": "hf://datasets/me/rooms/data/a.jsonl@v1"}),
+    "a database": elsewhere(sql=SQL, query="SELECT a FROM b", refreshSeconds=60),
+    "missing values": dataset(missingValues=["NA", ""]),
     "no evaluation": dataset(evalFraction="0"),
     "64 KiB of emoji": source(inline={"data": "😀" * 65536}),
     "a hidden file": source(volume={"claimName": "a", "path": "a/..b/.hidden.csv"}),

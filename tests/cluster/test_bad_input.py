@@ -90,7 +90,7 @@ CASES = (
     ),
     case(
         "no-table",
-        "QueryInvalid",
+        "TableNotFound",
         *("spec.dataset.query", "no table 'ask'", "asks"),
         **from_claim("rows/good.db", query="SELECT * FROM ask"),
     ),

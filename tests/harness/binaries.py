@@ -44,3 +44,15 @@ def kustomize(directory: Path, *, binaries: Path) -> list[dict[str, object]]:
     if done.returncode != 0:
         raise RuntimeError(f"kubectl kustomize {directory}: {done.stderr.strip()}")
     return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+@cache
+def postgres_binaries() -> Path:
+    """Name the directory of PostgreSQL's programs: `CHORUS_POSTGRES_BIN`, else what `kind/cluster postgres` finds or makes."""
+    if given := os.environ.get("CHORUS_POSTGRES_BIN"):
+        return Path(given)
+    command = [str(REPOSITORY / "kind" / "cluster"), "postgres"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False)
+    if done.returncode != 0:
+        raise RuntimeError("kind/cluster postgres failed, see above; or set CHORUS_POSTGRES_BIN to where initdb is")
+    return Path(done.stdout.strip().splitlines()[-1])

@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.job == "prepare":
             from chorus_dataset.prepare import run_prepare
 
-            return run_prepare(read_config(options.config, PrepareConfig), options.volume, stop=flag)
+            # The kubelet tells every container where the API server is.
+            api_server = [os.environ.get("KUBERNETES_SERVICE_HOST", "")]
+            config = read_config(options.config, PrepareConfig)
+            return run_prepare(config, options.volume, stop=flag, api_server=api_server)
         if options.job == "fetch":
             from chorus_dataset.fetch import run_fetch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
@@ -69,19 +70,20 @@ def check_names(names: Sequence[str], *, where: str) -> None:
 class TypeTracker:
     """Collects what the values of each column are, by position; columns may be added while rows are read.
 
-    With `untyped` (CSV) every value is text, and its type is told from its form. Then empty fields are missing values,
-    and words such as `NA` are missing values in columns whose other values are all numbers or all true or false.
+    With `untyped` (CSV) every value is text, and its type is told from its form. With `words` too, words such as `NA`
+    are missing values in columns whose other values are all numbers or all true or false.
     """
 
-    def __init__(self, *, untyped: bool) -> None:
+    def __init__(self, *, untyped: bool, words: bool = True) -> None:
         self._untyped = untyped
+        self._words = _MISSING_WORDS if words else frozenset()
         self._seen: list[int] = []
 
     def add(self, row: Sequence[Cell]) -> None:
         """Look at one row."""
         while len(self._seen) < len(row):
             self._seen.append(0)
-        tell = _tell_text if self._untyped else _tell_value
+        tell: Callable[[Cell], int] = partial(_tell_text, words=self._words) if self._untyped else _tell_value
         for position, value in enumerate(row):
             if value is not None and self._seen[position] < _TEXT_SEEN:
                 self._seen[position] |= tell(value)
@@ -126,7 +128,7 @@ def _tell_value(value: Cell) -> int:
     return _NUMBER_SEEN
 
 
-def _tell_text(value: Cell) -> int:
+def _tell_text(value: Cell, words: frozenset[str]) -> int:
     text = str(value)
     if _INTEGER.fullmatch(text):
         # Digits that no 64-bit number holds are an identifier; as a floating number it would lose its end.
@@ -134,7 +136,7 @@ def _tell_text(value: Cell) -> int:
     if _NUMBER.fullmatch(text) and not _CODE.match(text) and math.isfinite(float(text)):
         return _NUMBER_SEEN
     word = text.strip().casefold()
-    if word in _MISSING_WORDS:
+    if word in words:
         return 0
     return _BOOLEAN_SEEN if word in ("true", "false") else _TEXT_SEEN
 

@@ -25,12 +25,16 @@ def separator_of(header: str) -> str:
 
 
 class CsvReader(Reader):
-    """A CSV file with a header row. An empty field is a missing value; blank lines are skipped."""
+    """A CSV file with a header row; blank lines are skipped.
+
+    `missing`: see `Reader`; None: only an empty field is missing.
+    """
 
     untyped = True
 
-    def __init__(self, path: Path, *, where: str) -> None:
+    def __init__(self, path: Path, *, where: str, missing: frozenset[str] | None = None) -> None:
         super().__init__(where)
+        self.missing = missing
         self._file = open_text(path, where=where, format_name="CSV")
         try:
             lines = read_lines(self._file, where=where)
@@ -64,11 +68,14 @@ class CsvReader(Reader):
             if len(fields) != width:
                 yield number, Reject("RaggedRow", f"{len(fields)} fields, the header has {width} (line {start})")
             else:
-                yield number, [field or None for field in fields]
+                yield number, [None if self._is_missing(field) else field for field in fields]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _is_missing(self, field: str) -> bool:
+        return not field if self.missing is None else field.strip() in self.missing
 
     def _read_header(self) -> None:
         try:

@@ -44,7 +44,7 @@ def ingest(
     `check` is called every few hundred rows and may raise.
     """
     rejects = Rejects()
-    types = TypeTracker(untyped=reader.untyped)
+    types = TypeTracker(untyped=reader.untyped, words=reader.missing is None)
     if reader.columns:
         mapping.check_columns(reader.columns, where=reader.where)
     read = 0

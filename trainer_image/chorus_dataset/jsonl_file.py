@@ -16,12 +16,16 @@ from chorus_dataset.text_file import open_text, read_lines, text_fault
 
 
 class JsonlReader(Reader):
-    """A file of JSON lines. The columns are the members of all objects, in order of their first appearance."""
+    """A file of JSON lines. The columns are the members of all objects, in order of their first appearance.
+
+    `missing`: see `Reader`; None: only null is missing.
+    """
 
     unit = "line"
 
-    def __init__(self, path: Path, *, where: str) -> None:
+    def __init__(self, path: Path, *, where: str, missing: frozenset[str] | None = None) -> None:
         super().__init__(where)
+        self.missing = missing
         self._positions: dict[str, int] = {}
         self._file = open_text(path, where=where, format_name="JSON lines")
 
@@ -60,8 +64,11 @@ class JsonlReader(Reader):
             if position is None:
                 position = self._add_column(name)
                 row.append(None)
-            row[position] = _cell(member)
+            row[position] = None if self._is_missing(member) else _cell(member)
         return row
+
+    def _is_missing(self, member: Any) -> bool:
+        return self.missing is not None and isinstance(member, str) and member.strip() in self.missing
 
     def _add_column(self, name: str) -> int:
         if len(self.columns) == MAX_COLUMNS:

@@ -18,14 +18,17 @@ def manifest_bytes(manifest: FrameManifest) -> int:
 
 
 def fit(manifest: FrameManifest) -> FrameManifest:
-    """Return the manifest, shortened until it has at most 40 KiB: ranges of columns first, then examples of rejects.
+    """Return the manifest, shortened until it has at most 40 KiB: ranges and rare categories of columns first, then
+    examples of rejected rows.
 
     Raises `FormatInvalid` if the names of the columns alone are too long.
     """
     for shorten in (
         _same,
         _shorter_ranges,
+        _fewer_categories,
         _without_ranges,
+        _without_categories,
         _fewer_examples,
         _without_counts,
         _without_examples,
@@ -61,8 +64,28 @@ def _ranges(manifest: FrameManifest, change: Callable[[str | None], str | None])
     return manifest.model_copy(update={"columns": columns})
 
 
+def _fewer_categories(manifest: FrameManifest) -> FrameManifest:
+    return _categories(manifest, 5)
+
+
+def _without_categories(manifest: FrameManifest) -> FrameManifest:
+    return _categories(manifest, None)
+
+
+def _categories(manifest: FrameManifest, count: int | None) -> FrameManifest:
+    columns = [
+        column.model_copy(
+            update={"categories": column.categories[:count] if count is not None and column.categories else None}
+        )
+        for column in manifest.columns
+    ]
+    return manifest.model_copy(update={"columns": columns})
+
+
 def _without_counts(manifest: FrameManifest) -> FrameManifest:
-    columns = [column.model_copy(update={"distinct": None, "max_length": None}) for column in manifest.columns]
+    columns = [
+        column.model_copy(update={"distinct": None, "max_length": None, "mean": None}) for column in manifest.columns
+    ]
     return manifest.model_copy(update={"columns": columns})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,13 +16,14 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
 from chorus_client import Sender, StopFlag
 from chorus_client.termination import tidy
+from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
 from chorus_dataset.files import make_dir, sync, sync_tree, work_dir, write_file
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE, parse_fraction, write_frame
 from chorus_dataset.ingest import ingest
 from chorus_dataset.manifest import fit
 from chorus_dataset.mapping import Mapping
-from chorus_dataset.source import open_source
+from chorus_dataset.source import open_dataset
 from chorus_dataset.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -30,25 +31,25 @@ MANIFEST_FILE = "frame.json"
 DELIVER_SECONDS = 600.0
 
 
-def prepare_frame(config: PrepareConfig, volume: Path, *, check: Callable[[], None] = lambda: None) -> FrameManifest:
+def prepare_frame(
+    config: PrepareConfig,
+    volume: Path,
+    *,
+    check: Callable[[], None] = lambda: None,
+    api_server: Sequence[str] = (),
+) -> FrameManifest:
     """Read, check, map and split the source, and put the frame into `frames/<name>/` of the volume.
 
     A frame of the same content that is already there is used again. `check` is called often and may raise to stop.
-    Raises `DataError` for everything that is wrong with the data or the configuration.
+    `api_server`: hosts that no data may come from (`Egress`). Raises `DataError` for everything that is wrong with the
+    data or the configuration.
     """
+    egress = Egress(api_server=api_server)
     fraction = parse_fraction(config.eval_fraction)
     mapping = Mapping(config.fields)
     with work_dir(volume / FRAMES) as folder, Spool(folder) as spool:
         reading = make_dir(folder / "source")
-        with open_source(
-            Path(config.source_path),
-            name=config.source_name,
-            format=config.format,
-            query=config.query,
-            query_seconds=config.query_seconds,
-            work_dir=reading,
-            check=check,
-        ) as reader:
+        with open_dataset(config, volume=volume, work_dir=reading, egress=egress, check=check) as reader:
             ingested = ingest(reader, mapping=mapping, spool=spool, max_rows=config.max_rows, check=check)
         frame = make_dir(folder / "frame")
         written = write_frame(spool, ingested.columns, fraction=fraction, folder=frame, check=check)
@@ -76,6 +77,7 @@ def run_prepare(
     stop: StopFlag,
     sender: Sender | None = None,
     deliver_seconds: float = DELIVER_SECONDS,
+    api_server: Sequence[str] = (),
 ) -> TerminationRecord:
     """Prepare, and report FRAME_READY or FRAME_FAILED until it is acknowledged, for at most `deliver_seconds`.
 
@@ -83,7 +85,7 @@ def run_prepare(
     `DataError` with reason PreparationFailed if the control plane did not take the message.
     """
     try:
-        manifest = prepare_frame(config, volume, check=stop.check)
+        manifest = prepare_frame(config, volume, check=stop.check, api_server=api_server)
     except DataError as error:
         if not error.retryable:
             failed = FrameFailed(

@@ -16,8 +16,9 @@ class Reader(AbstractContextManager["Reader"], ABC):
     """A table that is read once, row by row, in bounded memory.
 
     `columns` may grow while rows are read (JSON lines); a row holds the columns known by then. `declared` are the types
-    that the format itself gives. With `untyped` all values are text whose type is still to be told. `unit` is what a
-    row's number counts: rows, or lines of the file.
+    that the format itself gives. With `untyped` all values are text whose type is still to be told. `missing` are the
+    texts that the user says are missing values, None for the format's own rule. `unit` is what a row's number counts:
+    rows, or lines of the file.
     """
 
     unit = "row"
@@ -27,6 +28,7 @@ class Reader(AbstractContextManager["Reader"], ABC):
         self.where = where
         self.columns: list[str] = []
         self.declared: dict[str, ColumnType] = {}
+        self.missing: frozenset[str] | None = None
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[int, list[Cell] | Reject]]:

@@ -1,17 +1,20 @@
-"""Open the source of a Project's data with the reader of its format."""
+"""Open the source of a Project's data: fetch it if need be, and take the reader of its format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from chorus_api.project import DataFormat
 from chorus_api.reasons import Reason
+from chorus_api.run_config import PrepareConfig
 from chorus_dataset.csv_file import CsvReader
+from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
 from chorus_dataset.jsonl_file import JsonlReader
 from chorus_dataset.parquet_file import ParquetReader
 from chorus_dataset.reader import Reader
+from chorus_dataset.secret import SourceSecret
 from chorus_dataset.sqlite_file import SqliteReader
 
 ENDINGS: dict[str, DataFormat] = {
@@ -41,6 +44,50 @@ def format_of(name: str, given: DataFormat | None) -> DataFormat:
     return ENDINGS[ending]
 
 
+def open_dataset(
+    config: PrepareConfig, *, volume: Path, work_dir: Path, egress: Egress, check: Callable[[], None]
+) -> Reader:
+    """Open what a configuration names: a file that is there, one to fetch into `work_dir`, or a database.
+
+    `check` is called now and then and may raise.
+    """
+    secret = SourceSecret(Path(config.secret_dir) if config.secret_dir else None, name=config.secret_name)
+    if config.database_key is not None:
+        from chorus_dataset.database import open_database
+
+        return open_database(
+            config.database_key,
+            secret=secret,
+            where=config.source_name,
+            volume=volume,
+            query=config.query,
+            query_seconds=config.query_seconds,
+            work_dir=work_dir,
+            egress=egress,
+            check=check,
+        )
+    path, kind = Path(config.source_path), config.format
+    if config.uri is not None:
+        from chorus_dataset.download import Limits, download
+        from chorus_dataset.remote import file_name
+
+        # Before the file is fetched, which may take long.
+        kind = format_of(file_name(config.uri.url), config.format)
+        path = work_dir / "fetched"
+        limits = Limits(config.fetch_bytes, config.fetch_seconds)
+        download(config.uri, secret=secret, target=path, egress=egress, limits=limits, check=check)
+    return open_source(
+        path,
+        name=config.source_name,
+        format=kind,
+        query=config.query,
+        query_seconds=config.query_seconds,
+        missing_values=config.missing_values,
+        work_dir=work_dir,
+        check=check,
+    )
+
+
 def open_source(
     path: Path,
     *,
@@ -48,10 +95,11 @@ def open_source(
     format: DataFormat | None,
     query: str | None,
     query_seconds: float,
+    missing_values: Sequence[str] | None,
     work_dir: Path,
     check: Callable[[], None],
 ) -> Reader:
-    """Open the source for reading. `name` is what people call it; `check` is called now and then and may raise."""
+    """Open a file for reading. `name` is what people call it; `check` is called now and then and may raise."""
     kind = format_of(name, format)
     if query is not None and kind != "sqlite":
         raise DataError(
@@ -59,14 +107,21 @@ def open_source(
             f"spec.dataset.query is set, but {name} is {kind}",
             hint="remove spec.dataset.query, or set spec.dataset.format: sqlite",
         )
+    if missing_values is not None and kind not in ("csv", "jsonl"):
+        raise DataError(
+            Reason.BAD_CONFIGURATION,
+            f"spec.dataset.missingValues is set, but {name} is {kind}",
+            hint="remove spec.dataset.missingValues: it is for csv and jsonl",
+        )
+    missing = None if missing_values is None else frozenset(missing_values)
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise DataError(Reason.FILE_NOT_FOUND, f"the file {name} {what}", hint="check the path of spec.dataset.source")
     if kind == "sqlite":
         return SqliteReader(path, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check)
     readers: dict[DataFormat, Callable[[], Reader]] = {
-        "csv": lambda: CsvReader(path, where=name),
-        "jsonl": lambda: JsonlReader(path, where=name),
+        "csv": lambda: CsvReader(path, where=name, missing=missing),
+        "jsonl": lambda: JsonlReader(path, where=name, missing=missing),
         "parquet": lambda: ParquetReader(path, where=name),
     }
     if path.stat().st_size == 0:

@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import sqlglot
-from sqlglot import exp
-
-from chorus_api.nearest import nearest
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import Cell, check_names
-from chorus_dataset.errors import DataError, listing
+from chorus_dataset.errors import DataError
+from chorus_dataset.query import check_query, table_missing
 from chorus_dataset.reader import Reader
 from chorus_dataset.rejects import Reject
 
@@ -29,31 +26,7 @@ _COPY_TRIES = 5
 _HEAP_BYTES = 192 << 20
 _CELL_BYTES = 64 << 20
 _STEPS = 10_000
-_QUERY_HINT = "write one SELECT in spec.dataset.query"
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-
-
-def check_query(query: str | None, *, where: str) -> str:
-    """Return the query if it is exactly one SELECT (also WITH … SELECT, VALUES, UNION); else raise `QueryInvalid`."""
-    if query is None or not query.strip():
-        raise DataError(
-            Reason.QUERY_INVALID, f"spec.dataset.query is missing: {where} is a SQLite database", hint=_QUERY_HINT
-        )
-    try:
-        statements = [each for each in sqlglot.parse(query, dialect="sqlite") if each is not None]
-    except sqlglot.errors.SqlglotError:
-        # Its grammar is not SQLite's own. SQLite decides: it takes one statement only, and the authorizer lets only
-        # a SELECT pass.
-        return query
-    statements = [each for each in statements if not isinstance(each, exp.Semicolon)]
-    if len(statements) != 1:
-        raise DataError(
-            Reason.QUERY_INVALID, f"spec.dataset.query holds {len(statements)} statements, not one", hint=_QUERY_HINT
-        )
-    if not isinstance(statements[0], exp.Select | exp.SetOperation | exp.Values | exp.Subquery):
-        kind = query.split(maxsplit=1)[0].upper()[:20]
-        raise DataError(Reason.QUERY_INVALID, f"spec.dataset.query is a {kind}, not a SELECT", hint=_QUERY_HINT)
-    return query
 
 
 def copy_database(path: Path, folder: Path, *, where: str) -> Path:
@@ -96,7 +69,7 @@ class SqliteReader(Reader):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(where)
-        self._query = check_query(query, where=where)
+        self._query = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
         self._seconds = seconds
         self._check = check
         self._monotonic = monotonic
@@ -221,13 +194,7 @@ class SqliteReader(Reader):
                 hint=f"a value may have at most {_CELL_BYTES >> 20} MiB, a query {_HEAP_BYTES >> 20} MiB",
             )
         if "no such table" in text:
-            table = text.rpartition(": ")[2]
-            meant = nearest(table, self.tables)
-            return DataError(
-                Reason.QUERY_INVALID,
-                f"spec.dataset.query: {self.where} has no table {table!r}; it has: {listing(self.tables)}",
-                hint=f"did you mean {meant!r}?" if meant else "check the name of the table",
-            )
+            return table_missing(text.rpartition(": ")[2], self.tables, where=self.where)
         if "not a database" in text or "malformed" in text or "disk I/O error" in text:
             return DataError(
                 Reason.FORMAT_INVALID,

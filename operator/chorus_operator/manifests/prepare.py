@@ -28,6 +28,7 @@ def prepare_manifests(
     name = names.prepare_job(project.metadata.name, key)
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
+    secret = secret_of(source)
     config = PrepareConfig(
         project=project.metadata.name,
         project_id=project.status.id or 0,
@@ -35,9 +36,14 @@ def prepare_manifests(
         prepare_key=key,
         source_path=path,
         source_name=source_name,
+        uri=source.uri,
+        database_key=source.sql.url_secret_key_ref.key if source.sql else None,
+        secret_dir=str(contract.SOURCE_SECRET_DIR) if secret else None,
+        secret_name=secret or "",
         format=project.spec.dataset.format,
         query=project.spec.dataset.query,
         max_rows=project.spec.dataset.max_rows,
+        missing_values=project.spec.dataset.missing_values,
         fields=project.spec.dataset.fields,
         eval_fraction=project.spec.dataset.eval_fraction,
         info=dict(project.spec.dataset.info),
@@ -51,7 +57,7 @@ def prepare_manifests(
     if source.inline is not None:
         data[INLINE_KEY] = source.inline.data
     labels = names.labels(project.metadata.name, role="prepare") | {contract.PREPARE_KEY_LABEL: key}
-    volume, mount = _source_volume(source, own_claim=names.claim(project))
+    volumes, mounts = _source_volume(source, own_claim=names.claim(project))
     job = cpu_job(
         name=name,
         project=project,
@@ -61,8 +67,8 @@ def prepare_manifests(
         command="prepare",
         image=image,
         plugins=plugins,
-        volumes=[volume] if volume else [],
-        mounts=[mount],
+        volumes=volumes,
+        mounts=mounts,
     )
     return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
 
@@ -74,20 +80,45 @@ def _source_path(project: Project) -> tuple[str, str]:
         return f"{_SOURCE}/{source.volume.path}", f"claim {source.volume.claim_name}, path {source.volume.path}"
     if source.config_map is not None:
         return f"{_SOURCE}/{source.config_map.key}", f"ConfigMap {source.config_map.name}, key {source.config_map.key}"
+    if source.uri is not None:
+        return "", source.uri.url.partition("?")[0]
+    if source.sql is not None:
+        return "", f"Secret {source.sql.url_secret_key_ref.name}, key {source.sql.url_secret_key_ref.key}"
     return f"{_SOURCE}/{INLINE_KEY}", "spec.dataset.source.inline"
 
 
-def _source_volume(source: DataSource, *, own_claim: str) -> tuple[Manifest | None, Mount]:
+def secret_of(source: DataSource) -> str | None:
+    """Name the Secret that a source needs."""
+    if source.sql is not None:
+        return source.sql.url_secret_key_ref.name
+    return source.uri.secret_ref.name if source.uri is not None and source.uri.secret_ref is not None else None
+
+
+def _source_volume(source: DataSource, *, own_claim: str) -> tuple[list[Manifest], list[Mount]]:
+    """Where the prepare pod finds the source: a claim, a ConfigMap, the configuration itself, or credentials for it."""
     if source.volume is not None and source.volume.claim_name == own_claim:
         # A kubelet of Kubernetes 1.34 waits for ever for the second of two volumes of one claim.
-        return None, Mount("data", _SOURCE, read_only=True)
+        return [], [Mount("data", _SOURCE, read_only=True)]
     if source.volume is not None:
-        return claim_volume("source", source.volume.claim_name), Mount("source", _SOURCE, read_only=True)
+        volume = claim_volume("source", source.volume.claim_name)
+        return [volume], [Mount("source", _SOURCE, read_only=True)]
     if source.config_map is not None:
         items = [{"key": source.config_map.key, "path": source.config_map.key}]
         volume = {"name": "source", "configMap": {"name": source.config_map.name, "items": items}}
-        return volume, Mount("source", _SOURCE, read_only=True)
-    return None, Mount("config", f"{_SOURCE}/{INLINE_KEY}", INLINE_KEY, read_only=True)
+        return [volume], [Mount("source", _SOURCE, read_only=True)]
+    if source.inline is not None:
+        return [], [Mount("config", f"{_SOURCE}/{INLINE_KEY}", INLINE_KEY, read_only=True)]
+    secret = secret_of(source)
+    if secret is None:
+        return [], []
+    # Optional: a pod that waits for a Secret for ever says nothing; one that starts says what is missing.
+    mounted: Manifest = {"secretName": secret, "optional": True}
+    if source.sql is not None:
+        key = source.sql.url_secret_key_ref.key
+        mounted["items"] = [{"key": key, "path": key}]
+    return [{"name": "source-secret", "secret": mounted}], [
+        Mount("source-secret", str(contract.SOURCE_SECRET_DIR), read_only=True)
+    ]
 
 
 def fetch_manifests(

@@ -24,10 +24,21 @@ from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.rules.admission import is_accepted, is_final
 from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Action, Admit, Decision, DeleteRun, Event, MakeClaim, MakeRun, StartPrepare
+from chorus_operator.rules.decision import (
+    Action,
+    Admit,
+    Decision,
+    DeleteRun,
+    Event,
+    MakeClaim,
+    MakeRun,
+    RemoveLook,
+    StartPrepare,
+)
 from chorus_operator.rules.frame import FrameResult
 from chorus_operator.rules.observed import job_view, pod_view
 from chorus_operator.rules.project import ProjectView, decide_project
+from chorus_operator.rules.refresh import kept_key, key_now, looks_now
 from chorus_operator.rules.run_phase import run_phase
 
 
@@ -90,12 +101,14 @@ async def _read(environment: Environment, project: Project) -> tuple[ProjectView
         "now": environment.clock(),
         "trainer_image": environment.trainer_image,
     }
-    key = names.prepare_key(project)
-    known["frame"] = await environment.memory.constant(
-        lambda: _read_frame(environment, project, key), "frame", project.metadata.uid, key
-    )
+    looks = looks_now(project, known["now"])
+    known["frame"] = await _remembered_frame(environment, project, key_now(looks))
+    kept = kept_key(looks)
+    if kept is not None and (known["frame"] is None or known["frame"].ready is None):
+        result = await _remembered_frame(environment, project, kept)
+        known["kept"] = result.ready if result else None
     if known["frame"] is None:
-        known |= await _read_prepare(environment, project, key)
+        known |= await _read_prepare(environment, project, key_now(looks))
     # The claim is looked for before something is started on it.
     starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
     known["claim_exists"] = not starts or await _exists(environment, CLAIMS, namespace, names.claim(project))
@@ -115,6 +128,12 @@ async def _read_plugins(environment: Environment, project: Project) -> dict[str,
 
 async def _exists(environment: Environment, resource: Any, namespace: str, name: str) -> bool:
     return await environment.kube.get(resource, namespace=namespace, name=name) is not None
+
+
+async def _remembered_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
+    return await environment.memory.constant(
+        lambda: _read_frame(environment, project, key), "frame", project.metadata.uid, key
+    )
 
 
 async def _read_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
@@ -201,6 +220,8 @@ async def _act(
                     messages_url=environment.messages_url,
                 ),
             )
+        case RemoveLook():
+            await _remove_look(environment, project, action.key)
         case MakeRun():
             manifest = manifests.training_run(project, action.entry.name, action.name, action.trigger_key)
             await create_once(environment, [manifest])
@@ -210,6 +231,27 @@ async def _act(
             await environment.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
         case _:
             raise AssertionError(f"{action} is not a Project's action")
+
+
+async def _remove_look(environment: Environment, project: Project, key: str) -> None:
+    """Delete a look's Job, and with it its ConfigMaps: they are made its children first, and so need no further right.
+
+    Where somebody has deleted the Job, they stay until the Project goes.
+    """
+    kube, namespace = environment.kube, project.metadata.namespace
+    name = names.prepare_job(project.metadata.name, key)
+    job = await kube.get(JOBS, namespace=namespace, name=name)
+    if job is None or project.metadata.uid not in {owner["uid"] for owner in job["metadata"]["ownerReferences"]}:
+        return
+    uid = job["metadata"]["uid"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+    for config_map in (name, names.frame_config_map(project.metadata.name, key)):
+        try:
+            patch = {"metadata": {"ownerReferences": [owner]}}
+            await kube.patch(CONFIG_MAPS, namespace=namespace, name=config_map, merge_patch=patch)
+        except NotFound:
+            continue
+    await kube.delete(JOBS, namespace=namespace, name=name, uid=uid)
 
 
 def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:

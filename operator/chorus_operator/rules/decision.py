@@ -25,6 +25,13 @@ class StartPrepare:
 
 
 @dataclass(frozen=True)
+class RemoveLook:
+    """Delete the Job and the ConfigMaps of a look at the data that a newer one has replaced."""
+
+    key: str
+
+
+@dataclass(frozen=True)
 class MakeRun:
     """Make an automatic run."""
 
@@ -128,6 +135,7 @@ class Admit:
 Action = (
     MakeClaim
     | StartPrepare
+    | RemoveLook
     | MakeRun
     | Freeze
     | StartFetch

@@ -1,20 +1,21 @@
-"""Whether the training frame is ready, and what keeps it from being so."""
+"""Whether the training frame is ready and fresh, and what keeps it from being so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chorus_api.messages import FrameManifest
 from chorus_api.reasons import Reason
-from chorus_operator.rules import names
 from chorus_operator.rules.classify import REASONS, cause_of
-from chorus_operator.rules.decision import StartPrepare
-from chorus_operator.rules.observed import newest
+from chorus_operator.rules.decision import RemoveLook, StartPrepare
+from chorus_operator.rules.observed import JobView, newest
+from chorus_operator.rules.refresh import ended, key_now, next_look, outdated_keys
 from chorus_operator.rules.startup import waited, waiting_for
 
 if TYPE_CHECKING:
-    from chorus_operator.rules.project import ProjectDraft
+    from chorus_operator.rules.project import ProjectDraft, ProjectView
 
 MISSING_SOURCE_SECONDS = 30.0
 
@@ -28,64 +29,99 @@ class FrameResult:
     failed_detail: str = ""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the newest look at the data comes to so far; `again`: the seconds after which to see."""
+
+    reason: Reason
+    message: str
+    again: float | None = None
+    ready: bool = False
+    ended: bool = False
+
+
 def prepare(draft: ProjectDraft) -> float | None:
-    """Set DatasetReady and start the prepare Job if it is wanted; returns when to look again."""
-    view, conditions = draft.view, draft.conditions
+    """Set DatasetReady and Refreshed, and start the prepare Job if it is wanted; returns when to look again."""
+    told = _told(draft)
+    before = draft.looks
+    if told.ended:
+        draft.looks = ended(before, ready=told.ready, now=draft.view.now)
+        draft.actions += [RemoveLook(key) for key in outdated_keys(before, draft.looks)]
+    frame = draft.frame
+    if frame is not None:
+        draft.conditions.set("DatasetReady", True, Reason.FRAME_READY, _frame_in_words(frame))
+    else:
+        draft.conditions.set("DatasetReady", False, told.reason, told.message)
+    due = next_look(draft.view.project, draft.looks)
+    _set_refreshed(draft, told, due)
+    waits = [told.again, max(1.0, (due - draft.view.now).total_seconds()) if due and not draft.suspended else None]
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _set_refreshed(draft: ProjectDraft, told: Told, due: datetime | None) -> None:
+    """Say how the newest look that has ended went; while one goes on, what was said of the one before stands."""
+    conditions = draft.conditions
+    if draft.view.project.spec.dataset.refresh_seconds is None:
+        conditions.drop("Refreshed")
+        return
+    then = f" The next look is due at {due:%Y-%m-%dT%H:%M:%SZ}." if due else ""
+    if told.ready:
+        conditions.set("Refreshed", True, told.reason, f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}")
+    elif told.reason not in (Reason.PREPARING, Reason.SUSPENDED):
+        stays = f" Frame {draft.frame.name} of an earlier look stays in use." if draft.frame else ""
+        conditions.set("Refreshed", False, told.reason, f"{told.message[:700]}{stays}{then}")
+
+
+def _frame_in_words(frame: FrameManifest) -> str:
+    rejected = sum(row.count for row in frame.rejected)
+    told = f"Frame {frame.name}: {frame.rows} training rows, {frame.eval_rows} for evaluation"
+    return told + (f", {rejected} rows rejected." if rejected else ".")
+
+
+def _told(draft: ProjectDraft) -> Told:
+    view = draft.view
     if view.frame is not None and view.frame.ready is not None:
-        frame = view.frame.ready
-        rejected = sum(row.count for row in frame.rejected)
-        told = f"Frame {frame.name}: {frame.rows} training rows, {frame.eval_rows} for evaluation"
-        conditions.set(
-            "DatasetReady", True, Reason.FRAME_READY, told + (f", {rejected} rows rejected." if rejected else ".")
-        )
-        return None
+        return Told(Reason.FRAME_READY, "", ready=True, ended=True)
     if view.frame is not None:
         reason = REASONS.get(view.frame.failed_reason, Reason.PREPARATION_FAILED)
-        conditions.set("DatasetReady", False, reason, view.frame.failed_detail)
-        return None
+        return Told(reason, view.frame.failed_detail, ended=True)
     if view.prepare is None:
         return _start(draft)
-    return _watch(draft)
+    return _watch(view, view.prepare)
 
 
-def _start(draft: ProjectDraft) -> float | None:
-    view, conditions = draft.view, draft.conditions
+def _start(draft: ProjectDraft) -> Told:
+    view = draft.view
     if draft.suspended:
-        conditions.set("DatasetReady", False, Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
-        return None
+        return Told(Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
     if view.source_problem is not None:
-        conditions.set("DatasetReady", False, *view.source_problem)
-        return MISSING_SOURCE_SECONDS
-    draft.actions.append(StartPrepare(names.prepare_key(view.project)))
-    conditions.set("DatasetReady", False, Reason.PREPARING, "The prepare Job is being made.")
-    return 30.0
+        return Told(*view.source_problem, again=MISSING_SOURCE_SECONDS)
+    draft.actions.append(StartPrepare(key_now(draft.looks)))
+    return Told(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
 
 
-def _watch(draft: ProjectDraft) -> float | None:
-    view, conditions = draft.view, draft.conditions
-    assert view.prepare is not None
+def _watch(view: ProjectView, job: JobView) -> Told:
     pod = newest(view.prepare_pods)
-    if view.prepare.failed:
-        cause = cause_of(view.prepare, pod)
+    if job.failed:
+        cause = cause_of(job, pod)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
-        conditions.set("DatasetReady", False, cause.reason, f"{cause.message}{hint}{tail}")
-        return None
-    if view.prepare.complete:
+        return Told(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
+    if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
-        conditions.set(
-            "DatasetReady",
-            False,
+        return Told(
             Reason.PREPARATION_FAILED,
-            f"The prepare Job ended but its result is gone; delete Job {view.prepare.name} to prepare again.",
+            f"The prepare Job ended but its result is gone; delete Job {job.name} to prepare again.",
+            again=30.0,
         )
-        return 30.0
+    if pod is not None and pod.record is not None and pod.record.outcome == "failed":
+        record = pod.record
+        hint = f" ({record.hint})" if record.hint else ""
+        return Told(
+            Reason.PREPARING, f"A try failed and is made again: {record.reason}: {record.message}{hint}", again=30.0
+        )
     if pod is not None and pod.started is not None:
-        conditions.set("DatasetReady", False, Reason.PREPARING, f"Pod {pod.name} prepares the frame.")
-        return 60.0
-    wait = waiting_for(view.prepare, pod)
-    late = wait.limit_seconds is not None and waited(now=view.now, job=view.prepare, pod=pod) > wait.limit_seconds
-    conditions.set(
-        "DatasetReady", False, wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}"
-    )
-    return 15.0
+        return Told(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
+    wait = waiting_for(job, pod)
+    late = wait.limit_seconds is not None and waited(now=view.now, job=job, pod=pod) > wait.limit_seconds
+    return Told(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)

@@ -13,9 +13,17 @@ from chorus_api.training_run import TrainingRun
 
 
 def prepare_key(project: Project) -> str:
-    """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another look."""
-    spec = project.spec.dataset.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another look.
+
+    How often to look again is left out: it changes nothing about what is found.
+    """
+    spec = project.spec.dataset.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"refresh_seconds"})
     return content_hash([spec, project.metadata.annotations.get(contract.PREPARE_ANNOTATION, "")])
+
+
+def look_key(key: str, number: int) -> str:
+    """Name the `number`-th look at what `key` names; the first has the number 0 and the key itself."""
+    return content_hash([key, number]) if number else key
 
 
 def prepare_job(project: str, key: str) -> str:

@@ -14,7 +14,7 @@ from chorus_api.base import Condition
 from chorus_api.ids import message_id
 from chorus_api.messages import FrameManifest
 from chorus_api.plugin import Plugin
-from chorus_api.project import FrameSummary, PluginRow, Project, ProjectPlugin, ProjectStatus
+from chorus_api.project import FrameSummary, Looks, PluginRow, Project, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import describe, names, resolve, standing
@@ -26,6 +26,7 @@ from chorus_operator.rules.frame import FrameResult, prepare
 from chorus_operator.rules.observed import JobView, PodView
 from chorus_operator.rules.project_phase import Entry, project_phase
 from chorus_operator.rules.recipe import recipe_of
+from chorus_operator.rules.refresh import kept_key, key_now, looks_now
 
 COLUMNS_SHOWN = 50
 
@@ -42,6 +43,9 @@ class ProjectView:
     claim_exists: bool = False
     source_problem: tuple[Reason, str] | None = None
     frame: FrameResult | None = None
+    """Result of the newest look at the data."""
+    kept: FrameManifest | None = None
+    """Frame of an earlier look, in use until the newest one has a frame."""
     prepare: JobView | None = None
     prepare_pods: Sequence[PodView] = ()
     log_tail: str | None = None
@@ -53,7 +57,14 @@ class ProjectDraft:
 
     view: ProjectView
     conditions: Conditions
+    looks: Looks
     actions: list[Action] = field(default_factory=list)
+
+    @property
+    def frame(self) -> FrameManifest | None:
+        """The frame in use."""
+        newest = self.view.frame.ready if self.view.frame else None
+        return newest or self.view.kept
 
     @property
     def suspended(self) -> bool:
@@ -67,11 +78,13 @@ def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
     if project.metadata.deletion_timestamp:
         return Decision(project.status)
     draft = ProjectDraft(
-        view, Conditions(project.status.conditions, generation=project.metadata.generation, now=view.now)
+        view,
+        Conditions(project.status.conditions, generation=project.metadata.generation, now=view.now),
+        looks_now(project, view.now),
     )
     _ensure_claim(draft)
     again = prepare(draft)
-    frame = view.frame.ready if view.frame else None
+    frame = draft.frame
     entries = [_entry(draft, entry, frame) for entry in project.spec.plugins]
     if frame is not None and not draft.suspended:
         entries = [
@@ -239,7 +252,8 @@ def _close(
             "latest_model": standing.latest_models(view.project, view.runs),
             "leaderboard": standing.leaderboard(view.project, view.runs, frame.name) if frame else [],
         }
-        | ({"dataset": summary(view, frame)} if frame else {})
+        | {"looks": draft.looks}
+        | ({"dataset": summary(draft, frame)} if frame else {})
     )
     return Decision(
         status=status,
@@ -249,8 +263,9 @@ def _close(
     )
 
 
-def summary(view: ProjectView, frame: FrameManifest) -> FrameSummary:
+def summary(draft: ProjectDraft, frame: FrameManifest) -> FrameSummary:
     """Show a frame in the Project's status."""
+    key = kept_key(draft.looks) or key_now(draft.looks)
     return FrameSummary(
         name=frame.name,
         digest=frame.digest,
@@ -258,7 +273,7 @@ def summary(view: ProjectView, frame: FrameManifest) -> FrameSummary:
         eval_rows=frame.eval_rows,
         rejected_rows=sum(rejected.count for rejected in frame.rejected),
         columns=[column.name for column in frame.columns[:COLUMNS_SHOWN]],
-        config_map=names.frame_config_map(view.project.metadata.name, names.prepare_key(view.project)),
+        config_map=names.frame_config_map(draft.view.project.metadata.name, key),
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from chorus_api.reasons import Reason
 from chorus_client import StopFlag, Stopped
 from chorus_dataset.errors import DataError
-from chorus_dataset.sqlite_file import SqliteReader, check_query, copy_database
+from chorus_dataset.query import check_query
+from chorus_dataset.sqlite_file import SqliteReader, copy_database
 from dataset_builders import Preparer, requests, write_sqlite
 
 ALL = "SELECT * FROM asked"
@@ -92,7 +93,7 @@ def test_a_missing_query_is_named(preparer: Preparer, database: Path) -> None:
 
 def test_a_missing_table_is_named_with_those_that_there_are(preparer: Preparer, database: Path) -> None:
     error = preparer.error(database, query="SELECT * FROM asks")
-    assert error.reason is Reason.QUERY_INVALID
+    assert error.reason is Reason.TABLE_NOT_FOUND
     assert "home.db has no table 'asks'; it has: asked" in error.message
     assert error.hint == "did you mean 'asked'?"
 
@@ -239,4 +240,4 @@ def test_a_column_of_several_types_becomes_text(preparer: Preparer, database: Pa
 
 def test_what_the_grammar_checker_cannot_read_is_left_to_sqlite() -> None:
     query = "SELECT FROM WHERE"
-    assert check_query(query, where="home.db") == query
+    assert check_query(query, dialect="sqlite", where="home.db is a SQLite database") == query

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from chorus_api import contract
 from chorus_api.reasons import ExitCode
+from chorus_api.run_config import PrepareConfig
+from chorus_operator.kube.resources import CONFIG_MAPS
 from chorus_operator.manifests.pod import whole_cpus
 from chorus_operator.rules.classify import POLICY_EXIT_CODES, cause_of
 from chorus_operator.rules.observed import job_view
@@ -154,6 +157,58 @@ def test_resuming_from_a_run_mounts_its_model() -> None:
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     resume = next(mount for mount in mounts if mount["mountPath"] == str(contract.RESUME_DIR))
     assert resume["subPath"] == f"models/{world.run('first')['status']['model']['name']}"
+
+
+SQL = {"sql": {"urlSecretKeyRef": {"name": "warehouse", "key": "dsn"}}}
+S3 = {"uri": {"url": "s3://rooms/a.csv", "secretRef": {"name": "reader"}}}
+
+
+def prepare_of(dataset: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The prepare pod of a dataset, and its configuration."""
+    world = World()
+    world.put(plugin(), project(dataset=dataset))
+    [name] = world.jobs("prepare")
+    job, config = world.job(name), world.kube.find(CONFIG_MAPS, name)
+    assert job is not None
+    assert config is not None
+    return job["spec"]["template"]["spec"], json.loads(config["data"]["job.json"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "secret"),
+    [
+        ({"source": SQL, "query": "SELECT 1"}, {"secretName": "warehouse", "items": [{"key": "dsn", "path": "dsn"}]}),
+        ({"source": S3}, {"secretName": "reader"}),
+    ],
+)
+def test_a_source_elsewhere_is_given_its_secret_and_nothing_of_it_is_written_down(
+    dataset: dict[str, Any], secret: dict[str, Any]
+) -> None:
+    pod, config = prepare_of(dataset)
+    volume = next(each for each in pod["volumes"] if each["name"] == "source-secret")
+    assert volume["secret"] == {**secret, "optional": True}, "a pod that never starts says nothing"
+    mount = next(each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "source-secret")
+    assert (mount["mountPath"], mount["readOnly"]) == (str(contract.SOURCE_SECRET_DIR), True)
+    assert (config["secretDir"], config["secretName"]) == (str(contract.SOURCE_SECRET_DIR), secret["secretName"])
+    assert "secret" not in str(pod["containers"][0]["env"]).casefold()
+    assert PrepareConfig.model_validate(config).source_path == ""
+
+
+def test_a_source_that_is_open_to_everyone_needs_no_secret() -> None:
+    pod, config = prepare_of({"source": {"uri": {"url": "https://data.example/a.csv?sig=x", "sha256": "a" * 64}}})
+    assert not any("secret" in volume for volume in pod["volumes"])
+    assert "secretDir" not in config or config["secretDir"] is None
+    assert config["sourceName"] == "https://data.example/a.csv"
+
+
+def test_the_secret_of_a_source_is_in_no_pod_but_the_prepare_pod() -> None:
+    world = World()
+    world.put(plugin(), project(dataset={"source": S3}))
+    world.frame_ready()
+    world.train_to_the_end("home-soft-1")
+    for role in ("train", "publish"):
+        for name in world.jobs(role):
+            assert "reader" not in str(world.job(name))
 
 
 @pytest.mark.parametrize("code", [75, 64, 65, 69, 70, 137, 1, 3])

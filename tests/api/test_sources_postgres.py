@@ -1,0 +1,190 @@
+"""Frames out of a real PostgreSQL: types, limits, and every way in which a database says no."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from chorus_api.reasons import ExitCode, Reason
+from chorus_dataset.errors import DataError
+from chorus_dataset.prepare import prepare_frame
+from dataset_builders import Frame
+from harness.postgres import PASSWORD, QUOTED, Postgres
+from source_builders import queried, secret_files
+
+ROWS = 1_000_000
+MEBIBYTES = 24
+"""How much memory a million rows may take, read one after another. Held together they take over 150."""
+TABLES = """
+CREATE TABLE birds (id bigint, name text, mass numeric(8,2), wing real, tagged boolean, seen date,
+  heard timestamptz, noted timestamp, extra jsonb, tags text[], key uuid, raw bytea);
+INSERT INTO birds VALUES
+  (1, 'adelie', 3750.50, 'NaN', true, '2007-11-11', '2007-11-11 12:00:00.000001+02', '2007-11-11 12:00:00',
+   '{"sex": "f"}', '{a,b}', '00000000-0000-0000-0000-000000000001', 'x'),
+  (2, '50% chance', NULL, 2.5, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CREATE SCHEMA other; CREATE TABLE other.nests (id int);
+"""
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as running:
+        running.run(TABLES)
+        yield running
+
+
+@pytest.fixture
+def secret(postgres: Postgres, tmp_path: Path) -> Path:
+    return secret_files(tmp_path / "secret", url=postgres.url())
+
+
+def read(query: str, *, secret: Path, volume: Path, **changes: object) -> Frame:
+    manifest = prepare_frame(queried(query, secret=secret, **changes), volume)
+    return Frame(manifest, volume / "frames" / manifest.name)
+
+
+def error(query: str, *, secret: Path, volume: Path, **changes: object) -> DataError:
+    with pytest.raises(DataError) as caught:
+        read(query, secret=secret, volume=volume, **changes)
+    assert PASSWORD not in caught.value.detail
+    assert QUOTED not in caught.value.detail
+    return caught.value
+
+
+def test_columns_have_the_types_that_the_database_declares(secret: Path, tmp_path: Path) -> None:
+    frame = read("SELECT * FROM birds ORDER BY id", secret=secret, volume=tmp_path)
+    assert frame.types == {
+        "id": "integer", "name": "string", "mass": "number", "wing": "number", "tagged": "boolean",
+        "seen": "timestamp", "heard": "timestamp", "noted": "timestamp", "extra": "string", "tags": "string",
+        "key": "string", "raw": "string",
+    }  # fmt: skip
+    first, second = frame.train
+    assert first == {
+        "id": 1, "name": "adelie", "mass": 3750.5, "wing": None, "tagged": True, "seen": datetime(2007, 11, 11),
+        "heard": datetime(2007, 11, 11, 10, 0, 0, 1, tzinfo=UTC), "noted": datetime(2007, 11, 11, 12),
+        "extra": '{"sex": "f"}', "tags": '["a", "b"]', "key": "00000000-0000-0000-0000-000000000001", "raw": "x",
+    }  # fmt: skip
+    assert [second[name] for name in ("name", "mass", "wing", "seen", "extra")] == ["50% chance", None, 2.5, None, None]
+
+
+def test_a_column_without_values_keeps_its_declared_type(secret: Path, tmp_path: Path) -> None:
+    frame = read("SELECT id, mass FROM birds WHERE id = 2", secret=secret, volume=tmp_path)
+    assert frame.types == {"id": "integer", "mass": "number"}
+
+
+def test_a_percent_sign_of_the_query_is_one(secret: Path, tmp_path: Path) -> None:
+    assert len(read("SELECT id FROM birds WHERE name LIKE '50%'", secret=secret, volume=tmp_path).train) == 1
+
+
+def test_at_most_max_rows_are_read(secret: Path, tmp_path: Path) -> None:
+    frame = read("SELECT n FROM generate_series(1, 1000000) n", secret=secret, volume=tmp_path, max_rows=2000)
+    assert frame.manifest.read_rows == 2000
+
+
+def test_a_million_rows_are_read_in_bounded_memory(secret: Path) -> None:
+    """By a process of its own. What becomes of the rows then is the same for every source: `test_prepare.py`."""
+    query = f"SELECT n, md5(n::text) AS name FROM generate_series(1, {ROWS}) n"
+    program = """
+import pathlib, resource, sys
+from sqlalchemy.engine import make_url
+from chorus_dataset.egress import Egress
+from chorus_dataset.postgres import PostgresReader
+from chorus_dataset.secret import SourceSecret
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+secret = SourceSecret(pathlib.Path(sys.argv[1]), name="warehouse")
+url = make_url(secret.get("url"))
+reader = PostgresReader(url, where="a", query=sys.argv[2], seconds=300, secret=secret, egress=Egress(), check=lambda: None)
+rows = reader.rows()
+first, before = next(rows), peak()
+print(sum(1 for _ in rows) + 1, peak() - before)
+reader.close()
+"""
+    command = [sys.executable, "-c", program, str(secret), query]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=110, check=True)
+    rows, grown = done.stdout.split()
+    assert int(rows) == ROWS
+    assert int(grown) < MEBIBYTES
+
+
+@pytest.mark.parametrize(
+    ("address", "reason", "words", "retryable", "code"),
+    [
+        ({"password": "wr0ng-password"}, Reason.ACCESS_DENIED, "does not let the user in", False, 64),
+        ({"user": "nobody"}, Reason.ACCESS_DENIED, "does not let the user in", False, 64),
+        ({"port": 1}, Reason.SOURCE_UNREACHABLE, "cannot be reached", True, 70),
+        ({"database": "elsewhere"}, Reason.BAD_CONFIGURATION, 'database "elsewhere" does not exist', False, 64),
+    ],
+)
+def test_a_database_that_does_not_let_us_in_is_told_from_one_that_is_not_there(
+    postgres: Postgres,
+    tmp_path: Path,
+    address: dict[str, object],
+    reason: Reason,
+    words: str,
+    retryable: bool,
+    code: ExitCode,
+) -> None:
+    secret = secret_files(tmp_path / "secret", url=postgres.url(**address))  # type: ignore[arg-type]
+    found = error("SELECT 1", secret=secret, volume=tmp_path)
+    assert (found.reason, found.retryable, found.exit_code) == (reason, retryable, code)
+    assert words in found.message
+    assert "Secret warehouse, key url" in found.message
+    assert "wr0ng" not in found.detail
+
+
+@pytest.mark.parametrize(
+    ("query", "reason", "words"),
+    [
+        ("SELECT * FROM bird", Reason.TABLE_NOT_FOUND, "has no table 'bird'; it has: birds, other.nests"),
+        ("SELECT weight FROM birds", Reason.QUERY_INVALID, 'column "weight" does not exist'),
+        ("SELECT FROM WHERE", Reason.QUERY_INVALID, "syntax error"),
+        ("SELECT 1; DROP TABLE birds", Reason.QUERY_INVALID, "2 statements, not one"),
+        ("DELETE FROM birds", Reason.QUERY_INVALID, "is a DELETE"),
+        (
+            "WITH gone AS (DELETE FROM birds RETURNING id) SELECT id FROM gone",
+            Reason.QUERY_INVALID,
+            "spec.dataset.query",
+        ),
+        ("SELECT nextval('counter')", Reason.QUERY_INVALID, "may only read"),
+        ("SELECT id, id FROM birds", Reason.FORMAT_INVALID, "more than one column is called id"),
+        ("SELECT id FROM birds WHERE false", Reason.NO_ROWS, "has no rows"),
+    ],
+)
+def test_a_query_that_cannot_be_run_says_what_is_wrong_and_changes_nothing(
+    postgres: Postgres, secret: Path, tmp_path: Path, query: str, reason: Reason, words: str
+) -> None:
+    postgres.run("CREATE SEQUENCE IF NOT EXISTS counter")
+    found = error(query, secret=secret, volume=tmp_path)
+    assert (found.reason, found.retryable) == (reason, False)
+    assert words in found.message
+    assert len(read("SELECT id FROM birds", secret=secret, volume=tmp_path).train) == 2
+
+
+def test_what_our_parser_cannot_read_reaches_the_database_as_one_statement(
+    monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("chorus_dataset.postgres.check_query", lambda query, **_: query)
+    found = error("SELECT 1; COMMIT; DROP TABLE birds", secret=secret, volume=tmp_path)
+    assert found.reason is Reason.QUERY_INVALID
+    assert "cannot insert multiple commands" in found.message
+    assert len(read("SELECT id FROM birds", secret=secret, volume=tmp_path).train) == 2
+
+
+def test_a_query_that_takes_too_long_is_ended_by_the_database(secret: Path, tmp_path: Path) -> None:
+    found = error("SELECT pg_sleep(60)", secret=secret, volume=tmp_path, query_seconds=1)
+    assert found.reason is Reason.QUERY_TIMEOUT
+    assert "more than 1 s" in found.message
+
+
+def test_a_table_that_the_user_may_not_read_is_named(postgres: Postgres, tmp_path: Path) -> None:
+    postgres.run("CREATE ROLE guest LOGIN PASSWORD 'guest-word'")
+    secret = secret_files(tmp_path / "secret", url=postgres.url(user="guest", password="guest-word"))
+    found = error("SELECT * FROM birds", secret=secret, volume=tmp_path)
+    assert found.reason is Reason.ACCESS_DENIED
+    assert "permission denied for table birds" in found.message
+    assert "guest-word" not in found.detail

@@ -1,0 +1,187 @@
+"""Looking at the data again: when, what becomes of the frame in use, and what is left of earlier looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.resources import CONFIG_MAPS
+from unit_manifests import plugin, project
+from world import World, frame
+
+DATASET = {"source": {"inline": {"data": "a"}}, "format": "csv", "refreshSeconds": 3600}
+OTHER = "df-ffffffffffff"
+
+
+def started(**dataset: Any) -> World:
+    """A world whose first look has ended well, and whose run is trained."""
+    world = World()
+    world.put(plugin(), project(dataset={**DATASET, **dataset}))
+    world.frame_ready()
+    world.train_to_the_end("home-soft-1")
+    return world
+
+
+def condition(world: World, name: str) -> dict[str, Any]:
+    return next(each for each in world.project()["status"]["conditions"] if each["type"] == name)
+
+
+def finish_look(world: World, **result: Any) -> None:
+    """The newest prepare Job reports, and ends."""
+    if "reason" in result:
+        world.frame_failed(**result)
+    else:
+        world.frame_ready(**result)
+    world.job_ends(newest_job(world))
+
+
+def newest_job(world: World) -> str:
+    made = {name: world.job(name)["metadata"]["creationTimestamp"] for name in world.jobs("prepare")}  # type: ignore[index]
+    return max(made, key=lambda name: made[name])
+
+
+def children(world: World) -> int:
+    return len(world.jobs("prepare")) + sum(
+        "frame-" in each["metadata"]["name"] or "prepare-" in each["metadata"]["name"]
+        for each in world.kube.all(CONFIG_MAPS)
+    )
+
+
+def test_the_next_look_comes_so_long_after_the_last_has_ended_and_not_before() -> None:
+    world = started()
+    world.later(3599)
+    assert len(world.jobs("prepare")) == 1
+    assert min(world.wakes) <= 1
+    world.later(1)
+    assert len(world.jobs("prepare")) == 2
+    world.later(7200)
+    assert len(world.jobs("prepare")) == 2, "while a look goes on no other is due"
+
+
+def test_equal_content_starts_no_run_and_a_new_frame_does() -> None:
+    world = started()
+    world.later(3600)
+    world.frame_ready()
+    assert world.runs() == ["home-soft-1"]
+    world.later(3600)
+    world.frame_ready(result=frame(OTHER, rows=101))
+    assert world.runs() == ["home-soft-1", "home-soft-2"]
+    assert world.project()["status"]["dataset"]["name"] == OTHER
+
+
+def test_the_frame_in_use_stays_while_a_look_goes_on() -> None:
+    world = started()
+    before = world.project()["status"]
+    world.later(3600)
+    status = world.project()["status"]
+    assert (status["phase"], status["dataset"]) == (before["phase"], before["dataset"])
+    assert condition(world, "DatasetReady")["status"] == "True"
+    assert condition(world, "Refreshed")["status"] == "True"
+
+
+def test_a_look_that_failed_keeps_the_frame_and_says_so() -> None:
+    world = started()
+    world.later(3600)
+    world.frame_failed(reason="AccessDenied", detail="the database does not let the user in")
+    status = world.project()["status"]
+    assert status["phase"] == "TRAINED"
+    assert status["dataset"]["name"] == "df-0123456789ab"
+    refreshed = condition(world, "Refreshed")
+    assert (refreshed["status"], refreshed["reason"]) == ("False", "AccessDenied")
+    assert "does not let the user in" in refreshed["message"]
+    assert "Frame df-0123456789ab of an earlier look stays in use" in refreshed["message"]
+    assert "The next look is due at 2026-01-01T14:00:00Z" in refreshed["message"]
+    world.later(3600)
+    world.frame_ready()
+    assert condition(world, "Refreshed")["status"] == "True"
+
+
+def test_a_look_whose_job_dies_keeps_the_frame_too() -> None:
+    world = started()
+    world.later(3600)
+    newest = newest_job(world)
+    world.pod_starts(newest)
+    record = TerminationRecord(outcome="failed", reason="SourceUnreachable", message="nobody answers", retryable=True)
+    world.job_ends(newest, exit_code=70, record=record)
+    assert world.project()["status"]["phase"] == "TRAINED"
+    assert condition(world, "Refreshed")["reason"] == "SourceUnreachable"
+
+
+def test_a_source_that_is_gone_keeps_the_frame_and_is_looked_for() -> None:
+    world = World()
+    world.kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"a.csv": "a"}})
+    source = {"configMap": {"name": "rows", "key": "a.csv"}}
+    world.put(plugin(), project(dataset={"source": source, "refreshSeconds": 60}))
+    world.frame_ready()
+    world.kube.objects.pop(("ConfigMap", "default", "rows"))
+    world.later(60)
+    assert condition(world, "Refreshed")["reason"] == "ConfigMapNotFound"
+    assert condition(world, "DatasetReady")["status"] == "True"
+    assert 30.0 in world.wakes
+
+
+def test_a_first_look_that_failed_is_made_again_when_it_is_due() -> None:
+    world = World()
+    world.put(plugin(), project(dataset=DATASET))
+    world.frame_failed(reason="NoRows", detail="a has no rows")
+    assert world.project()["status"]["phase"] == "failed"
+    world.later(3600)
+    assert world.project()["status"]["reason"] == "Preparing"
+    world.frame_ready()
+    assert world.project()["status"]["dataset"]["name"] == "df-0123456789ab"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_earlier_looks_left_is_removed(fails: bool) -> None:
+    world = started()
+    kept = None
+    for number in range(6):
+        world.later(3600)
+        if fails:
+            finish_look(world, reason="NoRows", detail="none")
+        else:
+            finish_look(world, result=frame(f"df-{number:012d}"))
+        kept = children(world)
+        assert kept <= 6, "two looks, each a Job and two ConfigMaps"
+    assert kept == (6 if fails else 3)
+    shown = world.project()["status"]["dataset"]["configMap"]
+    assert world.kube.find(CONFIG_MAPS, shown) is not None
+
+
+def test_a_suspended_project_looks_at_nothing_and_goes_on_afterwards() -> None:
+    world = started()
+    world.put(project(dataset=DATASET, suspend=True))
+    world.later(7200)
+    assert len(world.jobs("prepare")) == 1
+    world.put(project(dataset=DATASET))
+    assert len(world.jobs("prepare")) == 2
+
+
+def test_changing_how_often_to_look_prepares_nothing_by_itself() -> None:
+    world = started()
+    world.put(project(dataset={**DATASET, "refreshSeconds": 7200}))
+    assert len(world.jobs("prepare")) == 1
+    world.later(3600)
+    assert len(world.jobs("prepare")) == 1
+    without = {key: value for key, value in DATASET.items() if key != "refreshSeconds"}
+    world.put(project(dataset=without))
+    world.later(90_000)
+    assert len(world.jobs("prepare")) == 1
+    assert [each["type"] for each in world.project()["status"]["conditions"]] == ["DatasetReady", "Degraded", "Ready"]
+
+
+def test_a_new_spec_is_prepared_at_once_and_counted_anew() -> None:
+    world = started()
+    world.later(3600)
+    world.frame_ready()
+    world.put(project(dataset={**DATASET, "maxRows": 5}))
+    assert world.project()["status"]["looks"]["number"] == 0
+    assert condition(world, "DatasetReady")["status"] == "False"
+
+
+def test_without_refresh_nothing_is_looked_at_again() -> None:
+    world = started(refreshSeconds=None)
+    world.later(1_000_000)
+    assert len(world.jobs("prepare")) == 1
