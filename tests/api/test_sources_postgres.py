@@ -97,8 +97,8 @@ from chorus_dataset.postgres import PostgresReader
 from chorus_dataset.secret import SourceSecret
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 secret = SourceSecret(pathlib.Path(sys.argv[1]), name="warehouse")
-url = make_url(secret.get("url"))
-reader = PostgresReader(url, where="a", query=sys.argv[2], seconds=300, secret=secret, egress=Egress(), check=lambda: None)
+options = {"where": "a", "query": sys.argv[2], "seconds": 300, "check": lambda: None}
+reader = PostgresReader(make_url(secret.get("url")), secret=secret, egress=Egress(), **options)
 rows = reader.rows()
 first, before = next(rows), peak()
 print(sum(1 for _ in rows) + 1, peak() - before)

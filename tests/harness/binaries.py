@@ -48,7 +48,7 @@ def kustomize(directory: Path, *, binaries: Path) -> list[dict[str, object]]:
 
 @cache
 def postgres_binaries() -> Path:
-    """Name the directory of PostgreSQL's programs: `CHORUS_POSTGRES_BIN`, else what `kind/cluster postgres` finds or makes."""
+    """Name the directory of PostgreSQL's programs: `CHORUS_POSTGRES_BIN`, else what `kind/cluster postgres` gives."""
     if given := os.environ.get("CHORUS_POSTGRES_BIN"):
         return Path(given)
     command = [str(REPOSITORY / "kind" / "cluster"), "postgres"]

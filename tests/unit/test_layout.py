@@ -14,8 +14,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = {
-    "dev": ["operator", "dataset", "exchange", "trainer", "cli", "dev"],
-    "operator": ["operator", "dataset", "exchange"],
+    "dev": ["operator", "sources", "exchange", "trainer", "cli", "dev"],
+    "operator": ["operator", "sources", "exchange"],
     "trainer": ["trainer"],
 }
 

@@ -30,6 +30,7 @@ LEAST: dict[str, dict[str, Any]] = {
 }
 EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.yaml"))
 TABLE = "examples/demo/data/home_requests.sqlite"
+PENGUINS = "examples/tabular/penguins.csv"
 Manifest = dict[str, Any]
 
 
@@ -59,7 +60,16 @@ def test_an_example_is_valid(file: Path) -> None:
             check(manifest, name_of(file))
 
 
-@pytest.mark.parametrize("name", ["quickstart.yaml", "manual-run.yaml", "sqlite-from-configmap.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quickstart.yaml",
+        "manual-run.yaml",
+        "sqlite-from-configmap.yaml",
+        "data-elsewhere.yaml",
+        "tabular/penguins.yaml",
+    ],
+)
 def test_the_names_in_an_example_fit_together(name: str) -> None:
     """Entries name Plugins that are there, and runs name entries that are there."""
     files = [REPOSITORY / "examples" / each for each in ("quickstart.yaml", name)]
@@ -73,7 +83,10 @@ def test_the_names_in_an_example_fit_together(name: str) -> None:
         assert run["spec"]["plugin"] in {entry["name"] for entry in project["spec"]["plugins"]}
 
 
-@pytest.mark.parametrize(("name", "source"), [("quickstart.yaml", ""), ("sqlite-from-configmap.yaml", TABLE)])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("quickstart.yaml", ""), ("sqlite-from-configmap.yaml", TABLE), ("tabular/penguins.yaml", PENGUINS)],
+)
 def test_the_data_of_an_example_suits_its_plugin(name: str, source: str, tmp_path: Path) -> None:
     manifests = list(documents((REPOSITORY / "examples" / name).read_text(encoding="utf-8")))
     specs = {manifest["kind"]: manifest["spec"] for manifest in manifests}
@@ -101,6 +114,7 @@ def prepare_config(dataset: Dataset, path: Path) -> PrepareConfig:
         format=dataset.format,
         query=dataset.query,
         max_rows=dataset.max_rows,
+        missing_values=dataset.missing_values,
         fields=dataset.fields,
         eval_fraction=dataset.eval_fraction,
         messaging=nowhere,
@@ -131,6 +145,6 @@ def test_the_pages_show_every_kind() -> None:
 
 
 def test_a_wrong_field_is_found() -> None:
-    spec = LEAST["Project"] | {"refreshSeconds": 60}
-    with pytest.raises(pytest.fail.Exception, match="refreshSeconds"):
+    spec = LEAST["Project"] | {"refreshMinutes": 60}
+    with pytest.raises(pytest.fail.Exception, match="refreshMinutes"):
         check({"apiVersion": API_VERSION, "kind": "Project", "metadata": {"name": "a"}, "spec": spec}, "here")
