@@ -64,7 +64,9 @@ async def _play(on: Stage) -> str:
     """Let a Project be trained, and start a run by hand; the name of the frame's ConfigMap."""
     await on.create(make_plugin(PLUGIN, namespace=PLACE, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}}))
     entries = [{"name": name, "pluginRef": {"name": PLUGIN}} for name in ("t5", "decoder")]
-    await on.create(make_project(PROJECT, namespace=PLACE, plugins=entries))
+    spec = {"dataset": {"refreshSeconds": 86400}}
+    await on.create(make_project(PROJECT, namespace=PLACE, plugins=entries, spec=spec))
+    await on.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "reader", "namespace": PLACE}})
     project = await on.reaches("Project", PROJECT, "TRAINED")
     await on.create(make_run(BY_HAND, namespace=PLACE, project=PROJECT, plugin="t5"))
     await on.reaches("TrainingRun", BY_HAND, "TRAINING")

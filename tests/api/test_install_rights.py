@@ -49,7 +49,7 @@ NEEDED = [
     ("get watch create patch delete", "batch/jobs"),
     ("get list watch delete", "pods"),
     ("get", "pods:log"),
-    ("get create patch", "configmaps"),
+    ("get create patch delete", "configmaps"),
     ("get create", "persistentvolumeclaims"),
     ("get create", "services"),
     ("create", "serviceaccounts"),
@@ -68,7 +68,7 @@ async def test_the_operator_may_do_its_work_in_every_namespace(
 
 FORBIDDEN = [
     ("get list watch create update patch delete", "secrets"),
-    ("list watch update delete", "configmaps"),
+    ("list watch update", "configmaps"),
     ("create update patch", "pods"),
     ("create get", "pods:exec"),
     ("create get", "pods:attach"),

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
 from chorus_dataset.egress import Egress, refusal
@@ -182,7 +184,7 @@ def _says_missing(chain: list[BaseException]) -> bool:
     """Whether an error says that there is no such file, and not, under that name, that nobody answered."""
     missing = any(isinstance(each, FileNotFoundError) for each in chain)
     network = any(
-        isinstance(each, OSError | TimeoutError) and not isinstance(each, FileNotFoundError) for each in chain
+        isinstance(each, OSError | aiohttp.ClientError) and not isinstance(each, FileNotFoundError) for each in chain
     )
     return missing and not network
 

@@ -234,24 +234,15 @@ async def _act(
 
 
 async def _remove_look(environment: Environment, project: Project, key: str) -> None:
-    """Delete a look's Job, and with it its ConfigMaps: they are made its children first, and so need no further right.
-
-    Where somebody has deleted the Job, they stay until the Project goes.
-    """
+    """Delete a look's Job and its ConfigMaps: what it was told, and what it found."""
     kube, namespace = environment.kube, project.metadata.namespace
     name = names.prepare_job(project.metadata.name, key)
-    job = await kube.get(JOBS, namespace=namespace, name=name)
-    if job is None or project.metadata.uid not in {owner["uid"] for owner in job["metadata"]["ownerReferences"]}:
-        return
-    uid = job["metadata"]["uid"]
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
-    for config_map in (name, names.frame_config_map(project.metadata.name, key)):
-        try:
-            patch = {"metadata": {"ownerReferences": [owner]}}
-            await kube.patch(CONFIG_MAPS, namespace=namespace, name=config_map, merge_patch=patch)
-        except NotFound:
-            continue
-    await kube.delete(JOBS, namespace=namespace, name=name, uid=uid)
+    frame = names.frame_config_map(project.metadata.name, key)
+    for resource, child in ((JOBS, name), (CONFIG_MAPS, name), (CONFIG_MAPS, frame)):
+        stored = await kube.get(resource, namespace=namespace, name=child)
+        owners = stored["metadata"].get("ownerReferences", ()) if stored else ()
+        if stored and project.metadata.uid in {owner["uid"] for owner in owners}:
+            await kube.delete(resource, namespace=namespace, name=child, uid=stored["metadata"]["uid"])
 
 
 def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import TerminationRecord
+from chorus_operator.kube.resources import PODS
 from unit_manifests import plugin, project, run
 from world import World, frame
 
@@ -307,6 +308,31 @@ def test_a_missing_source_fails_readably_and_heals(source: dict[str, Any], reaso
     world.kube.put(manifest)
     world.settle()
     assert len(world.jobs("prepare")) == 1
+
+
+def test_a_try_to_prepare_that_failed_is_told_while_the_next_one_is_waited_for() -> None:
+    world = World()
+    world.put(
+        plugin(), project(dataset={"source": {"uri": {"url": "s3://rooms/a.csv", "secretRef": {"name": "keys"}}}})
+    )
+    [job] = world.jobs("prepare")
+    name = world.pod_starts(job)
+    record = TerminationRecord(
+        outcome="failed", reason="SecretNotFound", message="Secret 'keys' is not in this namespace", hint="create it"
+    )
+    stored = world.kube.find(PODS, name)
+    assert stored is not None
+    ended = {"exitCode": 70, "message": record.model_dump_json(by_alias=True), "startedAt": "2026-01-01T12:00:00Z"}
+    stored["status"] = {
+        "phase": "Failed",
+        "containerStatuses": [{"name": "prepare", "state": {"terminated": ended}}],
+    }
+    world.kube.put(stored)
+    world.settle()
+    assert shown(world) == ("PREPROCESSING", "Preparing")
+    assert "SecretNotFound: Secret 'keys' is not in this namespace (create it)" in world.project()["status"]["message"]
+    world.job_ends(job, exit_code=70, record=record)
+    assert shown(world) == ("failed", "SecretNotFound")
 
 
 def test_the_claim_outlives_the_project_unless_told_otherwise() -> None:
