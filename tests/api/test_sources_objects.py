@@ -195,11 +195,16 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(web: Web, tmp_path
     assert not found.retryable
 
 
-@pytest.mark.parametrize("announce", [None, 10])
-def test_a_file_over_the_limit_is_not_fetched(web: Web, tmp_path: Path, announce: int | None) -> None:
-    secret = web_secret(web, tmp_path)
-    found = error(f"{web.url}/requests.csv", volume=tmp_path, secret=secret, fetch_bytes=announce or 100)
+def test_a_secret_may_hold_nothing_but_the_certificate_of_an_authority(web: Web, tmp_path: Path) -> None:
+    secret = secret_files(tmp_path / "secret", **{"ca.crt": web.authority})
+    assert len(frame(f"{web.url}/requests.csv", volume=tmp_path, secret=secret).train) == 50
+    assert {authorization for _, authorization in web.requests} == {None}
+
+
+def test_a_file_over_the_limit_is_not_fetched(web: Web, tmp_path: Path) -> None:
+    found = error(f"{web.url}/requests.csv", volume=tmp_path, secret=web_secret(web, tmp_path), fetch_bytes=100)
     assert found.reason is Reason.SOURCE_TOO_LARGE
+    assert "larger than 100 bytes" in found.message
 
 
 def test_a_file_that_takes_too_long_is_given_up(web: Web, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from chorus_api.reasons import ExitCode, Reason
+from chorus_api.run_config import TerminationRecord
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
 from dataset_builders import Frame
 from harness.postgres import PASSWORD, QUOTED, Postgres
+from message_receiver import serving
 from source_builders import queried, secret_files
 
 ROWS = 1_000_000
@@ -188,3 +190,23 @@ def test_a_table_that_the_user_may_not_read_is_named(postgres: Postgres, tmp_pat
     assert found.reason is Reason.ACCESS_DENIED
     assert "permission denied for table birds" in found.message
     assert "guest-word" not in found.detail
+
+
+def test_no_word_of_the_job_holds_the_password(postgres: Postgres, tmp_path: Path) -> None:
+    """Neither log nor termination record nor the message to the control plane."""
+    wrong = "wr0ng-password"
+    secret = secret_files(tmp_path / "secret", url=postgres.url(password=wrong))
+    config, log, identity = tmp_path / "job.json", tmp_path / "termination-log", tmp_path / "identity"
+    identity.mkdir()
+    with serving(identity) as receiver:
+        config.write_text(queried("SELECT 1", secret=secret, messaging=receiver.messaging()).model_dump_json())
+        places = ["--config", str(config), "--volume", str(tmp_path / "volume"), "--termination-log", str(log)]
+        command = [sys.executable, "-m", "chorus_dataset", "prepare", *places]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    [post] = receiver.posts
+    assert done.returncode == ExitCode.BAD_CONFIGURATION
+    assert post.event["data"]["reason"] == "AccessDenied"
+    assert TerminationRecord.model_validate_json(log.read_text()).reason == "AccessDenied"
+    for text in (done.stdout, done.stderr, log.read_text(), str(post.event), config.read_text()):
+        assert wrong not in text
+        assert postgres.url(password=wrong) not in text

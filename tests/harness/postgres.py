@@ -33,6 +33,7 @@ class Postgres:
         self.port = _free_port()
         if self._user:
             os.chown(self._folder, _NOBODY, _NOBODY)
+            self._programs = _where_nobody_reaches(self._programs, self._folder)
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start()
@@ -116,6 +117,16 @@ class Postgres:
             self._process.kill()
             self._process.wait(10)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _where_nobody_reaches(programs: Path, folder: Path) -> Path:
+    """Copy what was unpacked below root's home to where another user may go; the programs find the rest."""
+    programs = programs.resolve()
+    if all(parent.stat().st_mode & 0o001 for parent in programs.parents):
+        return programs
+    top = programs.parents[4]  # of TOP/usr/lib/postgresql/15/bin
+    shutil.copytree(top / "usr", folder / "usr", symlinks=True)
+    return folder / programs.relative_to(top)
 
 
 def _free_port() -> int:

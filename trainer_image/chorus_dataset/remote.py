@@ -95,9 +95,10 @@ def _web(url: str, secret: SourceSecret, egress: Egress) -> Remote:
     if secret.given:
         authorization = secret.get("authorization")
         token = secret.get("token")
-        if authorization is None and token is None:
+        if authorization is not None or token is not None:
+            headers["Authorization"] = authorization or f"Bearer {token}"
+        elif secret.path("ca.crt") is None:
             raise secret.missing("authorization or token", field=FIELD)
-        headers["Authorization"] = authorization or f"Bearer {token}"
     context = _tls(secret)
 
     async def client(**_: Any) -> aiohttp.ClientSession:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import CONFIG_MAPS
+from chorus_operator.kube.resources import CONFIG_MAPS, JOBS
+from fakes import Call
 from unit_manifests import plugin, project
-from world import World, frame
+from world import Killed, World, frame
 
 DATASET = {"source": {"inline": {"data": "a"}}, "format": "csv", "refreshSeconds": 3600}
 OTHER = "df-ffffffffffff"
@@ -185,3 +187,36 @@ def test_without_refresh_nothing_is_looked_at_again() -> None:
     world = started(refreshSeconds=None)
     world.later(1_000_000)
     assert len(world.jobs("prepare")) == 1
+
+
+def look_again_twice(world: World) -> dict[str, Any]:
+    """A look that finds a new frame, and one that fails; what is left."""
+    world.later(3600)
+    finish_look(world, result=frame(OTHER))
+    world.later(3600)
+    finish_look(world, reason="NoRows", detail="none")
+    status = world.project()["status"]
+    return {
+        "children": sorted(each["metadata"]["name"] for kind in (JOBS, CONFIG_MAPS) for each in world.kube.all(kind)),
+        "frame": status["dataset"],
+        "looks": {key: value for key, value in status["looks"].items() if key != "endedTime"},
+        "refreshed": condition(world, "Refreshed")["status"],
+    }
+
+
+def test_killed_at_any_call_the_operator_looks_no_oftener_and_leaves_no_more() -> None:
+    world = started()
+    first = len(world.kube.calls)
+    undisturbed = look_again_twice(world)
+    calls = [number for number, call in enumerate(world.kube.calls[first:], start=1) if call.writes]
+    assert len(calls) > 8
+    for position in calls:
+        world = started()
+        end, left = len(world.kube.calls) + position, iter([True])
+
+        def hook(call: Call, *, world: World = world, end: int = end, left: Iterator[bool] = left) -> None:
+            if len(world.kube.calls) >= end and next(left, False):
+                raise Killed
+
+        world.kube.after = hook
+        assert look_again_twice(world) == undisturbed, f"killed after call {position}"
