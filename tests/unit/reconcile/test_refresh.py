@@ -44,11 +44,10 @@ def newest_job(world: World) -> str:
     return max(made, key=lambda name: made[name])
 
 
-def children(world: World) -> int:
-    return len(world.jobs("prepare")) + sum(
-        "frame-" in each["metadata"]["name"] or "prepare-" in each["metadata"]["name"]
-        for each in world.kube.all(CONFIG_MAPS)
-    )
+def children(world: World) -> list[str]:
+    """Jobs and ConfigMaps of looks."""
+    names = [each["metadata"]["name"] for kind in (JOBS, CONFIG_MAPS) for each in world.kube.all(kind)]
+    return sorted(name for name in names if name.startswith(("home-prepare-", "home-frame-")))
 
 
 def test_the_next_look_comes_so_long_after_the_last_has_ended_and_not_before() -> None:
@@ -145,7 +144,7 @@ def test_what_earlier_looks_left_is_removed(fails: bool) -> None:
             finish_look(world, reason="NoRows", detail="none")
         else:
             finish_look(world, result=frame(f"df-{number:012d}"))
-        kept = children(world)
+        kept = len(children(world))
         assert kept <= 6, "two looks, each a Job and two ConfigMaps"
     assert kept == (6 if fails else 3)
     shown = world.project()["status"]["dataset"]["configMap"]
@@ -197,7 +196,7 @@ def look_again_twice(world: World) -> dict[str, Any]:
     finish_look(world, reason="NoRows", detail="none")
     status = world.project()["status"]
     return {
-        "children": sorted(each["metadata"]["name"] for kind in (JOBS, CONFIG_MAPS) for each in world.kube.all(kind)),
+        "children": children(world),
         "frame": status["dataset"],
         "looks": {key: value for key, value in status["looks"].items() if key != "endedTime"},
         "refreshed": condition(world, "Refreshed")["status"],
