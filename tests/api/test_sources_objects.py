@@ -270,3 +270,19 @@ def test_a_file_of_a_hubs_data_set_becomes_a_frame(plain_web: Web, tmp_path: Pat
     url = f"hf://datasets/me/rooms/data/requests.csv{revision}"
     assert len(frame(url, volume=tmp_path, secret=secret, sha256=DIGEST).train) == 50
     assert "Bearer hf-t0ken" in {authorization for _, authorization in plain_web.requests}
+
+
+HUB_FILE = "hf://datasets/me/rooms/data/requests.csv"
+
+
+@pytest.mark.parametrize("url", ["gs://rooms/requests.csv", HUB_FILE])
+def test_a_file_that_no_store_has_is_named(plain_web: Web, tmp_path: Path, url: str) -> None:
+    secret = secret_files(tmp_path / "secret", endpoint_url=plain_web.url)
+    assert error(url, volume=tmp_path, secret=secret).reason is Reason.FILE_NOT_FOUND
+
+
+def test_a_hub_that_is_not_there_is_worth_another_try(tmp_path: Path) -> None:
+    """The client of Google's stores tries for half a minute by itself before it comes to the same."""
+    secret = secret_files(tmp_path / "secret", endpoint_url="http://127.0.0.1:1")
+    found = error(HUB_FILE, volume=tmp_path, secret=secret)
+    assert (found.reason, found.retryable) == (Reason.SOURCE_UNREACHABLE, True)
