@@ -124,7 +124,8 @@ def _start(draft: Draft, record: TerminationRecord | None) -> StartPublish:
     return StartPublish(
         promote=promotes(view.project, view.run.spec.plugin, metrics, view.frozen.frame_name),
         kind="adapter" if isinstance(view.frozen, RunConfig) else "files",
-        optional=isinstance(view.frozen, ServiceConfig),
+        # Who tells a digest has left something.
+        optional=isinstance(view.frozen, ServiceConfig) and (reported is None or reported.digest is None),
         expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
     )
 

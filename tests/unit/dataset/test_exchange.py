@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +17,8 @@ import httpx
 import pytest
 from cryptography import x509
 
-from chorus_api.reasons import Reason
+from chorus_api.reasons import ExitCode, Reason
+from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset import exchange as module
 from chorus_dataset.errors import DataError
@@ -289,3 +294,23 @@ def test_a_frame_that_is_not_complete_is_not_served(tmp_path: Path, receiver: Re
     with pytest.raises(DataError, match=r"eval\.parquet") as caught:
         run_exchange(exchange_config(receiver), attempt=1, data_dir=data, run_dir=run, stop=StopFlag())
     assert caught.value.reason is Reason.INTERNAL_ERROR
+
+
+def test_the_pods_command_serves_until_it_is_told_to_stop(tmp_path: Path, receiver: Receiver) -> None:
+    data, run = lay_frame(tmp_path)
+    config, log = tmp_path / "job.json", tmp_path / "termination-log"
+    config.write_text(exchange_config(receiver).model_dump_json(by_alias=True))
+    places = {"--config": config, "--data": data, "--run": run, "--termination-log": log}
+    words = [str(word) for pair in places.items() for word in pair]
+    command = [sys.executable, "-m", "chorus_dataset", "exchange", *words]
+    roots = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(command, env={"PYTHONPATH": roots, "CHORUS_ATTEMPT": "3"}, stderr=subprocess.PIPE)
+    try:
+        event = receiver.wait_for_posts(1)[0].event
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (event["type"], event["attempt"]) == ("dev.chorus.EXCHANGE_READY", "3")
+    assert process.returncode == ExitCode.PREEMPTED, error.decode()
+    assert TerminationRecord.model_validate_json(log.read_bytes()).outcome == "preempted"

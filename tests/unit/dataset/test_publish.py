@@ -437,3 +437,11 @@ def test_a_record_that_a_container_leaves_must_be_right(volume: Volume) -> None:
     foreign(volume, {"model.json": b"{}"})
     volume.write("training_run.json", b'{"final_loss": NaN}')
     assert volume.error(kind="files", expected_digest=None).reason is Reason.PUBLISH_FAILED
+
+
+def test_a_service_may_leave_no_artefact_and_then_nothing_is_published_or_promoted(tmp_path: Path) -> None:
+    volume = Volume(tmp_path)
+    volume.out.rename(tmp_path / "elsewhere")
+    record = volume.publish(kind="files", optional=True, expected_digest=None)
+    assert (record.outcome, record.digest, record.promoted) == ("succeeded", None, None)
+    assert not volume.latest.is_symlink()

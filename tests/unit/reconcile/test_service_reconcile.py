@@ -252,6 +252,14 @@ def test_a_service_that_left_no_file_has_trained_all_the_same(world: ServiceWorl
     assert (status["phase"], status["model"]["name"], status["model"]["uri"]) == ("TRAINED", "best", "")
 
 
+def test_a_service_that_tells_a_digest_must_have_left_its_artefact(world: ServiceWorld) -> None:
+    world.begin()
+    world.trains()
+    world.pod_says(RUN, modelName={**MODEL, "digest": "sha256:" + "ab" * 32})
+    config = json.loads(world.kube.find(CONFIG_MAPS, names.publish_job(RUN))["data"]["job.json"])  # type: ignore[index]
+    assert (config["expectedDigest"], config["optional"]) == ("sha256:" + "ab" * 32, False)
+
+
 def test_a_service_without_an_artefact_is_not_published(world: ServiceWorld) -> None:
     world.begin(service={"artefact": "None"})
     config = json.loads(world.kube.find(CONFIG_MAPS, names.exchange(RUN, 1))["data"]["job.json"])  # type: ignore[index]
