@@ -15,7 +15,6 @@ HANDBOOK = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPO
 DIRECTORIES = (
     *("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data", "examples/data/penguins"),
     *("examples/plugins", "examples/plugins/sklearn", "examples/plugins/shell", "examples/plugins/service"),
-    "examples/tabular",
 )
 PAGES = sorted([*HANDBOOK, *(REPOSITORY / name / "README.md" for name in DIRECTORIES)])
 """HANDBOOK and the README files of directories."""

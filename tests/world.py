@@ -23,10 +23,10 @@ from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.rules.delivery import Delivery
+from chorus_operator.rules.refresh import key_now, looks_now
 from chorus_operator.services.client import Letter
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
-from chorus_operator.rules.refresh import key_now, looks_now
 from fakes import FakeKube
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

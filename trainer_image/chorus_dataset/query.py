@@ -8,8 +8,8 @@ from typing import Literal
 import sqlglot
 from sqlglot import exp
 
-from chorus_api.reasons import Reason
 from chorus_api.nearest import nearest
+from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError, listing
 
 Dialect = Literal["sqlite", "postgres"]

@@ -13,7 +13,7 @@ from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.profile import FEW_VALUES, MAX_CATEGORIES
 from dataset_builders import Frame, Preparer
 
-PENGUINS = Path(__file__).parents[3] / "examples" / "tabular" / "penguins.csv"
+PENGUINS = Path(__file__).parents[3] / "examples" / "data" / "penguins" / "penguins.csv"
 
 
 def column(frame: Frame, name: str) -> ColumnProfile:

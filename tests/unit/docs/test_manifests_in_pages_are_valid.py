@@ -30,7 +30,7 @@ LEAST: dict[str, dict[str, Any]] = {
 }
 EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.yaml"))
 TABLE = "examples/demo/data/home_requests.sqlite"
-PENGUINS = "examples/tabular/penguins.csv"
+PENGUINS = "examples/data/penguins/penguins.csv"
 Manifest = dict[str, Any]
 
 
@@ -67,7 +67,7 @@ def test_an_example_is_valid(file: Path) -> None:
         "manual-run.yaml",
         "sqlite-from-configmap.yaml",
         "data-elsewhere.yaml",
-        "tabular/penguins.yaml",
+        "penguins-lora.yaml",
     ],
 )
 def test_the_names_in_an_example_fit_together(name: str) -> None:
@@ -85,7 +85,7 @@ def test_the_names_in_an_example_fit_together(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "source"),
-    [("quickstart.yaml", ""), ("sqlite-from-configmap.yaml", TABLE), ("tabular/penguins.yaml", PENGUINS)],
+    [("quickstart.yaml", ""), ("sqlite-from-configmap.yaml", TABLE), ("penguins-lora.yaml", PENGUINS)],
 )
 def test_the_data_of_an_example_suits_its_plugin(name: str, source: str, tmp_path: Path) -> None:
     manifests = list(documents((REPOSITORY / "examples" / name).read_text(encoding="utf-8")))
