@@ -27,7 +27,7 @@ SAYS_NOTHING = (
     *(".status.failure", ".dataset.info", "status.phase=failed", "role=fetch", "describes="),
     "-n chorus-system get pods",
 )
-"""What is not there: all went well, no base model is fetched, no image is asked, the operator is outside the cluster."""
+"""What is not there: all went well, nothing is fetched, no image is asked, and the operator is outside the cluster."""
 
 
 @dataclass(frozen=True)
