@@ -303,6 +303,17 @@ class World:
         self.settle()
         return name
 
+    def pod_waits_now(self, name: str, *, reason: str = "", message: str = "") -> None:
+        """A pod that has not started waits for something else."""
+        pod = self.kube.find(PODS, name)
+        assert pod is not None
+        waiting = {"reason": reason, "message": message}
+        pod["status"]["containerStatuses"] = [
+            {"name": pod["spec"]["containers"][0]["name"], "state": {"waiting": waiting}}
+        ]
+        self.kube.put(pod)
+        self.settle()
+
     def pod_says(self, run: str, **blocks: Any) -> None:
         """The message receiver writes what the pod of the present attempt reported."""
         stored = self.run(run)

@@ -210,7 +210,7 @@ class TrainingRunStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Accepted, ParametersValid, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
+        description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
         "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )

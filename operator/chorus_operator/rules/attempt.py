@@ -37,9 +37,26 @@ def observe(draft: Draft) -> None:
     elif view.job is not None and not view.job.finished:
         wait = waiting_for(view.job, pod)
         conditions.set("PodsReady", False, wait.reason, wait.message)
+    _observe_block(draft)
     _observe_messages(draft)
     if pod is not None and pod.ended:
         _observe_last_word(draft, pod)
+
+
+def _observe_block(draft: Draft) -> None:
+    """Write down since when something keeps the pod from starting that may not pass by itself.
+
+    A pod that was long in coming may meet a fault that passes in a moment: how long the pod has been there says nothing
+    about how long the fault has.
+    """
+    wait = waiting_for(draft.view.job, draft.view.pod)
+    pod, known = draft.view.pod, draft.conditions.get("Blocked")
+    if pod is None or pod.started is not None or wait.limit_seconds is None:
+        draft.conditions.drop("Blocked")
+        return
+    if known is not None and known.reason != wait.failed_reason:
+        draft.conditions.drop("Blocked")
+    draft.conditions.set("Blocked", True, wait.failed_reason, wait.message)
 
 
 def _observe_messages(draft: Draft) -> None:
@@ -177,8 +194,11 @@ def told_by_plugin(draft: Draft, cause: Cause) -> Cause:
 def _start_overdue(draft: Draft) -> Cause | None:
     view = draft.view
     assert view.plugin is not None
-    wait = waiting_for(view.job, view.pod)
-    if wait.limit_seconds is not None and waited(now=view.now, job=view.job, pod=view.pod) > wait.limit_seconds:
+    wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get("Blocked")
+    since = waited(now=view.now, job=view.job, pod=view.pod)
+    if blocked is not None:
+        since = (view.now - blocked.last_transition_time).total_seconds()
+    if wait.limit_seconds is not None and since > wait.limit_seconds:
         return Cause(FailureClass.USER, wait.failed_reason, wait.message)
     return _past_start_deadline(draft, wait.message)
 

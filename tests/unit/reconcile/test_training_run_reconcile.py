@@ -287,6 +287,27 @@ def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> No
     assert "Insufficient nvidia.com/gpu" in status(world)["message"]
 
 
+def test_a_fault_that_comes_late_is_borne_as_long_as_one_that_comes_at_once(world: World) -> None:
+    pod = world.pod_waits("home-soft-1-1")
+    world.later(600)  # a large image is pulled
+    world.pod_waits_now(pod, reason="CreateContainerConfigError", message="failed to create subPath directory")
+    world.later(100)
+    assert world.phase("home-soft-1") == "queued"
+    world.later(21)
+    assert (world.phase("home-soft-1"), status(world)["reason"]) == ("failed", "ContainerConfigError")
+
+
+def test_a_fault_that_passes_is_forgotten(world: World) -> None:
+    pod = world.pod_waits("home-soft-1-1")
+    world.pod_waits_now(pod, reason="CreateContainerError", message="context deadline exceeded")
+    world.later(100)
+    world.pod_waits_now(pod)
+    world.later(600)
+    world.pod_waits_now(pod, reason="CreateContainerError", message="context deadline exceeded")
+    world.later(100)
+    assert world.phase("home-soft-1") == "queued"
+
+
 def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_own_grace(world: World) -> None:
     world.pod_waits("home-soft-1-1", reason="ImagePullBackOff", message="trainer:1: not found")
     assert status(world)["reason"] == "ImagePull"
