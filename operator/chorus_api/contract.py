@@ -59,6 +59,7 @@ OUT_DIR = RUN_DIR / "out"  # the artefact
 MESSAGES_DIR = ROOT / "messages"  # a container's messages as JSON lines, and how far they are forwarded
 MESSAGES_FILE = MESSAGES_DIR / "messages.jsonl"
 SCRIPT_DIR = ROOT / "script"  # a plugin's own script, once its digest is checked; read-only
+IMAGE_SCRIPTS_DIR = PurePosixPath("/opt/chorus/scripts")  # of the trainer image: where scripts by path are
 SCRIPT_SOURCE_DIR = ROOT / "script-source"  # the script before it is checked; only the init container sees it
 FRAME_DIR = ROOT / "frame"  # the frame before it is written in the format that the plugin reads
 

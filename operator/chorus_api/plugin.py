@@ -23,7 +23,7 @@ from chorus_api.base import (
 )
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters, ParametersSchema
-from chorus_api.project import ColumnName, ConfigMapSource, Meta
+from chorus_api.project import ColumnName, ConfigMapSource, Meta, RelativePath
 
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
@@ -162,6 +162,19 @@ class Script(Model):
     sha256: Sha256 = Field(description="SHA-256 of the script's bytes; another content ends the run.")
 
 
+class LoraScript(Model):
+    """A training script in the place of Chorus's own trainer, and the digest that it must have."""
+
+    rules = (Rule("has(self.configMap) != has(self.path)", "script needs exactly one of configMap and path"),)
+
+    config_map: ConfigMapSource | None = Field(None, description="ConfigMap and key that hold the script.")
+    path: RelativePath | None = Field(
+        None,
+        description="Path of the script in the trainer image, relative to /opt/chorus/scripts; no part may be a link.",
+    )
+    sha256: Sha256 = Field(description="SHA-256 of the script's bytes; another content ends the run.")
+
+
 class ContainerPlugin(Model):
     """An image that speaks the plugin protocol."""
 
@@ -246,6 +259,10 @@ class PluginSpec(Model):
         Rule("self.type != 'lora' || has(self.lora)", "lora is required when type is lora (lora: {} is enough)"),
         Rule("self.type == 'lora' || !has(self.lora)", "lora is for type lora: remove it"),
         Rule(
+            "self.type == 'lora' || !has(self.script)",
+            "script is for type lora: a container's script is container.script",
+        ),
+        Rule(
             "(self.type == 'container') == has(self.container)",
             "container is required when type is container, and for no other type",
         ),
@@ -261,6 +278,11 @@ class PluginSpec(Model):
 
     type: Literal["lora", "container", "service"] = Field(description="Kind of training: lora, container or service.")
     lora: LoraParameters | None = Field(None, description="Parameters; a Project's and a run's win over these.")
+    script: LoraScript | None = Field(
+        None,
+        description="A Python script that trains in place of the trainer, for type lora: in the same image, with the "
+        "same files, and with the environment of a container plugin.",
+    )
     container: ContainerPlugin | None = Field(None, description="The image, for type container.")
     service: ServicePlugin | None = Field(None, description="Where the service is, for type service.")
     parameters: Parameters = Field(

@@ -70,6 +70,15 @@ class ForwardConfig(FileModel):
     messaging: Messaging
 
 
+class LoraScriptConfig(FileModel):
+    """The script that trains in place of the trainer: only if its bytes have the digest, and it lies below `root`."""
+
+    root: str
+    path: str = Field(description="Relative to `root`; no part of it is a link.")
+    sha256: str
+    config_map: str | None = Field(None, description="ConfigMap that it comes from; None: it is in the image.")
+
+
 class RunConfig(FrozenRun):
     """/chorus/run.json of a LoRA run."""
 
@@ -82,6 +91,7 @@ class RunConfig(FrozenRun):
     checkpoint_every_seconds: int
     checkpoint_keep: int
     grace_seconds: int
+    script: LoraScriptConfig | None = None
 
 
 class ContainerConfig(FrozenRun):

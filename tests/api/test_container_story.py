@@ -68,6 +68,25 @@ BAD = {
     ),
 }
 
+SCRIPT = {"sha256": "ab" * 32}
+BAD_SCRIPTS = {
+    "no place": (SCRIPT, "script needs exactly one of configMap and path"),
+    "two places": (
+        {**SCRIPT, "path": "a.py", "configMap": {"name": "code", "key": "a.py"}},
+        "script needs exactly one of configMap and path",
+    ),
+    "a path that leads out": ({**SCRIPT, "path": "../a.py"}, "without '..' parts"),
+    "no digest": ({"path": "a.py"}, "spec.script.sha256: Required value"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCRIPTS)
+async def test_a_bad_script_of_a_lora_plugin_is_refused(case: str, api: Api, namespace: str) -> None:
+    script, message = BAD_SCRIPTS[case]
+    with pytest.raises(ApiError) as caught:
+        await api.create(make_plugin("bad", namespace=namespace, spec={"script": script}))
+    assert message in str(caught.value)
+
 
 @pytest.mark.parametrize("case", BAD)
 async def test_a_bad_container_plugin_is_refused_with_the_field_and_the_fix(

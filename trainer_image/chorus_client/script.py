@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from chorus_api.contract import TERMINATION_LOG
 from chorus_api.reasons import ExitCode, Reason
@@ -48,6 +48,29 @@ def read_checked(path: Path, *, sha256: str, name: str) -> bytes:
     return content
 
 
+def read_inside(root: Path, path: str, *, sha256: str) -> bytes:
+    """Read a checked script that lies below `root`: no part of its path may be a link or lead out; else `Unusable`."""
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+        raise Unusable(Reason.SCRIPT_NOT_FOUND, f"script.path {path!r} must be relative to {root}, without '..' parts")
+    here = root
+    for part in parts:
+        here = here / part
+        if here.is_symlink():
+            raise Unusable(Reason.SCRIPT_NOT_FOUND, f"the script {path}: {here} is a link; links are not followed")
+    return read_checked(here, sha256=sha256, name=f"the script {path}")
+
+
+def failure_of(error: Unusable) -> TerminationRecord:
+    """The last word of a container whose script may not be executed."""
+    return TerminationRecord(
+        outcome="failed",
+        reason=error.reason,
+        message=str(error)[:700],
+        hint="Mend the script, or state its new digest in the Plugin; nothing of it was executed.",
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check and copy; returns the exit code of the container."""
     parser = argparse.ArgumentParser(prog="chorus_client.script", description=__doc__)
@@ -61,13 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content = read_checked(options.source, sha256=options.sha256, name=options.name)
     except Unusable as error:
         LOG.error("%s: %s", error.reason, error)
-        record = TerminationRecord(
-            outcome="failed",
-            reason=error.reason,
-            message=str(error)[:700],
-            hint="Mend the script, or state its new digest in the Plugin; nothing of it was executed.",
-        )
-        write_termination(record, options.termination_log)
+        write_termination(failure_of(error), options.termination_log)
         return ExitCode.BAD_CONFIGURATION
     options.target.write_bytes(content)
     os.chmod(options.target, EXECUTABLE)

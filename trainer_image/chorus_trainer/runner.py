@@ -14,6 +14,7 @@ from chorus_client.masking import mask
 from chorus_client.termination import clip, write_termination
 from chorus_trainer import logs
 from chorus_trainer.errors import BadConfiguration, NotApplicable, Preempted, TrainerError, as_memory_error
+from chorus_trainer.own_script import run_script
 from chorus_trainer.ports import ClosingMessages, Stop
 from chorus_trainer.settings import Settings, parse, read_config
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str], *, environ: Mapping[str, str], stop: Stop, ma
         termination_log = settings.termination_log
         config = read_config(settings.config_file)
         _prepare_run_dir(settings)
+        if config.script is not None:
+            return run_script(config.script, termination_log=termination_log)
         messages = make_messages(config.messaging, settings.attempt)
         record = _trained(settings, config, messages=messages, stop=stop)
         code = ExitCode.DONE

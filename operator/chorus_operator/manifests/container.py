@@ -10,6 +10,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, ForwardConfig, FrozenScript, Messaging
 from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.environment import speech, training_environment
 from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
@@ -22,12 +23,12 @@ from chorus_operator.manifests.pod import (
     pod_template,
     restricted,
 )
+from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
 from chorus_operator.rules import names
 from chorus_operator.rules.describe import DESCRIBE_SECONDS
 
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5
-_SIDE_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 _CONVERT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 _FORWARD_CONFIG = contract.ROOT / "forward.json"
 
@@ -61,24 +62,14 @@ def container_job(
         IDENTITY_MOUNT,
     ]
     if config.script is not None:
-        init.append(_check_script(config.script, operator_image))
-        volumes += _script_volumes(config.script)
-        mounts.append(Mount("script", str(contract.SCRIPT_DIR), read_only=True))
+        init.append(check_script(config.script, operator_image))
+        volumes += script_volumes(config.script)
+        mounts.append(SCRIPT_MOUNT)
     if config.messages == "File":
         init.append(_forwarder(operator_image, "config", attempt=attempt))
         volumes.append({"name": "messages", "emptyDir": {}})
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
-    env = {
-        contract.ROLE_ENV: "train",
-        contract.ATTEMPT_ENV: str(attempt),
-        contract.TRAINING_DATA_ENV: str(contract.TRAINING_DATA),
-        contract.DATA_DIR_ENV: str(contract.DATA_DIR),
-        contract.RUN_DIR_ENV: str(contract.RUN_DIR),
-        contract.OUT_DIR_ENV: str(contract.OUT_DIR),
-        contract.PROJECT_ID_ENV: str(config.project_id),
-        contract.PLUGIN_ID_ENV: str(config.plugin_id),
-        **_speech(config.messaging, config.messages),
-    }
+    env = training_environment(config, attempt=attempt, messages=config.messages)
     return attempt_job(
         run,
         project,
@@ -97,22 +88,6 @@ def _main(image: str, command: list[str], args: list[str]) -> Manifest:
     return {"name": CONTAINER, "image": image, **given}
 
 
-def _speech(messaging: Messaging, messages: str) -> dict[str, str]:
-    """What a container needs to know to speak, in its environment."""
-    progress_url = messaging.url.removesuffix(contract.MESSAGES_PATH) + contract.PROGRESS_PATH
-    speech = {
-        "HOME": "/tmp",
-        contract.MESSAGES_URL_ENV: messaging.url,
-        contract.TOKEN_FILE_ENV: messaging.token_file,
-        contract.CA_FILE_ENV: messaging.ca_file,
-        contract.SUBJECT_UID_ENV: messaging.subject_uid,
-        contract.PROGRESS_URL_ENV: progress_url,
-        contract.PROGRESS_CA_ENV: messaging.ca_file,
-        contract.PROGRESS_TOKEN_ENV: messaging.token_file,
-    }
-    return speech | ({contract.MESSAGES_FILE_ENV: str(contract.MESSAGES_FILE)} if messages == "File" else {})
-
-
 def _convert(config: ContainerConfig, image: str, frame: Mount) -> Manifest:
     source = Mount(frame.volume, str(contract.FRAME_DIR), frame.sub_path, read_only=True)
     container = {
@@ -125,33 +100,6 @@ def _convert(config: ContainerConfig, image: str, frame: Mount) -> Manifest:
     return restricted(container, [source, Mount("frame", str(contract.DATA_DIR))])
 
 
-def _check_script(script: FrozenScript, image: str) -> Manifest:
-    container = {
-        "name": "script",
-        "image": image,
-        "command": ["python", "-m", "chorus_client.script"],
-        "args": [
-            str(contract.SCRIPT_SOURCE_DIR / script.key),
-            str(contract.SCRIPT_DIR / script.key),
-            script.sha256,
-            f"ConfigMap {script.config_map}, key {script.key}",
-        ],
-        "resources": _SIDE_RESOURCES,
-        "terminationMessagePolicy": "File",
-    }
-    mounts = [
-        Mount("script-source", str(contract.SCRIPT_SOURCE_DIR), read_only=True),
-        Mount("script", str(contract.SCRIPT_DIR)),
-    ]
-    return restricted(container, mounts)
-
-
-def _script_volumes(script: FrozenScript) -> list[Manifest]:
-    items = [{"key": script.key, "path": script.key}]
-    source = {"name": "script-source", "configMap": {"name": script.config_map, "items": items}}
-    return [source, {"name": "script", "emptyDir": {}}]
-
-
 def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
     """A native sidecar: it starts before the plugin and ends after it, and does not keep the Job from completing."""
     container = {
@@ -161,7 +109,7 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
         "command": ["python", "-m", "chorus_client.forward"],
         "args": ["--config", str(_FORWARD_CONFIG)],
         "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
-        "resources": _SIDE_RESOURCES,
+        "resources": SIDE_RESOURCES,
     }
     mounts = [
         Mount("messages", str(contract.MESSAGES_DIR)),
@@ -199,14 +147,14 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     if container.script is not None:
         script = frozen_script(plugin)
         assert script is not None
-        init.append(_check_script(script, operator_image))
-        volumes += _script_volumes(script)
-        mounts.append(Mount("script", str(contract.SCRIPT_DIR), read_only=True))
+        init.append(check_script(script, operator_image))
+        volumes += script_volumes(script)
+        mounts.append(SCRIPT_MOUNT)
     if container.messages == "File":
         init.append(_forwarder(operator_image, "config", attempt=0))
         volumes.append({"name": "messages", "emptyDir": {}})
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
-    env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **_speech(messaging, container.messages)}
+    env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **speech(messaging, container.messages)}
     main: dict[str, Any] = _main(container.image, list(container.command), list(container.args))
     main |= {key: value for key, value in compute(plugin, env).items() if key != "resources"}
     main["resources"] = _CONVERT_RESOURCES

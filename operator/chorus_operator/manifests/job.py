@@ -9,8 +9,9 @@ from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
-from chorus_api.run_config import FrozenRun, RunConfig
+from chorus_api.run_config import FrozenRun, FrozenScript, RunConfig
 from chorus_api.training_run import TrainingRun
+from chorus_operator.manifests.environment import training_environment
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
     Manifest,
@@ -23,6 +24,7 @@ from chorus_operator.manifests.pod import (
     same_node,
     whole_cpus,
 )
+from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
 from chorus_operator.rules import names
 from chorus_operator.rules.classify import POLICY_EXIT_CODES
 from chorus_operator.rules.resolve import BaseLocation
@@ -108,6 +110,7 @@ def training_job(
     *,
     attempt: int,
     image: str,
+    operator_image: str,
     resume_model: str | None,
 ) -> Manifest:
     """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
@@ -131,9 +134,25 @@ def training_job(
     if resume_model is not None:
         mounts.append(Mount("data", str(contract.RESUME_DIR), f"{contract.MODELS}/{resume_model}", read_only=True))
     env = {contract.ATTEMPT_ENV: str(attempt), "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}
+    init: list[Manifest] = []
+    if config.script is not None:
+        env |= training_environment(config, attempt=attempt, messages="Http")
+    if config.script is not None and config.script.config_map is not None:
+        script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
+        init.append(check_script(script, operator_image))
+        volumes += script_volumes(script)
+        mounts.append(SCRIPT_MOUNT)
     container = {"name": "trainer", "image": image} | compute(plugin, env)
     return attempt_job(
-        run, project, plugin, config, attempt=attempt, container=container, volumes=volumes, mounts=mounts
+        run,
+        project,
+        plugin,
+        config,
+        attempt=attempt,
+        container=container,
+        volumes=volumes,
+        mounts=mounts,
+        init_containers=init,
     )
 
 

@@ -288,6 +288,7 @@ async def _job_manifests(
             resolve.base_location(source, view.project),
             attempt=action.attempt,
             image=environment.trainer_image,
+            operator_image=environment.operator_image,
             resume_model=resume,
         )
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from chorus_api.ids import content_hash
 from chorus_api.lora import LoraParameters, merge
-from chorus_api.plugin import ContainerPlugin, Plugin, ServicePlugin
+from chorus_api.plugin import ContainerPlugin, LoraScript, Plugin, ServicePlugin
 from chorus_api.project import ProjectPlugin
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import parameters
@@ -20,6 +20,7 @@ class LoraRecipe:
 
     parameters: LoraParameters
     image: str
+    script: LoraScript | None = None
 
     def told(self) -> dict[str, Any]:
         """Give the parameters of TRAINING_DATA."""
@@ -27,7 +28,8 @@ class LoraRecipe:
 
     def train_key(self, frame: str) -> str:
         """Hash everything that a run on the frame trains with."""
-        return content_hash([frame, self.parameters.model_dump(mode="json", exclude_none=True), self.image])
+        script = [self.script.sha256] if self.script is not None else []
+        return content_hash([frame, self.parameters.model_dump(mode="json", exclude_none=True), self.image, *script])
 
 
 @dataclass(frozen=True)
@@ -79,4 +81,4 @@ def recipe_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None = No
     if plugin.spec.service is not None:
         values = parameters.resolved(plugin, entry, run)
         return ServiceRecipe(values, plugin.spec.service, target_url(plugin.spec.service, plugin.metadata.namespace))
-    return LoraRecipe(lora_of(plugin, entry, run), trainer_image)
+    return LoraRecipe(lora_of(plugin, entry, run), trainer_image, plugin.spec.script)

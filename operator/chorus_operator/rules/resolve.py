@@ -6,11 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chorus_api import contract
-from chorus_api.lora import BaseModelSource, LoraParameters, resolve
-from chorus_api.plugin import Plugin
+from chorus_api.lora import BaseModelSource, resolve
+from chorus_api.plugin import LoraScript, Plugin
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ContainerConfig, FrozenRun, FrozenScript, Messaging, RunConfig, ServiceConfig
+from chorus_api.run_config import (
+    ContainerConfig,
+    FrozenRun,
+    FrozenScript,
+    LoraScriptConfig,
+    Messaging,
+    RunConfig,
+    ServiceConfig,
+)
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import names, parameters
 from chorus_operator.rules.recipe import ContainerRecipe, LoraRecipe, Recipe, ServiceRecipe, lora_of
@@ -167,7 +175,7 @@ def freeze(
         ),
     )
     if isinstance(recipe, LoraRecipe):
-        return _lora_config(common, recipe.parameters, project, plugin, resume=resume)
+        return _lora_config(common, recipe, project, plugin, resume=resume)
     if isinstance(recipe, ServiceRecipe):
         return _service_config(common, recipe)
     return _container_config(common, recipe)
@@ -185,8 +193,9 @@ def messaging(url: str, *, subject_uid: str, source: str) -> Messaging:
 
 
 def _lora_config(
-    common: FrozenRun, lora: LoraParameters, project: Project, plugin: Plugin, *, resume: TrainingRun | None
+    common: FrozenRun, recipe: LoraRecipe, project: Project, plugin: Plugin, *, resume: TrainingRun | None
 ) -> RunConfig:
+    lora = recipe.parameters
     assert lora.base_model is not None
     base = base_location(lora.base_model, project)
     return RunConfig(
@@ -199,7 +208,17 @@ def _lora_config(
         checkpoint_every_seconds=plugin.spec.checkpoint.every_seconds,
         checkpoint_keep=plugin.spec.checkpoint.keep,
         grace_seconds=plugin.spec.checkpoint.grace_seconds,
+        script=_script_config(recipe.script) if recipe.script is not None else None,
     )
+
+
+def _script_config(script: LoraScript) -> LoraScriptConfig:
+    source = script.config_map
+    if source is not None:
+        return LoraScriptConfig(
+            root=str(contract.SCRIPT_DIR), path=source.key, sha256=script.sha256, config_map=source.name
+        )
+    return LoraScriptConfig(root=str(contract.IMAGE_SCRIPTS_DIR), path=script.path or "", sha256=script.sha256)
 
 
 def _service_config(common: FrozenRun, recipe: ServiceRecipe) -> ServiceConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -355,3 +356,42 @@ def test_last_seen_is_the_time_of_the_report() -> None:
     world = applied(World())
     world.plugin_says()
     assert plugin_status(world)["lastSeenTime"] == iso(world.now)
+
+
+# A LoRA plugin's own script
+
+
+def lora_with(script: dict[str, Any]) -> World:
+    world = World()
+    world.put(plugin(script=script | {"sha256": "ab" * 32}), project())
+    world.frame_ready()
+    return world
+
+
+def test_a_script_from_a_config_map_is_checked_before_the_trainers_image_starts() -> None:
+    world = lora_with({"configMap": {"name": "code", "key": "train.py"}})
+    stored = world.job("home-soft-1-1")
+    assert stored is not None
+    spec = stored["spec"]["template"]["spec"]
+    assert [each["name"] for each in spec["initContainers"]] == ["script"]
+    assert spec["containers"][0]["image"] == "trainer:1"
+    assert {"name": "CHORUS_OUT_DIR", "value": "/chorus/run/out"} in spec["containers"][0]["env"]
+    told = json.loads(world.config_map("home-soft-1-config")["run.json"])["script"]
+    assert (told["root"], told["path"], told["sha256"]) == ("/chorus/script", "train.py", "ab" * 32)
+
+
+def test_a_script_in_the_image_is_left_to_the_trainer_to_check() -> None:
+    world = lora_with({"path": "own/train.py"})
+    stored = world.job("home-soft-1-1")
+    assert stored is not None
+    assert "initContainers" not in stored["spec"]["template"]["spec"]
+    told = json.loads(world.config_map("home-soft-1-config")["run.json"])["script"]
+    assert (told["root"], told["path"]) == ("/opt/chorus/scripts", "own/train.py")
+
+
+def test_another_script_marks_the_row_outdated() -> None:
+    world = lora_with({"path": "own/train.py"})
+    world.train_to_the_end("home-soft-1")
+    world.put(plugin(script={"path": "own/train.py", "sha256": "cd" * 32}))
+    world.later(1)
+    assert world.project()["status"]["plugins"][0]["outdated"] is True

@@ -1,0 +1,39 @@
+"""A plugin's own script: an init container checks its digest, and puts the very bytes that it checked in place."""
+
+from __future__ import annotations
+
+from chorus_api import contract
+from chorus_api.run_config import FrozenScript
+from chorus_operator.manifests.pod import Manifest, Mount, restricted
+
+SIDE_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+SCRIPT_MOUNT = Mount("script", str(contract.SCRIPT_DIR), read_only=True)
+
+
+def check_script(script: FrozenScript, image: str) -> Manifest:
+    """The init container: it ends the pod before anything of a script with another digest is executed."""
+    container = {
+        "name": "script",
+        "image": image,
+        "command": ["python", "-m", "chorus_client.script"],
+        "args": [
+            str(contract.SCRIPT_SOURCE_DIR / script.key),
+            str(contract.SCRIPT_DIR / script.key),
+            script.sha256,
+            f"ConfigMap {script.config_map}, key {script.key}",
+        ],
+        "resources": SIDE_RESOURCES,
+        "terminationMessagePolicy": "File",
+    }
+    mounts = [
+        Mount("script-source", str(contract.SCRIPT_SOURCE_DIR), read_only=True),
+        Mount("script", str(contract.SCRIPT_DIR)),
+    ]
+    return restricted(container, mounts)
+
+
+def script_volumes(script: FrozenScript) -> list[Manifest]:
+    """The ConfigMap, and the directory for what was checked. A ConfigMap that is missing is told by the check."""
+    items = [{"key": script.key, "path": script.key}]
+    source = {"name": script.config_map, "items": items, "optional": True}
+    return [{"name": "script-source", "configMap": source}, {"name": "script", "emptyDir": {}}]
