@@ -157,7 +157,7 @@ async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(stag
 async def test_wrong_ids_are_refused(stage: MessageStage, ids: dict[str, int]) -> None:
     speaker = await stage.training(await stage.run())
     body = message("TRAINING_START", subject=speaker.subject, ids=ids)
-    assert "is not that of the pod's run" in await refused(
+    assert "is not that of the sender's run" in await refused(
         stage, body, token=speaker.token, status=403, cause=Cause.WRONG_IDS
     )
 

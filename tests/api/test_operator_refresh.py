@@ -15,9 +15,10 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
+from chorus_operator.services.letters import ReturnAddress
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
-from world import frame
+from world import TOKENS, PretendCourier, frame
 
 DATASET = {"refreshSeconds": 3600}
 
@@ -40,6 +41,9 @@ class Looker:
             ensure_namespace=_nothing,
             wake=lambda key: None,
             memory=Memory(kube),
+            courier=PretendCourier(lambda: self.now),  # type: ignore[arg-type]
+            tokens=TOKENS,
+            address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
         )
         self.look: Callable[[Key], Awaitable[float | None]] = make_reconciler(self._environment)
 

@@ -8,7 +8,7 @@ from typing import Any
 from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.run_config import ContainerConfig, ForwardConfig, FrozenScript, Messaging
+from chorus_api.run_config import ContainerConfig, ForwardConfig, Messaging
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.environment import speech, training_environment
 from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
@@ -26,6 +26,7 @@ from chorus_operator.manifests.pod import (
 from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
 from chorus_operator.rules import names
 from chorus_operator.rules.describe import DESCRIBE_SECONDS
+from chorus_operator.rules.resolve import frozen_script
 
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5
@@ -145,8 +146,7 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     mounts = [IDENTITY_MOUNT]
     init: list[Manifest] = []
     if container.script is not None:
-        script = frozen_script(plugin)
-        assert script is not None
+        script = frozen_script(container.script)
         init.append(check_script(script, operator_image))
         volumes += script_volumes(script)
         mounts.append(SCRIPT_MOUNT)
@@ -189,11 +189,3 @@ def _describe_policy() -> Manifest:
     """Ask again only when the node took the pod away: an image that fails will fail again."""
     policy = attempt_policy(CONTAINER)
     return {"rules": [{**policy["rules"][0], "action": "Ignore"}, *policy["rules"][1:]]}
-
-
-def frozen_script(plugin: Plugin) -> FrozenScript | None:
-    """Give a Plugin's script as runs freeze it."""
-    script = plugin.spec.container.script if plugin.spec.container else None
-    if script is None:
-        return None
-    return FrozenScript(config_map=script.config_map.name, key=script.config_map.key, sha256=script.sha256)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chorus_api import contract
 from chorus_api.lora import BaseModelSource, resolve
-from chorus_api.plugin import LoraScript, Plugin
+from chorus_api.plugin import LoraScript, Plugin, Script
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.reasons import Reason
 from chorus_api.run_config import (
@@ -243,8 +243,11 @@ def _container_config(common: FrozenRun, recipe: ContainerRecipe) -> ContainerCo
         messages=container.messages,
         artefact=container.artefact,
         frame_format=container.frame_format,
-        script=FrozenScript(config_map=script.config_map.name, key=script.config_map.key, sha256=script.sha256)
-        if script
-        else None,
+        script=frozen_script(script) if script is not None else None,
         parameters=recipe.parameters,
     )
+
+
+def frozen_script(script: Script) -> FrozenScript:
+    """Write down where a container's script is, and the digest that it must have."""
+    return FrozenScript(config_map=script.config_map.name, key=script.config_map.key, sha256=script.sha256)
