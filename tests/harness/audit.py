@@ -23,7 +23,9 @@ for path in sorted(glob.glob("/audit/*.log")):
         group, plural, part = (about.get(key, "") for key in ("apiGroup", "resource", "subresource"))
         if plural:
             resource = (group + "/" if group else "") + plural + ("/" + part if part else "")
-            key = (event["verb"], resource, event.get("responseStatus", {}).get("code") == 403)
+            # Admission answers 403 as well, for example while a namespace is being deleted.
+            decision = event.get("annotations", {}).get("authorization.k8s.io/decision")
+            key = (event["verb"], resource, decision == "forbid")
             seen[key] = seen.get(key, 0) + 1
 print(json.dumps([[*key, count] for key, count in seen.items()]))
 """

@@ -107,6 +107,8 @@ class ProgressBook:
         progress = merged_progress(known, envelope=envelope, payload=payload, now=self._clock().replace(microsecond=0))
         if entry is None:
             entry = self._entries[pod.run_uid] = _Entry(pod, envelope.sequence, progress, now)
+        if progress.percent == 100 and (known is None or known.percent < 100 or known.attempt != progress.attempt):
+            self._hurry(entry)
         entry.pod, entry.sequence, entry.progress, entry.seen, entry.dirty = pod, envelope.sequence, progress, now, True
         self._entries.move_to_end(pod.run_uid)
         self._schedule(pod.run_uid, entry)
@@ -136,6 +138,13 @@ class ProgressBook:
         entry = self._entries.pop(uid, None)
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
+
+    def _hurry(self, entry: _Entry) -> None:
+        """Write the last word of a training at once: when its run has ended, nothing is written any more."""
+        entry.next_write = 0.0
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
 
     def _schedule(self, uid: str, entry: _Entry) -> None:
         if entry.timer is None:

@@ -123,6 +123,22 @@ def test_the_first_message_is_written_at_once_and_the_rest_every_ten_seconds() -
     simulate(main())
 
 
+def test_the_last_word_of_a_training_is_written_at_once() -> None:
+    async def main() -> None:
+        kube, pod, book = setting()
+        book.offer(pod, envelope=envelope(1), payload=said(3))
+        await asyncio.sleep(1)
+        book.offer(pod, envelope=envelope(2), payload=said(40))
+        book.offer(pod, envelope=envelope(3), payload=said(100))
+        await asyncio.sleep(0.1)
+        assert written(kube)["percent"] == 100
+        book.offer(pod, envelope=envelope(4), payload=said(100, loss=0.5))
+        await asyncio.sleep(1)
+        assert writes(kube) == 2, "what comes after it waits again"
+
+    simulate(main())
+
+
 def test_a_message_that_is_known_or_older_is_ignored() -> None:
     async def main() -> None:
         _, pod, book = setting()
