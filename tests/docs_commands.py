@@ -48,7 +48,7 @@ NEEDS_MORE: Mapping[str, tuple[str, str]] = {
     ),
     r"chorus plugin check examples/.*": ("tests/unit/docs/test_write_a_plugin.py", "assert_kit_passes"),
     r"docker (build|push) .*": ("kind/README.md", "images"),
-    r"pip install .*cli.*|chorus plugin check .*": ("tests/unit/cli/test_command.py", '"plugin", "check"'),
+    r"pip install .*cli.*|chorus plugin check .*": ("tests/api/test_plugin_check_command.py", '"plugin", "check"'),
     r"helm .*": ("tests/chart", "helm"),
     r"kubectl .*(argocd|flux).*": ("tests/chart", "gitops"),
     r"kubectl (apply|delete) .*-k my-chorus/": ("tests/api/test_install_manifests.py", "overlay"),

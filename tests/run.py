@@ -42,9 +42,9 @@ TIERS = {
     tier.name: tier
     for tier in (
         Tier("lint", 600),
-        Tier("unit", 300, options=("-n", "auto")),
+        Tier("unit", 600, options=("-n", "auto")),
         Tier("trainer", 1200),
-        Tier("api", 900, ("promtool", "postgres"), options=("-n", "auto", "--dist", "loadfile")),
+        Tier("api", 1800, ("promtool", "postgres"), options=("-n", "auto", "--dist", "loadfile")),
         Tier("cluster", 2400, ("cluster",)),
         Tier("federated", 1500, ("cluster",)),
         Tier("chart", 900, ("cluster", "helm")),
