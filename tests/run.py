@@ -47,7 +47,7 @@ TIERS = {
         Tier("api", 1800, ("promtool", "postgres"), options=("-n", "auto", "--dist", "loadfile")),
         Tier("cluster", 2400, ("cluster",)),
         Tier("federated", 1500, ("cluster",)),
-        Tier("chart", 900, ("cluster", "helm")),
+        Tier("chart", 1800, ("cluster", "helm")),
         Tier("web", 1500, ("binaries",)),
     )
 }
