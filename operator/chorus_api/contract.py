@@ -12,7 +12,6 @@ RUN_LABEL = "chorus.dev/run"
 ATTEMPT_LABEL = "chorus.dev/attempt"
 ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | exchange | publish | describe
 DESCRIBES_LABEL = "chorus.dev/describes"  # the Plugin that a describe Job asks
-TRAIN_KEY_LABEL = "chorus.dev/train-key"
 TRIGGER_KEY_ANNOTATION = "chorus.dev/trigger-key"
 RUN_UID_ANNOTATION = "chorus.dev/run-uid"
 PROJECT_ID_ANNOTATION = "chorus.dev/project-id"

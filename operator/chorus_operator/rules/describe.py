@@ -96,14 +96,7 @@ def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
         conditions.set("Ready", True, Reason.READY, "Projects may use it.")
         if plugin.status.report is not None:
             conditions.set("Online", True, Reason.DESCRIBED, "The image has said what it is and needs.")
-    changes: dict[str, object] = {
-        "id": message_id(plugin.metadata.uid),
-        "observed_generation": generation,
-        "conditions": conditions.all(),
-    }
-    if plugin.status.report is not None:
-        changes["last_seen_time"] = plugin.status.report.time
-    return Decision(plugin.status.model_copy(update=changes), tuple(actions), requeue_after=again)
+    return Decision(_status(plugin, conditions), tuple(actions), requeue_after=again)
 
 
 def refuse_plugin(view: PluginView, message: str) -> Decision[PluginStatus]:
@@ -111,12 +104,18 @@ def refuse_plugin(view: PluginView, message: str) -> Decision[PluginStatus]:
     plugin = view.plugin
     conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
     _fail(conditions, message)
-    changes = {
+    return Decision(_status(plugin, conditions))
+
+
+def _status(plugin: Plugin, conditions: Conditions) -> PluginStatus:
+    changes: dict[str, object] = {
         "id": message_id(plugin.metadata.uid),
         "observed_generation": plugin.metadata.generation,
         "conditions": conditions.all(),
     }
-    return Decision(plugin.status.model_copy(update=changes))
+    if plugin.status.report is not None:
+        changes["last_seen_time"] = plugin.status.report.time
+    return plugin.status.model_copy(update=changes)
 
 
 def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> float | None:
