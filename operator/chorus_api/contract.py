@@ -57,6 +57,7 @@ TERMINATION_LOG = PurePosixPath("/dev/termination-log")
 OUT_DIR = RUN_DIR / "out"  # the artefact
 MESSAGES_DIR = ROOT / "messages"  # a container's messages as JSON lines, and how far they are forwarded
 MESSAGES_FILE = MESSAGES_DIR / "messages.jsonl"
+MESSAGES_SENT = MESSAGES_DIR / f"{MESSAGES_FILE.name}.sent"  # from when the forwarder runs, and knows how to stop
 SCRIPT_DIR = ROOT / "script"  # a plugin's own script, once its digest is checked; read-only
 IMAGE_SCRIPTS_DIR = PurePosixPath("/opt/chorus/scripts")  # of the trainer image: where scripts by path are
 SCRIPT_SOURCE_DIR = ROOT / "script-source"  # the script before it is checked; only the init container sees it

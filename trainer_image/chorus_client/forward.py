@@ -3,6 +3,9 @@
 A line counts when it ends in a line break. Each becomes one message; how far the file is sent is written down beside
 it, so that a sidecar that is started again goes on from there. Whether a message is right the receiver says, which
 refuses, counts and logs what is not: people see it where they look for refusals. So with a line that is no message.
+
+How far it is sent is written down from the start, and the sidecar's startup probe waits for it: a container's first
+process that has no handler for SIGTERM does not notice it, and the container beside it may end at once.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES
+from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES, MESSAGES_FILE, MESSAGES_SENT
 from chorus_api.messages import PAYLOADS, Addressed
 from chorus_api.run_config import ForwardConfig
 from chorus_client.sender import Sender
@@ -28,7 +31,7 @@ LOOK_SECONDS = 0.5
 FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 25.0
 MAX_LINE_BYTES = MAX_BODY_BYTES
-SENT_SUFFIX = ".sent"
+SENT_SUFFIX = MESSAGES_SENT.name.removeprefix(MESSAGES_FILE.name)
 UNREADABLE = "unreadable"
 """What a line that is no message is sent as: no such message is known."""
 
@@ -90,6 +93,7 @@ class Tail:
 def forward(config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:
     """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS."""
     tail = Tail(Path(config.messages_file))
+    tail.mark()
     while not stop.requested:
         if _send(tail, config, sender) and sender.flush(FLUSH_SECONDS):
             tail.mark()

@@ -31,6 +31,7 @@ from chorus_operator.rules.resolve import frozen_script
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5
 _CONVERT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+FORWARDER_START_SECONDS = 120
 _FORWARD_CONFIG = contract.ROOT / "forward.json"
 
 
@@ -102,7 +103,10 @@ def _convert(config: ContainerConfig, image: str, frame: Mount) -> Manifest:
 
 
 def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
-    """A native sidecar: it starts before the plugin and ends after it, and does not keep the Job from completing."""
+    """A native sidecar: it starts before the plugin and ends after it, and does not keep the Job from completing.
+
+    The plugin starts when the sidecar can be stopped: one that misses its SIGTERM holds the pod until it is killed.
+    """
     container = {
         "name": "messages",
         "image": image,
@@ -110,6 +114,12 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
         "command": ["python", "-m", "chorus_client.forward"],
         "args": ["--config", str(_FORWARD_CONFIG)],
         "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
+        "startupProbe": {
+            "exec": {"command": ["test", "-e", str(contract.MESSAGES_SENT)]},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": FORWARDER_START_SECONDS,
+        },
         "resources": SIDE_RESOURCES,
     }
     mounts = [

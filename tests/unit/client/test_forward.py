@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chorus_api.contract import MESSAGES_FILE, MESSAGES_SENT
 from chorus_api.run_config import ForwardConfig
 from chorus_client import Pace, Sender, StopFlag
 from chorus_client.forward import Tail, forward, message_of
@@ -49,6 +50,13 @@ def test_a_forwarder_that_is_started_again_sends_nothing_twice(receiver: Receive
         more.write(line("TRAINING_START"))
     forward_all(receiver, file)
     assert receiver.types == ["DATA_REPORT", "TRAINING_START"]
+
+
+def test_the_mark_that_a_probe_waits_for_is_there_once_the_forwarder_can_be_stopped(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    forward_all(receiver, tmp_path / MESSAGES_FILE.name)
+    assert (tmp_path / MESSAGES_SENT.name).read_text() == "0"
 
 
 def test_what_could_not_be_delivered_is_sent_by_the_next_one(receiver: Receiver, tmp_path: Path) -> None:

@@ -307,6 +307,7 @@ def test_messages_by_file_bring_a_sidecar_that_does_not_keep_the_job() -> None:
     assert stored is not None
     [sidecar] = stored["spec"]["template"]["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"], sidecar["image"]) == ("messages", "Always", "operator:1")
+    assert sidecar["startupProbe"]["exec"]["command"] == ["test", "-e", "/chorus/messages/messages.jsonl.sent"]
     assert "forward.json" in world.config_map("home-soft-1-config")
 
 
