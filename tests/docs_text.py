@@ -14,7 +14,8 @@ HANDBOOK = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPO
 """README, change log and handbook."""
 DIRECTORIES = (
     *("charts/chorus", "deploy", "kind", "requirements", "examples/demo/data", "examples/data/penguins"),
-    *("examples/plugins", "examples/plugins/sklearn", "examples/plugins/shell", "examples/plugins/service"),
+    "examples/plugins",
+    *(f"examples/plugins/{name}" for name in ("recipe", "service", "shell", "sklearn")),
 )
 PAGES = sorted([*HANDBOOK, *(REPOSITORY / name / "README.md" for name in DIRECTORIES)])
 """HANDBOOK and the README files of directories."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ def test_there_are_projects() -> None:
 def test_a_project_names_plugins_that_are_there(file: Path, project: dict[str, Any]) -> None:
     there = {plugin["metadata"]["name"] for _, plugin in documents("Plugin")}
     assert {entry["pluginRef"]["name"] for entry in project["spec"]["plugins"]} <= there
+
+
+def scripts() -> list[tuple[Path, dict[str, Any]]]:
+    """The Plugins that have a script of their own, and what they say of it."""
+    specs = [(file, plugin["spec"]) for file, plugin in documents("Plugin")]
+    said = [(file, spec.get("container", spec).get("script")) for file, spec in specs]
+    return [(file, script) for file, script in said if script is not None]
+
+
+def test_there_are_scripts() -> None:
+    assert {file.parent.name for file, _ in scripts()} == {"recipe", "shell"}
+
+
+@pytest.mark.parametrize(("file", "script"), scripts(), ids=[name_of(file) for file, _ in scripts()])
+def test_a_manifest_states_the_digest_that_its_script_has(file: Path, script: dict[str, Any]) -> None:
+    content = (file.parent / script["configMap"]["key"]).read_bytes()
+    assert script["sha256"] == hashlib.sha256(content).hexdigest(), f"write the new digest into {name_of(file)}"
 
 
 @pytest.mark.parametrize(("file", "project"), PROJECTS, ids=FILES)
