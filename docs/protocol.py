@@ -106,7 +106,8 @@ whenever it cannot go on. A later one implies those before it.
 ## Envelope
 
 A message is a [CloudEvent](https://cloudevents.io) 1.0 in JSON (`application/cloudevents+json`), at most
-{contract.MAX_BODY_BYTES // 1024} KiB, sent by POST over HTTPS with `Authorization: Bearer` and the token. Attributes
+{contract.MAX_BODY_BYTES // 1024} KiB, sent by POST over HTTPS with `Authorization: Bearer` and the token: the pod's. A
+service's is the one that it was told, or that of its [service account](messages.md#by-its-service-account). Attributes
 beside those below are `specversion` (`"1.0"`), `datacontenttype` and `data`, an object. Extension attributes are
 strings, as the standard has it: `"attempt": "1"`. With `messages: File` a line is
 `{{"type": "DATA_REPORT", "data": {{"applicable": true}}}}`, and the forwarder fills in the rest.

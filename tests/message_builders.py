@@ -18,6 +18,7 @@ from chorus_api.contract import (
     PROJECT_LABEL,
     ROLE_LABEL,
     RUN_LABEL,
+    RUN_SERVICE_ACCOUNT,
     RUN_UID_ANNOTATION,
 )
 
@@ -83,7 +84,7 @@ def training_pod(
             },
             **metadata,
         },
-        "spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]},
+        "spec": {"serviceAccountName": RUN_SERVICE_ACCOUNT, "containers": [{"name": "trainer", "image": "trainer:1"}]},
     }
 
 
@@ -103,7 +104,52 @@ def prepare_pod(project: dict[str, Any], *, name: str = "prepare-1", key: str = 
             },
             "annotations": {PROJECT_ID_ANNOTATION: str(PROJECT_ID)},
         },
-        "spec": {"containers": [{"name": "prepare", "image": "operator:1"}]},
+        "spec": {"serviceAccountName": RUN_SERVICE_ACCOUNT, "containers": [{"name": "prepare", "image": "operator:1"}]},
+    }
+
+
+def service_account(name: str, *, namespace: str = "default") -> dict[str, Any]:
+    """Build a service account."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+
+
+def service_pod(*, account: str = "far", name: str = "far-0", namespace: str = "default") -> dict[str, Any]:
+    """Build a pod of a service, which Chorus did not make."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "far"}},
+        "spec": {"serviceAccountName": account, "containers": [{"name": "far", "image": "registry.test/far:1"}]},
+    }
+
+
+def service_config(run: dict[str, Any], *, account: str | None = "far", **changes: Any) -> dict[str, Any]:
+    """Build the ConfigMap with what a service's run was accepted with; `changes` replace what run.json says."""
+    metadata = run["metadata"]
+    told = {
+        "type": "service",
+        "runName": metadata["name"],
+        "runUid": metadata["uid"],
+        "runId": "run_20260101_000000_abcd",
+        "namespace": metadata["namespace"],
+        "project": "home",
+        "plugin": "far",
+        "projectId": PROJECT_ID,
+        "pluginId": PLUGIN_ID,
+        "frameName": FRAME["name"],
+        "frameDigest": FRAME["digest"],
+        "modelName": f"{metadata['name']}-abcde",
+        "messaging": {"url": "https://unused", "tokenFile": "", "caFile": "", "subjectUid": "", "source": "/unused"},
+        "url": "https://far.example.org/chorus",
+        "serviceAccount": account,
+        **changes,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{metadata['name']}-config", "namespace": metadata["namespace"]},
+        "data": {"run.json": json.dumps(told), "train-key": "abc"},
+        "immutable": True,
     }
 
 
@@ -166,5 +212,8 @@ def describe_pod(plugin: dict[str, Any], *, name: str = "describe-1") -> dict[st
             "labels": {MANAGED_BY_LABEL: MANAGED_BY, DESCRIBES_LABEL: metadata["name"], ROLE_LABEL: "describe"},
             "annotations": {PLUGIN_UID_ANNOTATION: metadata["uid"], PLUGIN_GENERATION_ANNOTATION: "1"},
         },
-        "spec": {"containers": [{"name": "plugin", "image": "registry.test/classifier:1"}]},
+        "spec": {
+            "serviceAccountName": RUN_SERVICE_ACCOUNT,
+            "containers": [{"name": "plugin", "image": "registry.test/classifier:1"}],
+        },
     }

@@ -18,14 +18,23 @@ import aiohttp
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from chorus_api.contract import AUDIENCE, MESSAGES_PATH
+from chorus_api.contract import AUDIENCE, MESSAGES_PATH, RUN_SERVICE_ACCOUNT
 from chorus_operator.kube.ca import load_authority
 from chorus_operator.kube.client import Kube
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.receiver import Receiver
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
-from message_builders import message, prepare_pod, project, training_pod, training_run
+from message_builders import (
+    message,
+    prepare_pod,
+    project,
+    service_account,
+    service_config,
+    service_pod,
+    training_pod,
+    training_run,
+)
 
 OPERATOR_NAMESPACE = "chorus-system"
 SERVING_SECONDS = 15.0
@@ -90,9 +99,20 @@ class MessageStage:
         pod = await self.api.create(prepare_pod(owner, name=name, key=key))
         return Speaker(pod, await self.token(pod), owner["metadata"]["uid"], 0)
 
+    async def accepted(self, run: Manifest, *, account: str) -> Manifest:
+        """Write down that a run was accepted with a service that has an account."""
+        return await self.api.create(service_config(run, account=account))
+
+    async def serving(self, run: Manifest, *, account: str) -> Speaker:
+        """Create a pod of a service that has an account of its own."""
+        await self.api.create(service_account(account, namespace=self.namespace))
+        pod = await self.api.create(service_pod(account=account, name=f"{account}-0", namespace=self.namespace))
+        return Speaker(pod, await self.token(pod), run["metadata"]["uid"], 1)
+
     async def token(self, pod: Manifest | None, *, audience: str | None = AUDIENCE) -> str:
-        """Ask for a token of the namespace's default service account, bound to the pod."""
-        return await self.control_plane.token_for("default", namespace=self.namespace, audience=audience, pod=pod)
+        """Ask for a token of the pod's service account, bound to the pod; without one, of that of Chorus's pods."""
+        account = pod["spec"]["serviceAccountName"] if pod is not None else RUN_SERVICE_ACCOUNT
+        return await self.control_plane.token_for(account, namespace=self.namespace, audience=audience, pod=pod)
 
     async def say(self, speaker: Speaker, kind: str, *, receiver: int = 0, **data: Any) -> int:
         """Send one message of a pod; the HTTP status."""
@@ -140,6 +160,7 @@ async def message_stage(
         stage = MessageStage(control_plane, api, namespace, started)
         stage.context = ssl.create_default_context(cadata=authority.certificate.decode())
         stack.push_async_callback(stage.session.close)
+        await api.create(service_account(RUN_SERVICE_ACCOUNT, namespace=namespace))
         for receiver in started:
             await until(lambda receiver=receiver: receiver.serving or receiver.ended.done())  # type: ignore[misc]
             assert receiver.serving, receiver.ended.exception()

@@ -120,6 +120,7 @@ class ServicePlace:
             "source": "/namespaces/lab/trainingruns/run",
             "type": f"dev.chorus.{kind}",
             "datacontenttype": "application/json",
+            "subject": "run/1" if kind == "ONLINE_INQUIRY" else "run",
             "subjectuid": subject,
             "attempt": str(attempt),
             "data": {

@@ -251,6 +251,11 @@ class Envelope(BaseModel):
         description="Who sends it, a URI reference; for people."
     )
     type: MessageType = Field(description="`dev.chorus.` and the name of the message.")
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = Field(
+        None,
+        description="Name of the run; for ONLINE_REPORT that of the Plugin and its generation, such as `far/3`: the "
+        "`subject` of what is answered. Only a service that speaks by its service account needs it.",
+    )
     subject_uid: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="Extension `subjectuid`: uid of the TrainingRun; of the Project for FRAME messages, of the Plugin "
         "for ONLINE_REPORT."

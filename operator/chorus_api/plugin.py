@@ -21,6 +21,7 @@ from chorus_api.base import (
     StatusModel,
     Time,
 )
+from chorus_api.contract import RUN_SERVICE_ACCOUNT
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters, ParametersSchema
 from chorus_api.project import ColumnName, ConfigMapSource, Meta, RelativePath
@@ -226,7 +227,14 @@ class ServiceRef(Model):
 class ServicePlugin(Model):
     """A service that speaks the plugin protocol: it is told by POST, and gets its data from an exchange."""
 
-    rules = (Rule("has(self.url) != has(self.serviceRef)", "set url or serviceRef, and not both"),)
+    rules = (
+        Rule("has(self.url) != has(self.serviceRef)", "set url or serviceRef, and not both"),
+        Rule(
+            f"!has(self.serviceAccountName) || self.serviceAccountName != '{RUN_SERVICE_ACCOUNT}'",
+            f"serviceAccountName must not be {RUN_SERVICE_ACCOUNT}, which every pod of a run has: name a service "
+            "account of the service's own",
+        ),
+    )
 
     url: (
         Annotated[
@@ -248,6 +256,12 @@ class ServicePlugin(Model):
     )
     artefact: Literal["Files", "None"] = Field(
         "Files", description="Files: what the service puts into the exchange is published. None: nothing is taken."
+    )
+    service_account_name: ObjectName | None = Field(
+        None,
+        description="Service account of this namespace. Its pods may send the service's messages, about all runs of "
+        "this Plugin, with their own tokens for the audience chorus. The tokens that the service is told count as "
+        "well; they alone when this is unset.",
     )
 
 

@@ -118,6 +118,9 @@ class ServiceConfig(FrozenRun):
     ca_config_map: str | None = Field(None, description="ConfigMap with the certificates that the service is known by.")
     ca_key: str | None = None
     artefact: Literal["Files", "None"] = "Files"
+    service_account: str | None = Field(
+        None, description="Service account of the namespace whose pods may send the service's messages."
+    )
     parameters: Parameters = Field(default_factory=dict)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from chorus_api.contract import MAX_BODY_BYTES
+from chorus_api.contract import MAX_BODY_BYTES, SERVICE_SPEAKER
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.refusals import Cause
 from harness.apiserver import ControlPlane
 from harness.client import Api
-from message_builders import FRAME, message
+from message_builders import FRAME, message, service_account, training_pod
 from message_stage import MessageStage, claims_of, message_stage, signed
 
 
@@ -127,6 +127,31 @@ async def test_a_pod_that_the_operator_did_not_mark_is_refused(stage: MessageSta
     )
     body = message("TRAINING_START", subject=run["metadata"]["uid"])
     await refused(stage, body, token=await stage.token(pod), status=403, cause=Cause.WRONG_POD)
+
+
+async def test_a_services_pod_is_known_by_its_service_account_and_no_other_pod_is(either: MessageStage) -> None:
+    stage = either
+    run = await stage.run("home-far-1")
+    await stage.accepted(run, account="far")
+    far, stranger = await stage.serving(run, account="far"), await stage.serving(run, account="stranger")
+    body = message("TRAINING_START", subject=far.subject, attributes={"subject": "home-far-1"})
+    code, answer = await stage.post(body, token=stranger.token)
+    assert (code, answer["cause"]) == (403, "wrongPod")
+    assert "service account stranger" in answer["error"]
+    assert "report" not in await stage.status("home-far-1")
+    assert (await stage.post(body, token=far.token))[0] == 202
+    assert (await stage.status("home-far-1"))["report"]["podUid"] == SERVICE_SPEAKER
+
+
+async def test_a_services_pod_with_the_labels_of_a_training_pod_is_refused(either: MessageStage) -> None:
+    stage = either
+    run = await stage.run()
+    await stage.api.create(service_account("far", namespace=stage.namespace))
+    manifest = training_pod(run)
+    manifest["spec"]["serviceAccountName"] = "far"
+    token = await stage.token(await stage.api.create(manifest))
+    body = message("TRAINING_START", subject=run["metadata"]["uid"])
+    await refused(stage, body, token=token, status=403, cause=Cause.WRONG_POD)
 
 
 @pytest.mark.parametrize("kind", ["TRAINING_START", "progress"])

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from builders import make_project, make_run, make_service_plugin, overlay
+from chorus_api.contract import AUDIENCE
 from far_service import REPORT, WEIGHTS, check_signature, far_service
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 from harness.pods import EXCHANGED
 from harness.stage import Stage, stage
+from message_builders import service_account, service_pod
 
 RUN = "home-far-1"
 
@@ -61,6 +63,39 @@ async def is_heard_no_more(on: Stage, far: Any) -> None:
     ids = {"project_id": event["data"]["project_id"], "plugin_id": event["data"]["plugin_id"]}
     assert await far.say(event, "MODEL_NAME", 9, model_name="another", **ids) == 403
     assert 'chorus_messages_refused_total{reason="wrongRun"} 1.0' in await on.operator.metrics()
+
+
+async def token_of(control_plane: ControlPlane, api: Api, namespace: str, *, account: str) -> str:
+    """Create a service account and a pod that has it; the pod's token, as the kubelet would mount it."""
+    await api.create(service_account(account, namespace=namespace))
+    pod = await api.create(service_pod(account=account, name=f"{account}-0", namespace=namespace))
+    return await control_plane.token_for(account, namespace=namespace, audience=AUDIENCE, pod=pod)
+
+
+async def test_a_service_in_the_cluster_speaks_with_its_service_account_and_a_pod_of_another_is_not_heard(
+    installed: ControlPlane, api: Api, namespace: str
+) -> None:
+    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+        own = await token_of(installed, api, namespace, account="far")
+        stranger = await token_of(installed, api, namespace, account="stranger")
+        async with far_service(on.mailbag.exchanges, account_token=own, dies_after="TRAINING_START") as far:
+            service = {"url": far.url, "serviceAccountName": "far"}
+            await on.create(make_service_plugin(namespace=namespace, service=service), project(namespace))
+            await on.reaches("TrainingRun", RUN, "TRAINING")
+            plugin = await api.get("Plugin", "far", namespace=namespace)
+            assert conditions(plugin) == {"Ready": "True", "Online": "True"}
+            _, event = far.of("TRAINING_DATA")[0]
+            ids = {"project_id": event["data"]["project_id"], "plugin_id": event["data"]["plugin_id"]}
+            far.account_token = stranger
+            assert await far.say(event, "MODEL_NAME", 3, model_name="forged", **ids) == 403
+            assert 'chorus_messages_refused_total{reason="wrongPod"} 1.0' in await on.operator.metrics()
+            far.account_token = own
+            assert await far.say(event, "MODEL_NAME", 3, model_name="far-model", **ids) == 202
+            run = await on.reaches("TrainingRun", RUN, "TRAINED")
+            assert run["status"]["report"]["modelName"]["modelName"] == "far-model"
+            assert await far.say(event, "MODEL_NAME", 4, model_name="late", **ids) == 403
+            assert 'chorus_messages_refused_total{reason="wrongRun"} 1.0' in await on.operator.metrics()
+            assert on.answered(403) == []
 
 
 async def test_an_operator_that_is_killed_in_between_loses_nothing(
@@ -120,6 +155,11 @@ BAD = {
     "another scheme": ({"url": "ftp://far.example.org/"}, "must be https://<host>"),
     "a password": ({"url": "https://me:secret@far.example.org/"}, "without user, password and fragment"),
     "too many inquiries": ({"inquirySeconds": 9}, "should be greater than or equal to 10"),
+    "the account of run pods": ({"serviceAccountName": "chorus-run"}, "serviceAccountName must not be chorus-run"),
+    "an account that cannot be": (
+        {"serviceAccountName": "Far_1"},
+        "must be of lower-case letters, digits, '-' and '.'",
+    ),
     "a path that is none": ({"url": None, "serviceRef": {"name": "far", "path": "x"}}, "must begin with '/'"),
 }
 

@@ -31,6 +31,7 @@ from harness.client import ApiError, Manifest, eventually, load_pair
 MOUNT_SECONDS = 30.0
 STOP_SECONDS = 20.0
 THREADS = 64
+JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ Program = Callable[[Container], Awaitable[Exit]]
 
 
 class Kubelet:
-    """Runs the pods of one namespace. `started` counts pods by the name of their Job."""
+    """Runs the pods of one namespace that Jobs made, and no others. `started` counts them by the name of their Job."""
 
     def __init__(self, control_plane: ControlPlane, *, namespace: str, program: Program) -> None:
         self.program = program
@@ -160,7 +161,8 @@ class Kubelet:
         async for event, pod in self._api.watch("Pod", namespace=self._namespace):
             uid = pod["metadata"]["uid"]
             gone = event == "DELETED" or "deletionTimestamp" in pod["metadata"]
-            if uid not in self._stops and not gone and pod["status"]["phase"] == "Pending":
+            ours = JOB_LABEL in pod["metadata"].get("labels", {})
+            if ours and uid not in self._stops and not gone and pod["status"]["phase"] == "Pending":
                 self._stops[uid] = asyncio.Event()
                 self._begin(self._run(pod))
             elif gone and uid in self._stops:
@@ -172,7 +174,7 @@ class Kubelet:
             await self._bind(name)
             container = await self._mount(pod)
             await self._report(pod, {"phase": "Running", **_state(pod, {"running": {"startedAt": _now()}})})
-            self.started[container.labels["batch.kubernetes.io/job-name"]] += 1
+            self.started[container.labels[JOB_LABEL]] += 1
             since = _now()
             done = await self.program(container)
             self.logs[name] = done.log

@@ -30,6 +30,8 @@ from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
 from chorus_cli.plugin_check.webhooks import Event, make_event, post
 
 SETTLE_SECONDS = 0.5
+NAME = "chorus-check"
+"""Of the run and the Plugin that a service is told of."""
 _ENDS = {MessageType.MODEL_NAME: ExitCode.DONE, MessageType.ERROR_REPORT: ExitCode.BAD_CONFIGURATION}
 
 
@@ -202,10 +204,10 @@ class ServiceCheck:
             "messages_ca": self._vouched.ca.decode(),
             "token": postbox.token,
         }
-        kind = MessageType.ONLINE_INQUIRY
+        kind, subject = MessageType.ONLINE_INQUIRY, f"{NAME}/1"
         if act.frame is not None:
             assert speaker.ids is not None
-            kind = MessageType.TRAINING_DATA
+            kind, subject = MessageType.TRAINING_DATA, NAME
             payload = TrainingData(
                 project_id=speaker.ids[0],
                 plugin_id=speaker.ids[1],
@@ -216,7 +218,14 @@ class ServiceCheck:
             )
             data |= payload.model_dump(mode="json")
             data |= {"exchange_url": exchange.artefact_url, "exchange_ca": self._vouched.ca.decode()}
-        return make_event(kind, number=number, subject_uid=speaker.subject_uid, attempt=speaker.attempt, data=data)
+        return make_event(
+            kind,
+            number=number,
+            subject=subject,
+            subject_uid=speaker.subject_uid,
+            attempt=speaker.attempt,
+            data=data,
+        )
 
     async def _converse(self, act: _Act, event: Event, postbox: Postbox, place: Place) -> Observation:
         """Send the message, and listen until the end or until the time is over."""

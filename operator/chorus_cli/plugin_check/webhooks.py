@@ -32,7 +32,9 @@ class Event:
     body: bytes
 
 
-def make_event(kind: MessageType, *, number: str, subject_uid: str, attempt: int, data: Mapping[str, Any]) -> Event:
+def make_event(
+    kind: MessageType, *, number: str, subject: str, subject_uid: str, attempt: int, data: Mapping[str, Any]
+) -> Event:
     """Write a CloudEvent in structured mode."""
     event = {
         "specversion": "1.0",
@@ -40,6 +42,7 @@ def make_event(kind: MessageType, *, number: str, subject_uid: str, attempt: int
         "source": SOURCE,
         "type": f"{TYPE_PREFIX}{kind}",
         "datacontenttype": "application/json",
+        "subject": subject,
         "subjectuid": subject_uid,
         "attempt": str(attempt),
         "data": data,

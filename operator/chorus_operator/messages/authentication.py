@@ -40,11 +40,12 @@ class TokenCheck(StrEnum):
 
 @dataclass(frozen=True)
 class PodIdentity:
-    """The pod that a token is bound to."""
+    """The pod that a token is bound to, and the service account whose token it is: the pod's own."""
 
     namespace: str
     name: str
     uid: str
+    account: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class TokenReviews:
         namespace, _, account = username.removeprefix(_PREFIX).partition(":")
         if not (username.startswith(_PREFIX) and account and len(names) == len(uids) == 1):
             raise Refused(Cause.NOT_A_POD, f"the token of {username[:200]!r} is not bound to a pod")
-        return PodIdentity(namespace, names[0], uids[0])
+        return PodIdentity(namespace, names[0], uids[0], account)
 
 
 def service_of(token: str, tokens: ServiceTokens, *, now: datetime) -> ServiceIdentity:

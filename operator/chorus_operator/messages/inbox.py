@@ -9,6 +9,7 @@ from datetime import datetime
 from chorus_api.messages import Envelope, MessageType, ProgressReport
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Invalid, KubeError
+from chorus_operator.messages.accounts import ServiceAccounts
 from chorus_operator.messages.authentication import (
     Authenticator,
     Identity,
@@ -27,11 +28,14 @@ from chorus_operator.messages.published_keys import PublishedKeys
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.senders import (
+    AccountPod,
     DescribePod,
     ExchangePod,
     PreparePod,
     Sender,
     Senders,
+    ServicePlugin,
+    ServiceSender,
     TrainingPod,
     check_describe,
     check_prepare,
@@ -39,7 +43,7 @@ from chorus_operator.messages.senders import (
     service_plugin,
     service_sender,
 )
-from chorus_operator.services.tokens import RunGrant, ServiceTokens, is_ours
+from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
 
 
 class Inbox:
@@ -70,6 +74,7 @@ class Inbox:
         self._clock = clock
         self._tokens = tokens
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
+        self._accounts = ServiceAccounts(kube, seconds=seconds)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
         self._frames = Frames(kube)
         self._plugins = PluginReports(kube, clock=clock)
@@ -96,7 +101,10 @@ class Inbox:
         message = parse(body)
         anew = self._looks_anew and message.envelope.type is not MessageType.PROGRESS
         try:
-            outcome = await self._store(await self._sender(identity, anew=anew), message)
+            sender = await self._sender(identity, anew=anew)
+            if isinstance(sender, AccountPod):
+                sender = _service(await self._accounts.grant(sender, message))
+            outcome = await self._store(sender, message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
         except KubeError as error:
@@ -108,6 +116,13 @@ class Inbox:
         """Take progress of a training pod, or of a service, in Kubeflow Trainer's wire form. Else Refused."""
         try:
             sender = await self._sender(identity, anew=False)
+            if isinstance(sender, AccountPod):
+                raise Refused(
+                    Cause.WRONG_POD,
+                    f"pod {sender.name} is not one of Chorus's pods that report, and progress in this form does not "
+                    "say which run it is about; a service sends the message `progress`, or shows the token of "
+                    "TRAINING_DATA",
+                )
             if not isinstance(sender, TrainingPod) or isinstance(sender, ExchangePod):
                 raise Refused(Cause.WRONG_POD, f"{identity.name} does not train")
             payload = read_progress(body, project_id=sender.project_id, plugin_id=sender.plugin_id)
@@ -125,13 +140,11 @@ class Inbox:
         self.taken[MessageType.PROGRESS, outcome] += 1
         return outcome
 
-    async def _sender(self, identity: Identity, *, anew: bool) -> Sender:
+    async def _sender(self, identity: Identity, *, anew: bool) -> Sender | AccountPod:
         if isinstance(identity, PodIdentity):
             return await self._senders.find(identity, anew=anew)
         self._senders.check_namespace(identity.namespace)
-        return (
-            service_sender(identity.grant) if isinstance(identity.grant, RunGrant) else service_plugin(identity.grant)
-        )
+        return _service(identity.grant)
 
     async def _store(self, sender: Sender, message: Message) -> Outcome:
         envelope = message.envelope
@@ -150,6 +163,10 @@ class Inbox:
             return Outcome.KNOWN
         new = self.progress.offer(sender, envelope=envelope, payload=payload)
         return Outcome.TAKEN if new else Outcome.KNOWN
+
+
+def _service(grant: Grant) -> ServiceSender | ServicePlugin:
+    return service_sender(grant) if isinstance(grant, RunGrant) else service_plugin(grant)
 
 
 def _unavailable(error: KubeError) -> Refused:

@@ -34,6 +34,7 @@ def parse(body: bytes) -> Message:
     event = _event(body)
     kind = _kind(event.get_type())
     attributes = {name: event.get_extension(extension) for name, extension in _EXTENSIONS.items()}
+    attributes["subject"] = event.get_subject()
     given = {name: value for name, value in attributes.items() if value is not None}
     data = event.get_data()
     if not isinstance(data, dict):

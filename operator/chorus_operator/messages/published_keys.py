@@ -193,4 +193,4 @@ def _pod_of(claims: _Claims) -> PodIdentity:
     bound = claims.bound
     if claims.sub != f"system:serviceaccount:{bound.namespace}:{bound.service_account.name}" or bound.pod is None:
         raise Refused(Cause.NOT_A_POD, f"the token of {claims.sub[:200]!r} is not bound to a pod")
-    return PodIdentity(bound.namespace, bound.pod.name, bound.pod.uid)
+    return PodIdentity(bound.namespace, bound.pod.name, bound.pod.uid, bound.service_account.name)

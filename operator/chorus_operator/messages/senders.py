@@ -54,7 +54,7 @@ class ExchangePod(TrainingPod):
 
 @dataclass(frozen=True)
 class ServiceSender(TrainingPod):
-    """A service that trains, known by the token that TRAINING_DATA gave it for one attempt."""
+    """A service that trains, known by the token that TRAINING_DATA gave it for one attempt, or its service account."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,16 @@ class DescribePod:
 
 @dataclass(frozen=True)
 class ServicePlugin(DescribePod):
-    """A service that says what it is, known by the token of an inquiry."""
+    """A service that says what it is, known by the token of an inquiry, or its service account."""
+
+
+@dataclass(frozen=True)
+class AccountPod:
+    """A pod that Chorus did not make. Whether it is a service's, its service account says with what a message names."""
+
+    namespace: str
+    name: str
+    account: str
 
 
 Sender = TrainingPod | PreparePod | DescribePod
@@ -105,10 +114,10 @@ class Senders:
         self._kube = kube
         self._clock = clock
         self._namespaces = frozenset(namespaces)
-        self._known: Cache[str, Sender] = Cache(size=CACHE_SIZE, clock=seconds)
+        self._known: Cache[str, Sender | AccountPod] = Cache(size=CACHE_SIZE, clock=seconds)
 
-    async def find(self, identity: PodIdentity, *, anew: bool = False) -> Sender:
-        """Read who the pod is; Refused (wrongPod) unless it lives, is served and is one that reports.
+    async def find(self, identity: PodIdentity, *, anew: bool = False) -> Sender | AccountPod:
+        """Read who the pod is; Refused (wrongPod) unless it lives, is served and is one that reports, or may be.
 
         `anew`: look whether it still lives, even when it was seen a moment ago.
         """
@@ -119,7 +128,7 @@ class Senders:
         pod = await self._kube.get(PODS, namespace=identity.namespace, name=identity.name)
         if pod is None or pod["metadata"]["uid"] != identity.uid or self._is_overdue(pod):
             raise Refused(Cause.WRONG_POD, f"pod {identity.name} with uid {identity.uid} is gone")
-        sender = sender_of(pod)
+        sender = sender_of(pod, account=identity.account)
         self._known.put(identity.uid, sender, seconds=POD_SECONDS)
         return sender
 
@@ -134,10 +143,26 @@ class Senders:
         return end is not None and datetime.fromisoformat(end) + LAST_WORDS < self._clock()
 
 
-def sender_of(pod: dict[str, Any]) -> Sender:
-    """Read the labels and annotations of a pod; Refused (wrongPod) when it is not one of Chorus's that report."""
+def sender_of(pod: dict[str, Any], *, account: str) -> Sender | AccountPod:
+    """Tell one of Chorus's pods that report from one that Chorus did not make; Refused (wrongPod) when it is neither.
+
+    All of Chorus's pods have one service account, and no service's pod has: neither passes for the other, whatever its
+    labels are.
+    """
     metadata = pod["metadata"]
-    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+    labels = metadata.get("labels", {})
+    marked = contract.ROLE_LABEL in labels or labels.get(contract.MANAGED_BY_LABEL) == contract.MANAGED_BY
+    if marked and account != contract.RUN_SERVICE_ACCOUNT:
+        raise Refused(
+            Cause.WRONG_POD, f"pod {metadata['name']} has labels of Chorus's pods, but service account {account}"
+        )
+    if not marked and account != contract.RUN_SERVICE_ACCOUNT:
+        return AccountPod(metadata["namespace"], metadata["name"], account)
+    return _own_pod(metadata, labels, metadata.get("annotations", {}))
+
+
+def _own_pod(metadata: dict[str, Any], labels: dict[str, str], annotations: dict[str, str]) -> Sender:
+    """Read the labels and annotations of one of Chorus's pods; Refused (wrongPod) when it is none that reports."""
     try:
         kind = _RUN_PODS.get(labels.get(contract.ROLE_LABEL, ""))
         if kind is not None:

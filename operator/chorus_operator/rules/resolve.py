@@ -229,6 +229,7 @@ def _service_config(common: FrozenRun, recipe: ServiceRecipe) -> ServiceConfig:
         ca_config_map=ca.name if ca else None,
         ca_key=ca.key if ca else None,
         artefact=recipe.service.artefact,
+        service_account=recipe.service.service_account_name,
         parameters=recipe.parameters,
     )
 

@@ -16,6 +16,7 @@ from chorus_api.messages import TYPE_PREFIX, MessageType, TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_operator.services.client import Letter
+from chorus_operator.services.subjects import plugin_subject
 from chorus_operator.services.tokens import PLUGIN_LIFETIME, RUN_LIFETIME, PluginGrant, RunGrant, ServiceTokens
 
 
@@ -74,8 +75,8 @@ def training_data(
         "exchange_ca": certificate,
         "token": token,
     }
-    extensions = {"subjectuid": config.run_uid, "attempt": str(attempt)}
-    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, extensions, data)
+    subject = {"subject": config.run_name, "subjectuid": config.run_uid, "attempt": str(attempt)}
+    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data)
     return Letter(about=about, id=about, url=config.url, body=body, ca=ca)
 
 
@@ -104,20 +105,23 @@ def inquiry(
         "token": tokens.issue(grant, expires=now + PLUGIN_LIFETIME),
     }
     source = f"/namespaces/{metadata.namespace}/plugins/{metadata.name}"
-    extensions = {"subjectuid": metadata.uid, "attempt": "0"}
-    body = _event(MessageType.ONLINE_INQUIRY, number, source, extensions, data)
+    subject = {
+        "subject": plugin_subject(metadata.name, metadata.generation),
+        "subjectuid": metadata.uid,
+        "attempt": "0",
+    }
+    body = _event(MessageType.ONLINE_INQUIRY, number, source, subject, data)
     return Letter(about=about, id=number, url=url, body=body, ca=ca)
 
 
-def _event(
-    kind: MessageType, number: str, source: str, extensions: Mapping[str, str], data: Mapping[str, Any]
-) -> bytes:
+def _event(kind: MessageType, number: str, source: str, subject: Mapping[str, str], data: Mapping[str, Any]) -> bytes:
+    """Write an event; `subject`: the attributes that say what it is about, which an answer repeats."""
     attributes = {
         "id": number,
         "source": source,
         "type": f"{TYPE_PREFIX}{kind}",
         "datacontenttype": "application/json",
-        **extensions,
+        **subject,
     }
     body: bytes = to_structured_event(CloudEvent(attributes, dict(data))).body
     return body

@@ -45,7 +45,7 @@ class OperatorInbox:
     async def identify(self, authorization: str | None) -> PodIdentity:
         if bearer_token(authorization) != TOKEN:
             raise Refused(Cause.BAD_TOKEN, "another token")
-        return PodIdentity("lab", "pod", "pod-uid")
+        return PodIdentity("lab", "pod", "pod-uid", "chorus-run")
 
     async def take(self, identity: PodIdentity, body: bytes) -> Outcome:
         if isinstance(self._pod, DescribePod):

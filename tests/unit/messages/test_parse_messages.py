@@ -52,6 +52,12 @@ def test_a_sender_newer_than_the_receiver_is_understood() -> None:
     assert isinstance(read.payload, ModelName)
 
 
+def test_what_a_message_is_about_is_read_by_its_name_too() -> None:
+    body = message("TRAINING_START", subject="uid-1", attributes={"subject": "home-far-1"})
+    assert parse(body).envelope.subject == "home-far-1"
+    assert parse(message("TRAINING_START", subject="uid-1")).envelope.subject is None
+
+
 @pytest.mark.parametrize("kind", ["TRAINING_DATA", "ONLINE_INQUIRY", "nonsense", "data_report"])
 def test_a_type_that_plugins_do_not_send_is_refused(kind: str) -> None:
     error = refused(message(kind, subject="u"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chorus_api.contract import RUN_SERVICE_ACCOUNT
 from chorus_operator.kube.errors import Conflict
 from chorus_operator.kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.authentication import PodIdentity
@@ -57,7 +58,7 @@ class Place:
 
 def identity(pod: dict[str, Any]) -> PodIdentity:
     metadata = pod["metadata"]
-    return PodIdentity(metadata["namespace"], metadata["name"], metadata["uid"])
+    return PodIdentity(metadata["namespace"], metadata["name"], metadata["uid"], RUN_SERVICE_ACCOUNT)
 
 
 @pytest.fixture

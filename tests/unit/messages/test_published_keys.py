@@ -42,7 +42,7 @@ from token_builders import (
 
 SIGNER = Signer("key-1", "RS256")
 STRANGER = Signer("key-1", "RS256")
-POD = PodIdentity("default", "pod-1", "pod-uid")
+POD = PodIdentity("default", "pod-1", "pod-uid", "chorus-run")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from builders import make_run, make_service_plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_operator.kube.resources import CONFIG_MAPS, PODS, SERVICES
 from chorus_operator.rules import names
+from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld
 from world import TOKENS, frame, iso
@@ -39,6 +40,7 @@ def test_an_inquiry_says_where_to_answer_with_a_token_for_this_plugin_alone(worl
     event = world.courier.events("ONLINE_INQUIRY")[0]
     uid = world.plugin()["metadata"]["uid"]
     assert (event["specversion"], event["subjectuid"], event["attempt"]) == ("1.0", uid, "0")
+    assert read_plugin(event["subject"]) == ("far", 1)
     assert event["data"]["messages_url"] == "https://chorus.test:8443/v1/messages"
     grant = TOKENS.read(event["data"]["token"], now=world.now)
     assert isinstance(grant, PluginGrant)
@@ -142,6 +144,14 @@ def test_a_service_that_was_never_there_fails_the_run_as_offline(world: ServiceW
 # The good way
 
 
+def test_a_run_keeps_the_service_account_that_it_was_accepted_with(world: ServiceWorld) -> None:
+    world.begin(service={"serviceAccountName": "far"})
+    world.put(make_service_plugin(service={"serviceAccountName": "another"}))
+    stored = world.kube.find(CONFIG_MAPS, names.config_map(RUN))
+    assert stored is not None
+    assert json.loads(stored["data"]["run.json"])["serviceAccount"] == "far"
+
+
 def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWorld) -> None:
     world.begin(spec={"parameters": {"depth": 3}})
     assert world.phase(RUN) == "queued"
@@ -153,6 +163,7 @@ def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWo
     (event,) = world.courier.events("TRAINING_DATA")
     uid = world.run(RUN)["metadata"]["uid"]
     assert (event["id"], event["subjectuid"], event["attempt"]) == (f"{uid}-1", uid, "1")
+    assert read_run(event["subject"]) == RUN
     data = event["data"]
     host = "https://ex-shop-far-1-1.default.svc:8443"
     assert data["location"] == f"{host}/v1/frame/"

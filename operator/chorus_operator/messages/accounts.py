@@ -1,0 +1,128 @@
+"""What a service may say that is known by its service account: as much as a token would let it that the operator made.
+
+Such a token names its run or Plugin. An account may be that of many, so the message's `subject` says which one is
+meant. What it was accepted with, or the Plugin as it is, is read by that name in the pod's own namespace, and must name
+the pod's account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from chorus_api.ids import message_id
+from chorus_api.messages import Addressed, Envelope, ExchangeReady, OnlineReport
+from chorus_api.run_config import FrozenFile, ServiceConfig
+from chorus_operator.kube.cache import Cache
+from chorus_operator.kube.client import Kube
+from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS
+from chorus_operator.messages.parse import Message
+from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.messages.senders import AccountPod
+from chorus_operator.rules import names
+from chorus_operator.services.subjects import read_plugin, read_run
+from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
+
+FROZEN_SECONDS = 600.0
+CACHE_SIZE = 4096
+
+
+class ServiceAccounts:
+    """Finds what a pod's service account grants. What a run was accepted with is remembered: it never changes."""
+
+    def __init__(self, kube: Kube, *, seconds: Callable[[], float]):
+        """`seconds`: seconds that only rise."""
+        self._kube = kube
+        self._frozen: Cache[tuple[str, str, str], ServiceConfig] = Cache(size=CACHE_SIZE, clock=seconds)
+
+    async def grant(self, pod: AccountPod, message: Message) -> Grant:
+        """Find what lets the pod send the message; Refused (wrongPod, wrongRun, wrongAttempt, wrongIds).
+
+        Ids, uids and what the run's status says are checked by whoever takes the message, as with a token.
+        """
+        envelope, payload = message.envelope, message.payload
+        if envelope.subject is None:
+            raise Refused(
+                Cause.WRONG_POD,
+                f"pod {pod.name} is not one of Chorus's pods that report; a service's pod says in `subject` which run "
+                "or Plugin it speaks for",
+            )
+        if isinstance(payload, OnlineReport):
+            return await self._of_plugin(pod, envelope.subject)
+        if isinstance(payload, Addressed) and not isinstance(payload, ExchangeReady):
+            return await self._of_run(pod, envelope.subject, envelope)
+        raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of a service, such as pod {pod.name}")
+
+    async def _of_run(self, pod: AccountPod, subject: str, envelope: Envelope) -> RunGrant:
+        config = await self._config(pod.namespace, subject, envelope.subject_uid)
+        if config.service_account != pod.account:
+            raise _not_named(pod, f"the Plugin that run {subject} was accepted with")
+        if envelope.attempt == 0:
+            raise Refused(Cause.WRONG_ATTEMPT, f"run {subject} has no attempt 0")
+        return RunGrant(
+            namespace=pod.namespace,
+            name=config.run_name,
+            uid=config.run_uid,
+            attempt=envelope.attempt,
+            project_id=config.project_id,
+            plugin_id=config.plugin_id,
+        )
+
+    async def _config(self, namespace: str, subject: str, uid: str) -> ServiceConfig:
+        """Read what a service's run was accepted with; Refused (wrongRun)."""
+        known = self._frozen.get((namespace, subject, uid))
+        if known is not None:
+            return known
+        name = read_run(subject)
+        if name is None:
+            raise Refused(Cause.WRONG_RUN, f"subject {subject[:100]!r} is not the name of a run")
+        stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=names.config_map(name))
+        config = _service_config(stored)
+        # Others may make ConfigMaps too, but of this name there is only the one that the run was accepted with.
+        if config is None or (config.namespace, config.run_name) != (namespace, name):
+            raise Refused(Cause.WRONG_RUN, f"no service was told of a run {name} in namespace {namespace}")
+        if config.run_uid == uid:
+            self._frozen.put((namespace, subject, uid), config, seconds=FROZEN_SECONDS)
+        return config
+
+    async def _of_plugin(self, pod: AccountPod, subject: str) -> PluginGrant:
+        asked = read_plugin(subject)
+        if asked is None:
+            raise Refused(
+                Cause.WRONG_IDS, f"subject {subject[:100]!r} is not a Plugin's name and generation, such as far/3"
+            )
+        name, generation = asked
+        plugin = await self._kube.get(PLUGINS, namespace=pod.namespace, name=name)
+        if plugin is None:
+            raise Refused(Cause.WRONG_IDS, f"there is no Plugin {name} in namespace {pod.namespace}")
+        if _account_of(plugin) != pod.account:
+            raise _not_named(pod, f"Plugin {name}")
+        uid, present = plugin["metadata"]["uid"], plugin["metadata"].get("generation", 1)
+        if generation != present:
+            # Only the present generation was looked at: another one may name another account.
+            raise Refused(Cause.WRONG_IDS, f"Plugin {name} was asked at generation {generation}, now {present}")
+        return PluginGrant(namespace=pod.namespace, name=name, uid=uid, generation=present, plugin_id=message_id(uid))
+
+
+def _service_config(stored: dict[str, Any] | None) -> ServiceConfig | None:
+    """Read the frozen configuration of a service's run; None when it is none."""
+    try:
+        config = FrozenFile.model_validate_json((stored or {})["data"]["run.json"]).root
+    except (KeyError, ValidationError):
+        return None
+    return config if isinstance(config, ServiceConfig) else None
+
+
+def _account_of(plugin: dict[str, Any]) -> str | None:
+    spec = plugin["spec"]
+    account: str | None = spec.get("service", {}).get("serviceAccountName") if spec.get("type") == "service" else None
+    return account
+
+
+def _not_named(pod: AccountPod, by: str) -> Refused:
+    return Refused(
+        Cause.WRONG_POD,
+        f"pod {pod.name} has service account {pod.account}, which {by} does not name (spec.service.serviceAccountName)",
+    )
