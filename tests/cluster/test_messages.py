@@ -1,6 +1,7 @@
 """Every message of a plugin over the cluster's network, from a pod and from a service, to two receivers.
 
-The plugins only wait: the test speaks for them, with the tokens that they were given. Both are at their second attempt.
+The plugins only wait: the test speaks for them, with the tokens that they were given, and once with that of the
+service's own service account. Both are at their second attempt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chorus_api.contract import MAX_BODY_BYTES
 from cluster_builders import PIECES, claim_project
 from harness.client import Manifest, eventually
 from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place, command, conditions
-from harness.hands import lay_hands
+from harness.hands import POD, lay_hands
 from harness.killer import Killer
 from harness.post import Letter, Post, forged, receivers, token_of
 from message_builders import FRAME, message
@@ -50,6 +51,7 @@ ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
 GET_WHAT_CAME = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080', timeout=20).read().decode())"
 SERVICE = "mute"
+"""Name of the service's pod, of its Service and of its service account."""
 
 REFUSED = {
     "no token": (401, "noToken"),
@@ -84,6 +86,8 @@ class Speaker:
     ids: dict[str, int]
     first: str
     token: str
+    own: str = ""
+    """Token of the service account that the Plugin names."""
 
     def body(self, kind: str, *, attempt: int = 2, sequence: int = 1, ids: Any = None, **data: Any) -> bytes:
         subject = self.run["metadata"]["uid"]
@@ -152,7 +156,7 @@ def plugins(image: str) -> list[Manifest]:
     waits = {"image": image, "command": ["sh", "-c", WAIT], "describe": False, "artefact": "None"}
     container = {"type": "container", "lora": None, "container": waits, "resources": PIECES}
     reference = {"name": SERVICE, "port": 8080, "path": "/", "scheme": "http"}
-    service = {"url": None, "serviceRef": reference, "artefact": "None"}
+    service = {"url": None, "serviceRef": reference, "artefact": "None", "serviceAccountName": SERVICE}
     main = {
         "name": "main",
         "image": image,
@@ -161,11 +165,12 @@ def plugins(image: str) -> list[Manifest]:
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     who = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"containers": [main], "securityContext": who, "terminationGracePeriodSeconds": 1}
+    spec = {"serviceAccountName": SERVICE, "containers": [main], "securityContext": who}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": SERVICE, "labels": {"app": SERVICE}}, "spec": spec}
     ports = {"selector": {"app": SERVICE}, "ports": [{"port": 8080}]}
     name = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE}, "spec": ports}
-    return [pod, name, make_plugin("pod", spec=container), make_service_plugin("service", service=service)]
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SERVICE}}
+    return [account, pod, name, make_plugin("pod", spec=container), make_service_plugin("service", service=service)]
 
 
 async def event(place: Place, kind: str, *, run: str | None = None, attempt: int = 0) -> Manifest:
@@ -207,9 +212,10 @@ async def second_attempts(place: Place, killer: Killer, post: Post) -> dict[str,
     numbers = {name: int(again["metadata"]["annotations"][f"chorus.dev/{name}-id"]) for name in ("project", "plugin")}
     ids = {f"{name}_id": number for name, number in numbers.items()}
     runs = {who: await place.api.get("TrainingRun", run, namespace=place.namespace) for who, run in RUNS.items()}
+    own = await token_of(place, await place.api.get("Pod", SERVICE, namespace=place.namespace), account=SERVICE)
     return {
         "pod": Speaker(runs["pod"], ids, old, await token_of(place, again)),
-        "service": Speaker(runs["service"], ids_of(second), first["token"], second["token"]),
+        "service": Speaker(runs["service"], ids_of(second), first["token"], second["token"], own),
     }
 
 
@@ -233,11 +239,13 @@ def online_report(inquiry: Mapping[str, Any], receiver: int) -> Letter:
 
 def data_reports(who: Speaker) -> list[list[Letter]]:
     """DATA_REPORT to both receivers at once, and again; then progress of two numbers at once."""
+    subject = {"subject": who.run["metadata"]["name"]}
+    start = who.body("TRAINING_START", sequence=3, attributes=subject)
     return [
         [who.says("DATA_REPORT to both at once", "DATA_REPORT", receiver=n, applicable=True) for n in (0, 1)],
         [who.says("DATA_REPORT again", "DATA_REPORT", receiver=1, sequence=2, applicable=True)],
         [who.says("an older number that says otherwise", "DATA_REPORT", applicable=False)],
-        [who.says("TRAINING_START", "TRAINING_START", sequence=3)] if who.run["spec"]["plugin"] == "service" else [],
+        [Letter("TRAINING_START by a service account", who.own, start, receiver=1)] if who.own else [],
         [who.says("progress", "progress", receiver=n, sequence=30 - n, percent=60 - n) for n in (0, 1)],
     ]
 
@@ -247,10 +255,10 @@ async def refused_letters(
 ) -> dict[str, list[list[Letter]]]:
     """One letter for each name of REFUSED from each speaker, all at once and in turns to both receivers."""
     pod, service = speakers["pod"], speakers["service"]
-    mute = await place.api.get("Pod", SERVICE, namespace=place.namespace)
+    hands = await place.api.get("Pod", POD, namespace=place.namespace)
     strange = {
         "a token that no pod is bound to": await token_of(place, None),
-        "a pod that is none of ours": await token_of(place, mute, account="default"),
+        "a pod that is none of ours": await token_of(place, hands, account="default"),
         "who was asked something else": asked,
     }
     training = await place.pod_of(RUNS["pod"], attempt=2)
@@ -352,6 +360,11 @@ async def test_an_older_number_never_replaces_what_is_known(talk: Talk, who: str
     assert percents == sorted(percents)
     assert {percent for percent in percents if percent < 100} <= {59, 60}
     assert 60 in percents
+
+
+async def test_a_service_speaks_by_the_service_account_that_its_plugin_names(talk: Talk) -> None:
+    assert talk.reports.answers["service"]["TRAINING_START by a service account"] == [(202, None)]
+    assert "trainingStart" in talk.reports.status("service")["report"]
 
 
 async def test_a_model_that_is_named_before_training_starts_counts_as_both(talk: Talk) -> None:
