@@ -11,7 +11,7 @@ from chorus_operator.manifests.exchange import exchange_host
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules.decision import Deliver
-from chorus_operator.rules.run import RunView
+from chorus_operator.rules.draft import RunView
 from chorus_operator.rules.service_address import target_url
 from chorus_operator.services import letters
 

@@ -24,6 +24,7 @@ from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.rules import names, resolve
+from chorus_operator.rules.base_model import fetch_key
 from chorus_operator.rules.decision import (
     Action,
     Decision,
@@ -37,8 +38,9 @@ from chorus_operator.rules.decision import (
     StartPublish,
     SuspendJob,
 )
+from chorus_operator.rules.draft import RunView
 from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
-from chorus_operator.rules.run import RunView, decide_run, fetch_key, is_published, refuse_run
+from chorus_operator.rules.run import decide_run, is_published, refuse_run
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.services.letters import about_attempt
 from chorus_operator.services.tokens import token_hash

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure, Report
 from chorus_operator.rules.classify import REASONS, Cause
 from chorus_operator.rules.conditions import find
 from chorus_operator.rules.decision import DeleteJob, ForceDeletePod
+from chorus_operator.rules.draft import Draft
 from chorus_operator.rules.observed import PodView
 from chorus_operator.rules.startup import is_lost, seconds_until_lost, waited, waiting_for
-
-if TYPE_CHECKING:
-    from chorus_operator.rules.run import Draft
 
 MIN_LOOK_SECONDS = 1.0
 MAX_LOOK_SECONDS = 300.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from chorus_api.project import LatestModel, Objective, Project
 from chorus_api.reasons import FailureClass, Reason
@@ -13,10 +12,8 @@ from chorus_operator.rules import names
 from chorus_operator.rules.attempt import failure_of
 from chorus_operator.rules.classify import Cause, cause_of
 from chorus_operator.rules.decision import Decision, DeleteJob, StartPublish
+from chorus_operator.rules.draft import Draft
 from chorus_operator.rules.observed import newest
-
-if TYPE_CHECKING:
-    from chorus_operator.rules.run import Draft
 
 _METRICS = {"train_loss": "final_loss"}
 """Metrics that an objective calls by another name than the run record."""

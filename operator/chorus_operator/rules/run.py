@@ -6,126 +6,29 @@ but to remove it. Admission (`Accepted`) is the Project's decision and is only r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from chorus_api.base import Condition
-from chorus_api.plugin import Plugin
-from chorus_api.project import Project
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
-from chorus_api.training_run import Attempts, Failure, Resolved, TrainingRun, TrainingRunStatus
+from chorus_api.run_config import ContainerConfig, ServiceConfig
+from chorus_api.training_run import Resolved, TrainingRunStatus
 from chorus_operator.rules import attempt, names, publication, resolve, service_run
+from chorus_operator.rules.base_model import base_ready
 from chorus_operator.rules.classify import Cause, cause_of
-from chorus_operator.rules.conditions import Conditions, is_true
 from chorus_operator.rules.decision import (
-    Action,
     Decision,
     DeleteJob,
     DeleteRun,
-    Event,
     Freeze,
     StartAttempt,
-    StartFetch,
     SuspendJob,
 )
-from chorus_operator.rules.delivery import Delivery
-from chorus_operator.rules.observed import JobView, PodView, newest
+from chorus_operator.rules.draft import Draft, RunView
 from chorus_operator.rules.recipe import recipe_of
-from chorus_operator.rules.run_phase import FINAL, NOT_APPLICABLE, run_phase
-from chorus_operator.rules.service_address import url_problem
-from chorus_operator.rules.startup import waiting_for
+from chorus_operator.rules.retry import failed_attempt
+from chorus_operator.rules.run_phase import FINAL
 
 REFERENCE_GRACE_SECONDS = 60
 LOOK_AGAIN_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class RunView:
-    """Everything that a decision about a run may look at."""
-
-    run: TrainingRun
-    project: Project | None
-    plugin: Plugin | None
-    now: datetime
-    operator_since: datetime
-    messages_url: str
-    trainer_image: str
-    frozen: RunConfig | ContainerConfig | ServiceConfig | None = None
-    frozen_hash: str = ""
-    resume: TrainingRun | None = None
-    missing_claim: str | None = None
-    job: JobView | None = None
-    pods: Sequence[PodView] = ()
-    fetch: JobView | None = None
-    fetch_pods: Sequence[PodView] = ()
-    publish: JobView | None = None
-    publish_pods: Sequence[PodView] = ()
-    log_tail: str | None = None
-    delivery: Delivery = field(default_factory=Delivery)
-    """TRAINING_DATA of the present attempt, on its way to a service."""
-    judge_url: Callable[[str], str | None] = url_problem
-    """Says what is wrong with a service's URL."""
-
-    @property
-    def pod(self) -> PodView | None:
-        """The newest pod of the present attempt."""
-        return newest(self.pods)
-
-    @property
-    def wants_suspension(self) -> bool:
-        """Whether the run or its Project is to stand still."""
-        return self.run.spec.suspend or (self.project is not None and self.project.spec.suspend)
-
-
-class Draft:
-    """A run's status while a decision is being made."""
-
-    def __init__(self, view: RunView) -> None:
-        self.view = view
-        self.before = view.run.status
-        self.conditions = Conditions(self.before.conditions, generation=view.run.metadata.generation, now=view.now)
-        self.changes: dict[str, object] = {
-            "id": self.before.id or names.run_id(view.run),
-            "queued_time": self.before.queued_time or view.now,
-            "observed_generation": view.run.metadata.generation,
-        }
-        self.actions: list[Action] = []
-        self.attempts = self.before.attempts
-
-    def fail(self, reason: Reason | str, message: str, *, failure: Failure | None = None) -> None:
-        """End the run for good."""
-        self.conditions.set("Succeeded", False, str(reason), message)
-        self.conditions.drop("Retrying")
-        self.changes["completion_time"] = self.view.now
-        if failure is not None:
-            self.changes["failure"] = failure
-        job = self.view.job
-        ours = job is not None and job.owner_uid == self.view.run.metadata.uid
-        if job is not None and ours and not job.finished and not job.deleting:
-            self.actions.append(DeleteJob(job.name, job.uid))
-
-    def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
-        """Close the draft: derive the phase and the events from the conditions."""
-        conditions = self.conditions.all()
-        phase, reason, message = run_phase(conditions)
-        status = self.before.model_copy(
-            update=self.changes
-            | {
-                "conditions": conditions,
-                "phase": phase,
-                "reason": reason,
-                "message": message,
-                "attempts": self.attempts,
-            }
-        )
-        return Decision(
-            status=status,
-            actions=tuple(self.actions),
-            events=_events(self.before.conditions, conditions, phase, self.before.phase),
-            requeue_after=None if phase in FINAL else again,
-        )
 
 
 def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
@@ -154,7 +57,7 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
         draft.actions.append(SuspendJob(view.job.name, suspend=False))
         draft.conditions.set("PodsReady", False, Reason.PENDING, "Resuming.")
         return draft.done(again=LOOK_AGAIN_SECONDS)
-    if not _base_ready(draft):
+    if not base_ready(draft):
         return draft.done(again=30.0)
     return _train(draft)
 
@@ -302,56 +205,11 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
-def _base_ready(draft: Draft) -> bool:
-    """Make sure that a hub's base model is on the claim before a GPU is asked for."""
-    view = draft.view
-    assert view.project is not None
-    assert view.frozen is not None
-    key = fetch_key(view)
-    if key is None or view.job is not None or (view.fetch is not None and view.fetch.complete):
-        return True
-    assert isinstance(view.frozen, RunConfig)
-    if view.fetch is None:
-        draft.actions.append(StartFetch(key))
-        draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, f"Fetching {view.frozen.base_model_uri}.")
-        return False
-    pod = newest(view.fetch_pods)
-    if view.fetch.failed:
-        cause = cause_of(view.fetch, pod)
-        reason = cause.reason if cause.reason is not Reason.BAD_CONFIGURATION else Reason.BASE_MODEL_NOT_FOUND
-        message = f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}"
-        draft.fail(reason, message, failure=attempt.failure_of(cause, pod, view.log_tail))
-        return False
-    started = pod is not None and pod.started is not None
-    wait = waiting_for(view.fetch, pod)
-    draft.conditions.set(
-        "PodsReady",
-        False,
-        Reason.AWAITING_BASE_MODEL,
-        f"Fetching {view.frozen.base_model_uri}." if started else f"{wait.reason}: {wait.message}",
-    )
-    attempt.check_start_deadline(draft)
-    return False
-
-
 def is_published(view: RunView) -> bool:
     """Tell whether the training is over as far as it can be seen, so that the publish Job matters."""
     if isinstance(view.frozen, ServiceConfig):
         return service_run.has_named(view)
     return view.job is not None and view.job.complete
-
-
-def fetch_key(view: RunView) -> str | None:
-    """Tell which base model is to be fetched; None when the model is mounted or in the image."""
-    if view.plugin is None or view.project is None:
-        return None
-    entry = resolve.entry_of(view.project, view.run.spec.plugin)
-    if entry is None or not isinstance(view.frozen, RunConfig):
-        return None
-    source = resolve.base_model_of(view.plugin, entry, view.run)
-    if not view.frozen.base_model_uri.startswith("hf://") or source is None:
-        return None
-    return resolve.base_location(source, view.project).fetch_key
 
 
 def _train(draft: Draft) -> Decision[TrainingRunStatus]:
@@ -363,7 +221,7 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         )
         return draft.done()
     if isinstance(view.frozen, ServiceConfig):
-        return service_run.train(draft, failed=_failed_attempt)
+        return service_run.train(draft)
     if job is None and current > 0:
         deleted = Cause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
@@ -374,7 +232,7 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
             draft.conditions.set("PodsReady", False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped.")
             attempt.force_delete_lost(draft)
             return draft.done(again=LOOK_AGAIN_SECONDS)
-        return _failed_attempt(draft, lost or deleted, None)
+        return failed_attempt(draft, lost or deleted, None)
     if job is None:
         draft.actions.append(StartAttempt(1))
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
@@ -383,14 +241,14 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     if isinstance(view.frozen, ContainerConfig):
         unfit = attempt.unfit(draft)
         if unfit is not None:
-            return _failed_attempt(draft, unfit, None)
+            return failed_attempt(draft, unfit, None)
     if job.complete:
         return _trained(draft)
     if job.failed:
-        return _failed_attempt(draft, cause_of(job, view.pod), view.pod)
+        return failed_attempt(draft, cause_of(job, view.pod), view.pod)
     lost = attempt.give_up_lost(draft)
     if lost is not None:
-        return _failed_attempt(draft, lost, view.pod)
+        return failed_attempt(draft, lost, view.pod)
     if attempt.tell_lost(draft):
         return draft.done(again=0.0)
     late = attempt.overdue(draft)
@@ -409,86 +267,7 @@ def _trained(draft: Draft) -> Decision[TrainingRunStatus]:
     if name is None:
         if view.pod is not None and view.pod.forwarding:
             return draft.done(again=1.0)
-        return _failed_attempt(draft, attempt.unnamed(draft), view.pod)
+        return failed_attempt(draft, attempt.unnamed(draft), view.pod)
     if view.frozen.artefact == "None":
         return publication.without_artefact(draft, name)
     return publication.publish(draft)
-
-
-def _failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision[TrainingRunStatus]:
-    """Count a failed attempt against its budget: try again, or end the run."""
-    view = draft.view
-    assert view.plugin is not None
-    cause = attempt.told_by_plugin(draft, cause)
-    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.frozen, RunConfig):
-        # The pod knows the model by its mount alone.
-        cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
-    failure = attempt.failure_of(cause, pod, view.log_tail)
-    if cause.not_applicable:
-        draft.conditions.set("Applicable", False, Reason.NOT_APPLICABLE, cause.message)
-        draft.fail(
-            cause.reason if cause.reason.value in _NOT_APPLICABLE_REASONS else Reason.NOT_APPLICABLE, cause.message
-        )
-        return draft.done()
-    number = draft.attempts.current
-    kind = cause.failure_class.value
-    saved_for_suspension = cause.failure_class is FailureClass.DISRUPTION and was_suspended(draft)
-    used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
-    counted = draft.attempts.model_copy(update={kind: used})
-    draft.attempts = counted
-    allowed = getattr(view.plugin.spec.retry, kind)
-    if used > allowed:
-        draft.conditions.set("PodsReady", False, cause.reason, cause.message)
-        exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
-        draft.fail(cause.reason, cause.message + exhausted, failure=failure)
-        return draft.done()
-    draft.changes["failure"] = failure
-    draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
-    draft.actions.append(StartAttempt(number + 1))
-    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made.")
-    draft.conditions.set(
-        "Retrying",
-        True,
-        Reason.RETRYING,
-        f"Attempt {number} ended: {cause.reason}: {cause.message} Attempt {number + 1} starts.",
-    )
-    return draft.done(again=30.0)
-
-
-def was_suspended(draft: Draft) -> bool:
-    """Tell whether the attempt stopped because it was asked to: its exit is no failure then.
-
-    The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even
-    after it is resumed. Such a Job still calls itself suspended.
-    """
-    return is_true(draft.before.conditions, "Suspended") or (draft.view.job is not None and draft.view.job.stopped)
-
-
-_NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
-
-
-def _events(
-    before: Sequence[Condition], after: Sequence[Condition], phase: str, phase_before: str | None
-) -> tuple[Event, ...]:
-    """Say each thing once: on the transition of a condition."""
-    old = {condition.type: condition for condition in before}
-    events = []
-    for condition in after:
-        same = condition.type in old and old[condition.type].status == condition.status
-        if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
-            continue
-        warning = condition.type == "Retrying"
-        events.append(Event(Reason(condition.reason), condition.message, warning))
-    if phase in FINAL and phase_before != phase:
-        succeeded = next(condition for condition in after if condition.type == "Succeeded")
-        events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == "failed"))
-    return tuple(events)
-
-
-_TOLD = {
-    "Accepted": "True",
-    "TrainingStarted": "True",
-    "Retrying": "True",
-    "Suspended": "True",
-    "ModelPublished": "True",
-}

@@ -6,9 +6,7 @@ follows is decided when its pod is gone, for then nothing can be put into the ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
@@ -17,39 +15,34 @@ from chorus_operator.rules import attempt, publication
 from chorus_operator.rules.classify import REASONS, Cause, cause_of
 from chorus_operator.rules.conditions import find, is_true
 from chorus_operator.rules.decision import Decision, DeleteJob, Deliver, StartAttempt
-from chorus_operator.rules.observed import PodView
-
-if TYPE_CHECKING:
-    from chorus_operator.rules.run import Draft, RunView
+from chorus_operator.rules.draft import Draft, RunView
+from chorus_operator.rules.retry import failed_attempt
 
 LOOK_AGAIN_SECONDS = 5.0
 DELIVERED = "TrainingDataDelivered"
 
-Failed = Callable[["Draft", Cause, PodView | None], Decision[TrainingRunStatus]]
-"""Counts a failed attempt: tries again, or ends the run."""
 
-
-def train(draft: Draft, *, failed: Failed) -> Decision[TrainingRunStatus]:
+def train(draft: Draft) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward."""
     view, job = draft.view, draft.view.job
     _observe_delivery(draft)
     if job is None:
-        return _without_exchange(draft, failed)
+        return _without_exchange(draft)
     if job.deleting:
         return _wait_for_its_end(draft)
     unfit = attempt.unfit(draft)
     if unfit is not None:
-        return failed(draft, unfit, None)
+        return failed_attempt(draft, unfit, None)
     if is_over(draft) or _error(draft) is not None:
-        return _end_exchange(draft, failed)
+        return _end_exchange(draft)
     if job.finished:
         cause = cause_of(job, view.pod) if job.failed else _ended_by_itself(job.name)
         draft.conditions.drop(DELIVERED)
-        return failed(draft, cause, view.pod)
+        return failed_attempt(draft, cause, view.pod)
     lost = attempt.give_up_lost(draft)
     if lost is not None:
         draft.conditions.drop(DELIVERED)
-        return failed(draft, lost, view.pod)
+        return failed_attempt(draft, lost, view.pod)
     if attempt.tell_lost(draft):
         return draft.done(again=0.0)
     late = overdue(draft)
@@ -133,7 +126,7 @@ def _deliver(draft: Draft) -> float:
     return max(due, LOOK_AGAIN_SECONDS)
 
 
-def _end_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+def _end_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     """Stop the exchange; go on when no pod of it is left."""
     job = draft.view.job
     assert job is not None
@@ -141,10 +134,10 @@ def _end_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
         draft.actions.append(DeleteJob(job.name, job.uid))
     if not job.finished or any(not pod.ended for pod in draft.view.pods):
         return _wait_for_its_end(draft)
-    return _after_exchange(draft, failed)
+    return _after_exchange(draft)
 
 
-def _without_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+def _without_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     """Start the first exchange, or decide what follows from the end of the last one."""
     current = draft.attempts.current
     if current == 0:
@@ -157,11 +150,11 @@ def _without_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatu
         return _start(draft, current + 1)
     if lost is not None and not is_over(draft):
         draft.conditions.drop(DELIVERED)
-        return failed(draft, lost, None)
-    return _after_exchange(draft, failed)
+        return failed_attempt(draft, lost, None)
+    return _after_exchange(draft)
 
 
-def _after_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]:
+def _after_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     frozen, error = draft.view.frozen, _error(draft)
     assert isinstance(frozen, ServiceConfig)
     name = attempt.model_name(draft) if is_over(draft) else None
@@ -172,11 +165,11 @@ def _after_exchange(draft: Draft, failed: Failed) -> Decision[TrainingRunStatus]
     draft.conditions.drop(DELIVERED)
     unfit = attempt.unfit(draft)
     if unfit is not None:
-        return failed(draft, unfit, None)
+        return failed_attempt(draft, unfit, None)
     if error is not None:
-        return failed(draft, _cause_of(error), None)
+        return failed_attempt(draft, _cause_of(error), None)
     deleted = f"Job of attempt {draft.attempts.current} was deleted by somebody."
-    return failed(draft, Cause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
+    return failed_attempt(draft, Cause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
 
 
 def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:

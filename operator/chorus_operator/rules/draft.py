@@ -1,0 +1,135 @@
+"""What a decision about a run may look at, and the status that it drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chorus_api.base import Condition
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.reasons import Reason
+from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
+from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
+from chorus_operator.rules import names
+from chorus_operator.rules.conditions import Conditions
+from chorus_operator.rules.decision import Action, Decision, DeleteJob, Event
+from chorus_operator.rules.delivery import Delivery
+from chorus_operator.rules.observed import JobView, PodView, newest
+from chorus_operator.rules.run_phase import FINAL, run_phase
+from chorus_operator.rules.service_address import url_problem
+
+_TOLD = {
+    "Accepted": "True",
+    "TrainingStarted": "True",
+    "Retrying": "True",
+    "Suspended": "True",
+    "ModelPublished": "True",
+}
+"""Conditions whose turning to this is told by an Event."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything that a decision about a run may look at."""
+
+    run: TrainingRun
+    project: Project | None
+    plugin: Plugin | None
+    now: datetime
+    operator_since: datetime
+    messages_url: str
+    trainer_image: str
+    frozen: RunConfig | ContainerConfig | ServiceConfig | None = None
+    frozen_hash: str = ""
+    resume: TrainingRun | None = None
+    missing_claim: str | None = None
+    job: JobView | None = None
+    pods: Sequence[PodView] = ()
+    fetch: JobView | None = None
+    fetch_pods: Sequence[PodView] = ()
+    publish: JobView | None = None
+    publish_pods: Sequence[PodView] = ()
+    log_tail: str | None = None
+    delivery: Delivery = field(default_factory=Delivery)
+    """TRAINING_DATA of the present attempt, on its way to a service."""
+    judge_url: Callable[[str], str | None] = url_problem
+    """Says what is wrong with a service's URL."""
+
+    @property
+    def pod(self) -> PodView | None:
+        """The newest pod of the present attempt."""
+        return newest(self.pods)
+
+    @property
+    def wants_suspension(self) -> bool:
+        """Whether the run or its Project is to stand still."""
+        return self.run.spec.suspend or (self.project is not None and self.project.spec.suspend)
+
+
+class Draft:
+    """A run's status while a decision is being made."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self.before = view.run.status
+        self.conditions = Conditions(self.before.conditions, generation=view.run.metadata.generation, now=view.now)
+        self.changes: dict[str, object] = {
+            "id": self.before.id or names.run_id(view.run),
+            "queued_time": self.before.queued_time or view.now,
+            "observed_generation": view.run.metadata.generation,
+        }
+        self.actions: list[Action] = []
+        self.attempts = self.before.attempts
+
+    def fail(self, reason: Reason | str, message: str, *, failure: Failure | None = None) -> None:
+        """End the run for good."""
+        self.conditions.set("Succeeded", False, str(reason), message)
+        self.conditions.drop("Retrying")
+        self.changes["completion_time"] = self.view.now
+        if failure is not None:
+            self.changes["failure"] = failure
+        job = self.view.job
+        ours = job is not None and job.owner_uid == self.view.run.metadata.uid
+        if job is not None and ours and not job.finished and not job.deleting:
+            self.actions.append(DeleteJob(job.name, job.uid))
+
+    def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
+        """Close the draft: derive the phase and the events from the conditions."""
+        conditions = self.conditions.all()
+        phase, reason, message = run_phase(conditions)
+        status = self.before.model_copy(
+            update=self.changes
+            | {
+                "conditions": conditions,
+                "phase": phase,
+                "reason": reason,
+                "message": message,
+                "attempts": self.attempts,
+            }
+        )
+        return Decision(
+            status=status,
+            actions=tuple(self.actions),
+            events=_events(self.before.conditions, conditions, phase, self.before.phase),
+            requeue_after=None if phase in FINAL else again,
+        )
+
+
+def _events(
+    before: Sequence[Condition], after: Sequence[Condition], phase: str, phase_before: str | None
+) -> tuple[Event, ...]:
+    """Say each thing once: on the transition of a condition."""
+    old = {condition.type: condition for condition in before}
+    events = []
+    for condition in after:
+        same = condition.type in old and old[condition.type].status == condition.status
+        if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
+            continue
+        warning = condition.type == "Retrying"
+        events.append(Event(Reason(condition.reason), condition.message, warning))
+    if phase in FINAL and phase_before != phase:
+        succeeded = next(condition for condition in after if condition.type == "Succeeded")
+        events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == "failed"))
+    return tuple(events)

@@ -1,0 +1,67 @@
+"""What follows from a failed attempt: the next one, or the end of the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import RunConfig
+from chorus_api.training_run import Attempts, TrainingRunStatus
+from chorus_operator.rules import attempt
+from chorus_operator.rules.classify import Cause
+from chorus_operator.rules.conditions import is_true
+from chorus_operator.rules.decision import Decision, StartAttempt
+from chorus_operator.rules.draft import Draft
+from chorus_operator.rules.observed import PodView
+from chorus_operator.rules.run_phase import NOT_APPLICABLE
+
+_NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
+
+
+def failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision[TrainingRunStatus]:
+    """Count a failed attempt against its budget: try again, or end the run."""
+    view = draft.view
+    assert view.plugin is not None
+    cause = attempt.told_by_plugin(draft, cause)
+    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.frozen, RunConfig):
+        # The pod knows the model by its mount alone.
+        cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
+    failure = attempt.failure_of(cause, pod, view.log_tail)
+    if cause.not_applicable:
+        draft.conditions.set("Applicable", False, Reason.NOT_APPLICABLE, cause.message)
+        draft.fail(
+            cause.reason if cause.reason.value in _NOT_APPLICABLE_REASONS else Reason.NOT_APPLICABLE, cause.message
+        )
+        return draft.done()
+    number = draft.attempts.current
+    kind = cause.failure_class.value
+    saved_for_suspension = cause.failure_class is FailureClass.DISRUPTION and _was_suspended(draft)
+    used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
+    counted = draft.attempts.model_copy(update={kind: used})
+    draft.attempts = counted
+    allowed = getattr(view.plugin.spec.retry, kind)
+    if used > allowed:
+        draft.conditions.set("PodsReady", False, cause.reason, cause.message)
+        exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
+        draft.fail(cause.reason, cause.message + exhausted, failure=failure)
+        return draft.done()
+    draft.changes["failure"] = failure
+    draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
+    draft.actions.append(StartAttempt(number + 1))
+    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made.")
+    draft.conditions.set(
+        "Retrying",
+        True,
+        Reason.RETRYING,
+        f"Attempt {number} ended: {cause.reason}: {cause.message} Attempt {number + 1} starts.",
+    )
+    return draft.done(again=30.0)
+
+
+def _was_suspended(draft: Draft) -> bool:
+    """Tell whether the attempt stopped because it was asked to: its exit is no failure then.
+
+    The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even
+    after it is resumed. Such a Job still calls itself suspended.
+    """
+    return is_true(draft.before.conditions, "Suspended") or (draft.view.job is not None and draft.view.job.stopped)
