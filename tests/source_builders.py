@@ -10,6 +10,13 @@ from chorus_api.run_config import PrepareConfig
 from dataset_builders import prepare_config
 
 
+def ca_files(folder: Path, pem: bytes) -> Path:
+    """Write a Secret with an authority's certificates, as the kubelet mounts it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "ca.crt").write_bytes(pem)
+    return folder
+
+
 def secret_files(folder: Path, **keys: str) -> Path:
     """Write a Secret's keys as the kubelet mounts them; `_` in a name stands for `-`."""
     folder.mkdir(exist_ok=True)
@@ -34,8 +41,8 @@ def fetched(url: str, *, secret: Path | None = None, sha256: str | None = None, 
     )
 
 
-def queried(query: str, *, secret: Path, **changes: Any) -> PrepareConfig:
-    """A configuration for a database whose address is the key `url` of a Secret."""
+def queried(query: str, *, secret: Path, ca: Path | None = None, **changes: Any) -> PrepareConfig:
+    """A configuration for a database whose address is the key `url` of a Secret; `ca`: a Secret with a key `ca.crt`."""
     return prepare_config(
         Path(),
         **{
@@ -44,6 +51,9 @@ def queried(query: str, *, secret: Path, **changes: Any) -> PrepareConfig:
             "database_key": "url",
             "secret_dir": str(secret),
             "secret_name": "warehouse",
+            "ca_key": "ca.crt" if ca else None,
+            "ca_dir": str(ca) if ca else None,
+            "ca_secret_name": "warehouse-ca" if ca else "",
             "query": query,
             "eval_fraction": "0",
             **changes,

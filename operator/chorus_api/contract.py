@@ -50,6 +50,7 @@ RUN_DIR = ROOT / "run"  # this run's own directory
 VOLUME_DIR = ROOT / "volume"  # the Project's whole claim (prepare, fetch and publish Jobs only)
 SOURCE_DIR = ROOT / "source"  # the data to prepare; read-only
 SOURCE_SECRET_DIR = PurePosixPath("/var/run/chorus-source")  # the Secret of the data's source; prepare Jobs only
+SOURCE_CA_DIR = PurePosixPath("/var/run/chorus-source-ca")  # certificates that it is known by; prepare Jobs only
 JOB_CONFIG = ROOT / "job.json"  # configuration of prepare, fetch and publish Jobs
 IDENTITY_DIR = PurePosixPath("/var/run/chorus")  # ca.crt and token
 TERMINATION_LOG = PurePosixPath("/dev/termination-log")

@@ -115,6 +115,12 @@ class SqlSource(Model):
         description="Where the database's address is, such as postgresql://user:password@host:5432/database; or "
         "sqlite:///file.db for a file on the Project's claim. Seen by the prepare Job alone."
     )
+    ca_secret_key_ref: SecretKeyRef | None = Field(
+        None,
+        description="Certificates (PEM) of the authority that signed the database's own, in the Secret of the address "
+        "or in another; postgresql only. With it the connection is encrypted and the database's certificate and host "
+        "name are checked: sslmode is verify-full unless the address says verify-ca or require.",
+    )
 
 
 class DataSource(Model):

@@ -153,6 +153,9 @@ class PrepareConfig(FileModel):
     database_key: str | None = Field(None, description="Read the database whose address is this file in `secret_dir`.")
     secret_dir: str | None = Field(None, description="Where the source's Secret is mounted.")
     secret_name: str = Field("", description="What people call that Secret.")
+    ca_key: str | None = Field(None, description="Certificates that the database is known by: this file in `ca_dir`.")
+    ca_dir: str | None = Field(None, description="Where the Secret with the certificates is mounted.")
+    ca_secret_name: str = Field("", description="What people call the Secret with the certificates.")
     fetch_seconds: int = Field(3600, description="Time limit of fetching `uri`.")
     fetch_bytes: int = Field(32 << 30, description="Size limit of what `uri` gives, in bytes.")
     format: DataFormat | None

@@ -103,6 +103,16 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
         "spec.dataset",
         "format is for files: remove it when source is sql",
     ),
+    "an authority without a key": (
+        elsewhere(sql={**SQL, "caSecretKeyRef": {"name": "rooms-ca"}}, query="SELECT 1"),
+        "spec.dataset.source.sql.caSecretKeyRef.key",
+        "Required value",
+    ),
+    "certificates in a path": (
+        elsewhere(sql={**SQL, "caSecretKeyRef": {"name": "rooms-ca", "key": "tls/ca.crt"}}, query="SELECT 1"),
+        "spec.dataset.source.sql.caSecretKeyRef.key",
+        "must be a key of a Secret: letters, digits, '-', '_' and '.'",
+    ),
     "missing values of a database": (
         elsewhere(sql=SQL, query="SELECT 1", missingValues=["NA"]),
         "spec.dataset",
@@ -241,6 +251,9 @@ GOOD: dict[str, Manifest] = {
     "an export": elsewhere(uri={"url": "https://host:8443/export?as=rows"}, format="csv"),
     "a hub's data set": elsewhere(uri={"url": "hf://datasets/me/rooms/data/a.jsonl@v1"}),
     "a database": elsewhere(sql=SQL, query="SELECT a FROM b", refreshSeconds=60),
+    "a database of an authority of its own": elsewhere(
+        sql={**SQL, "caSecretKeyRef": {"name": "rooms-ca", "key": "ca.crt"}}, query="SELECT a FROM b"
+    ),
     "missing values": dataset(missingValues=["NA", ""]),
     "no evaluation": dataset(evalFraction="0"),
     "64 KiB of emoji": source(inline={"data": "😀" * 65536}),

@@ -15,9 +15,10 @@ from chorus_api.run_config import TerminationRecord
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
 from dataset_builders import Frame
+from harness.pki import Authority
 from harness.postgres import PASSWORD, QUOTED, Postgres
 from message_receiver import serving
-from source_builders import queried, secret_files
+from source_builders import ca_files, queried, secret_files
 
 ROWS = 1_000_000
 MEBIBYTES = 24
@@ -210,3 +211,74 @@ def test_no_word_of_the_job_holds_the_password(postgres: Postgres, tmp_path: Pat
     for text in (done.stdout, done.stderr, log.read_text(), str(post.event), config.read_text()):
         assert wrong not in text
         assert postgres.url(password=wrong) not in text
+
+
+# A database with a certificate of an authority of its own
+
+AUTHORITY, STRANGER = Authority("databases"), Authority("somebody else")
+
+
+@pytest.fixture(scope="module")
+def certified() -> Iterator[Postgres]:
+    """Known as localhost and by no other name."""
+    with Postgres(tls=AUTHORITY.server("database", hosts=["localhost", "db.example"])) as running:
+        yield running
+
+
+ENCRYPTED = "SELECT version AS tls FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl"
+
+
+@pytest.mark.parametrize(
+    ("host", "parameters"),
+    [
+        ("localhost", {}),
+        ("localhost", {"sslmode": "verify-full"}),
+        ("localhost", {"sslmode": "require"}),
+        ("127.0.0.1", {"sslmode": "verify-ca"}),
+    ],
+)
+def test_a_database_that_the_authority_knows_is_read_by_an_encrypted_connection(
+    certified: Postgres, tmp_path: Path, host: str, parameters: dict[str, str]
+) -> None:
+    secret = secret_files(tmp_path / "secret", url=certified.url(host=host, **parameters))
+    authority = ca_files(tmp_path / "ca", STRANGER.pair.certificate + AUTHORITY.pair.certificate)
+    [row] = read(ENCRYPTED, secret=secret, volume=tmp_path, ca=authority).train
+    assert row["tls"] == "TLSv1.3"
+
+
+@pytest.mark.parametrize("mode", ["", "require", "verify-ca", "verify-full"])
+def test_a_database_that_another_authority_knows_is_not_trusted(certified: Postgres, tmp_path: Path, mode: str) -> None:
+    parameters = {"sslmode": mode} if mode else {}
+    secret = secret_files(tmp_path / "secret", url=certified.url(host="localhost", **parameters))
+    found = error("SELECT 1", secret=secret, volume=tmp_path, ca=ca_files(tmp_path / "ca", STRANGER.pair.certificate))
+    assert (found.reason, found.retryable) == (Reason.SOURCE_UNREACHABLE, False)
+    assert "the certificate of the database is not trusted" in found.message
+    assert "certificate verify failed" in found.message
+    assert "spec.dataset.source.sql.caSecretKeyRef" in found.hint
+
+
+def test_a_database_under_a_name_that_its_certificate_has_not_is_not_trusted(
+    certified: Postgres, tmp_path: Path
+) -> None:
+    secret = secret_files(tmp_path / "secret", url=certified.url(host="127.0.0.1"))
+    found = error("SELECT 1", secret=secret, volume=tmp_path, ca=ca_files(tmp_path / "ca", AUTHORITY.pair.certificate))
+    assert (found.reason, found.retryable) == (Reason.SOURCE_UNREACHABLE, False)
+    assert "is not trusted" in found.message
+    assert 'does not match host name "127.0.0.1"' in found.message
+    assert "sslmode=verify-ca" in found.hint
+
+
+def test_a_database_that_does_not_speak_tls_is_not_read_where_it_should(postgres: Postgres, tmp_path: Path) -> None:
+    secret = secret_files(tmp_path / "secret", url=postgres.url())
+    found = error("SELECT 1", secret=secret, volume=tmp_path, ca=ca_files(tmp_path / "ca", AUTHORITY.pair.certificate))
+    assert (found.reason, found.retryable) == (Reason.SOURCE_UNREACHABLE, False)
+    assert "the database does not speak TLS" in found.message
+
+
+def test_a_wrong_password_behind_a_certificate_that_is_trusted_is_still_that(
+    certified: Postgres, tmp_path: Path
+) -> None:
+    secret = secret_files(tmp_path / "secret", url=certified.url(host="localhost", password="wr0ng-password"))
+    found = error("SELECT 1", secret=secret, volume=tmp_path, ca=ca_files(tmp_path / "ca", AUTHORITY.pair.certificate))
+    assert found.reason is Reason.ACCESS_DENIED
+    assert "wr0ng" not in found.detail

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from harness.apiserver import die_with_parent
 from harness.binaries import postgres_binaries
+from harness.pki import KeyPair
 
 USER, PASSWORD, DATABASE = "reader", "s3cr3t-pass word/@", "postgres"
 QUOTED = "s3cr3t-pass%20word%2F%40"
@@ -24,7 +26,9 @@ _NOBODY = 65534
 class Postgres:
     """A server. Use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: KeyPair | None = None) -> None:
+        """`tls`: what the server shows of itself; without it, it does not speak TLS."""
+        self._tls = tls
         self._programs = postgres_binaries()
         memory = Path("/dev/shm")
         self._folder = Path(tempfile.mkdtemp(prefix="chorus-pg-", dir=memory if memory.is_dir() else None))
@@ -48,10 +52,18 @@ class Postgres:
         self._stop()
 
     def url(
-        self, *, user: str = USER, password: str = QUOTED, database: str = DATABASE, port: int | None = None
+        self,
+        *,
+        user: str = USER,
+        password: str = QUOTED,
+        host: str = "127.0.0.1",
+        database: str = DATABASE,
+        port: int | None = None,
+        **parameters: str,
     ) -> str:
         """Address of the server, as a Secret holds it."""
-        return f"postgresql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
+        address = f"postgresql://{user}:{password}@{host}:{port or self.port}/{database}"
+        return f"{address}?{urlencode(parameters)}" if parameters else address
 
     def run(self, sql: str) -> None:
         """Run statements as the owner of the database."""
@@ -88,6 +100,8 @@ class Postgres:
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr or made.stdout}")
         options = {"fsync": "off", "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
+        if self._tls is not None:
+            options |= self._tls_files(self._tls)
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -102,6 +116,16 @@ class Postgres:
                 **self._user,
             )
         self._wait()
+
+    def _tls_files(self, tls: KeyPair) -> dict[str, Any]:
+        certificate, key = self._folder / "server.crt", self._folder / "server.key"
+        certificate.write_bytes(tls.certificate)
+        certificate.chmod(0o644)
+        key.touch(0o600)  # the server takes no key that others may read
+        key.write_bytes(tls.key)
+        if self._user:
+            os.chown(key, _NOBODY, _NOBODY)
+        return {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key}
 
     def _wait(self) -> None:
         assert self._process is not None

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from chorus_api.reasons import Reason
+from chorus_dataset.database_tls import CA_FIELD, read_ca
 from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
 from chorus_dataset.postgres import PostgresReader
@@ -26,6 +27,8 @@ def open_database(
     key: str,
     *,
     secret: SourceSecret,
+    ca_key: str | None,
+    ca_secret: SourceSecret,
     where: str,
     volume: Path,
     query: str | None,
@@ -36,16 +39,24 @@ def open_database(
 ) -> Reader:
     """Open the database and run the query; `where` is what people call it. `check` may raise to stop.
 
-    Raises `DataError`: SecretNotFound, BadConfiguration for an address of no use, and what the readers raise.
+    `ca_key` of `ca_secret`: the certificates that the database is known by, if the Project names some. Raises
+    `DataError`: SecretNotFound, BadConfiguration for an address of no use, and what the readers raise.
     """
     [text] = secret.need(key, field=FIELD)
     url = _read_url(text, where=where)
     kind = url.get_backend_name()
     if kind in ("postgresql", "postgres"):
+        ca = read_ca(ca_key, secret=ca_secret) if ca_key is not None else None
         return PostgresReader(
-            url, where=where, query=query, seconds=query_seconds, secret=secret, egress=egress, check=check
+            url, where=where, query=query, seconds=query_seconds, secret=secret, ca=ca, egress=egress, check=check
         )
     if kind == "sqlite":
+        if ca_key is not None:
+            raise DataError(
+                Reason.BAD_CONFIGURATION,
+                f"{CA_FIELD} is set, but {where} names a SQLite file",
+                hint="remove it: there is no connection to check",
+            )
         path = _on_claim(url, volume=volume, where=where)
         name = f"{where} ({path.relative_to(volume)})"
         return SqliteReader(path, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check)

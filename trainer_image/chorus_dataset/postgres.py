@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, create_engine
@@ -21,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import Cell, ColumnType, check_names
+from chorus_dataset.database_tls import distrust, tls_options
 from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
 from chorus_dataset.query import QUERY_HINT, check_query, table_missing
@@ -58,7 +60,8 @@ class PostgresReader(Reader):
     """The rows of a query.
 
     `seconds` limits the time that the database takes, by its own clock for one statement and by ours for all of them.
-    `check` may raise to stop between two batches. Errors tell the name of the Secret, never the address in it.
+    `check` may raise to stop between two batches. `ca`: certificates that the server is known by. Errors tell the name
+    of the Secret, never the address in it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class PostgresReader(Reader):
         secret: SourceSecret,
         egress: Egress,
         check: Callable[[], None],
+        ca: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(where)
@@ -82,7 +86,7 @@ class PostgresReader(Reader):
         self._monotonic = monotonic
         self._spent = 0.0
         self._result: CursorResult[Any] | None = None
-        self._connection = self._connect(url, egress)
+        self._connection = self._connect(url, egress, ca)
         try:
             self._execute()
         except BaseException:
@@ -115,7 +119,7 @@ class PostgresReader(Reader):
         except SQLAlchemyError:
             self._connection.invalidate()
 
-    def _connect(self, url: URL, egress: Egress) -> Connection:
+    def _connect(self, url: URL, egress: Egress, ca: Path | None) -> Connection:
         host, port = url.host, url.port or _PORT
         unknown = sorted(set(url.query) - _OPTIONS)
         if not host or unknown:
@@ -125,6 +129,7 @@ class PostgresReader(Reader):
                 hint="write postgresql://user:password@host:5432/database; parameters that are taken: "
                 + ", ".join(sorted(_OPTIONS)),
             )
+        protected = tls_options(url, ca=ca, where=self.where)
         try:
             addresses = egress.resolve(host, port)
         except OSError as error:
@@ -145,6 +150,7 @@ class PostgresReader(Reader):
                 "keepalives_count": 3,
                 "tcp_user_timeout": 60_000,
                 "application_name": url.query.get("application_name", "chorus-prepare"),
+                **protected,
             },
         )
         try:
@@ -209,6 +215,8 @@ class PostgresReader(Reader):
         return table_missing(table, tables, where=self.where)
 
     def _no_connection(self, error: DBAPIError) -> DataError:
+        if (found := distrust(str(error.orig), where=self.where, words=self._hide)) is not None:
+            return found
         said = self._words(error)
         lowered = said.casefold()
         if "fatal" in lowered and any(word in lowered for word in _NO_LOGIN):
@@ -245,7 +253,10 @@ class PostgresReader(Reader):
         """What the driver says, in one line, without what the Secret holds."""
         lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
         kept = [line for line in lines if not line.startswith(("LINE ", "^", "Multiple connection attempts"))]
-        said = self._secret.hide((kept or [type(error.orig).__name__])[-1])
+        return self._hide((kept or [type(error.orig).__name__])[-1])
+
+    def _hide(self, said: str) -> str:
+        said = self._secret.hide(said)
         return said.replace(self._password, "***")[:400] if len(self._password) > 2 else said[:400]
 
 

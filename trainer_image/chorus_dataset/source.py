@@ -58,6 +58,8 @@ def open_dataset(
         return open_database(
             config.database_key,
             secret=secret,
+            ca_key=config.ca_key,
+            ca_secret=SourceSecret(Path(config.ca_dir) if config.ca_dir else None, name=config.ca_secret_name),
             where=config.source_name,
             volume=volume,
             query=config.query,

@@ -29,6 +29,7 @@ def prepare_manifests(
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
     secret = secret_of(source)
+    ca = source.sql.ca_secret_key_ref if source.sql else None
     config = PrepareConfig(
         project=project.metadata.name,
         project_id=project.status.id or 0,
@@ -40,6 +41,9 @@ def prepare_manifests(
         database_key=source.sql.url_secret_key_ref.key if source.sql else None,
         secret_dir=str(contract.SOURCE_SECRET_DIR) if secret else None,
         secret_name=secret or "",
+        ca_key=ca.key if ca else None,
+        ca_dir=str(contract.SOURCE_CA_DIR) if ca else None,
+        ca_secret_name=ca.name if ca else "",
         format=project.spec.dataset.format,
         query=project.spec.dataset.query,
         max_rows=project.spec.dataset.max_rows,
@@ -111,14 +115,24 @@ def _source_volume(source: DataSource, *, own_claim: str) -> tuple[list[Manifest
     secret = secret_of(source)
     if secret is None:
         return [], []
-    # Optional: a pod that waits for a Secret for ever says nothing; one that starts says what is missing.
+    url = source.sql.url_secret_key_ref if source.sql else None
+    volumes = [_secret_volume("source-secret", secret, key=url.key if url else None)]
+    mounts = [Mount("source-secret", str(contract.SOURCE_SECRET_DIR), read_only=True)]
+    if source.sql is not None and (ca := source.sql.ca_secret_key_ref) is not None:
+        volumes.append(_secret_volume("source-ca", ca.name, key=ca.key))
+        mounts.append(Mount("source-ca", str(contract.SOURCE_CA_DIR), read_only=True))
+    return volumes, mounts
+
+
+def _secret_volume(name: str, secret: str, *, key: str | None) -> Manifest:
+    """Mount one key of a Secret, or all.
+
+    Optional: a pod that waits for a Secret for ever says nothing; one that starts says what is missing.
+    """
     mounted: Manifest = {"secretName": secret, "optional": True}
-    if source.sql is not None:
-        key = source.sql.url_secret_key_ref.key
+    if key is not None:
         mounted["items"] = [{"key": key, "path": key}]
-    return [{"name": "source-secret", "secret": mounted}], [
-        Mount("source-secret", str(contract.SOURCE_SECRET_DIR), read_only=True)
-    ]
+    return {"name": name, "secret": mounted}
 
 
 def fetch_manifests(

@@ -201,6 +201,27 @@ def test_a_source_that_is_open_to_everyone_needs_no_secret() -> None:
     assert config["sourceName"] == "https://data.example/a.csv"
 
 
+@pytest.mark.parametrize("secret", ["warehouse", "warehouse-ca"])
+def test_the_certificates_of_a_databases_authority_are_given_to_the_prepare_pod(secret: str) -> None:
+    """Out of the Secret of the address or out of another, one key of it."""
+    source = {"sql": {**SQL["sql"], "caSecretKeyRef": {"name": secret, "key": "root.pem"}}}
+    pod, config = prepare_of({"source": source, "query": "SELECT 1"})
+    volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
+    items = [{"key": "root.pem", "path": "root.pem"}]
+    assert volumes["source-ca"] == {"secretName": secret, "items": items, "optional": True}
+    assert volumes["source-secret"]["items"] == [{"key": "dsn", "path": "dsn"}]
+    mount = next(each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "source-ca")
+    assert (mount["mountPath"], mount["readOnly"]) == (str(contract.SOURCE_CA_DIR), True)
+    told = PrepareConfig.model_validate(config)
+    assert (told.ca_dir, told.ca_key, told.ca_secret_name) == (str(contract.SOURCE_CA_DIR), "root.pem", secret)
+
+
+def test_a_database_without_an_authority_of_its_own_is_given_no_certificates() -> None:
+    pod, config = prepare_of({"source": SQL, "query": "SELECT 1"})
+    assert "source-ca" not in {each["name"] for each in pod["volumes"]}
+    assert PrepareConfig.model_validate(config).ca_key is None
+
+
 def test_the_secret_of_a_source_is_in_no_pod_but_the_prepare_pod() -> None:
     world = World()
     world.put(plugin(), project(dataset={"source": S3}))
