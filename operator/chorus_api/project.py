@@ -340,10 +340,10 @@ class FrameSummary(StatusModel):
 
 
 class Looks(StatusModel):
-    """How often the data of the present spec was looked at (`dataset.refreshSeconds`)."""
+    """How often the data was looked at: for each new spec, and by `dataset.refreshSeconds`."""
 
-    key: ShortText = Field(description="The prepare key of the spec that the numbers count for.")
-    number: int = Field(0, ge=0, description="The newest look, counted from 0.")
+    key: ShortText = Field(description="The prepare key of the spec that the newest look is at.")
+    number: int = Field(0, ge=0, description="The newest look, counted from 0 over all specs.")
     ended_time: Time | None = Field(None, description="When it ended; absent while it goes on.")
     frame_number: int | None = Field(None, ge=0, description="The look that made the frame in use.")
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    RootModel,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from chorus_api.contract import EXCHANGE_PORT
@@ -136,6 +145,13 @@ class FrozenFile(RootModel[AnyRun]):
         return {"type": "lora", **data} if isinstance(data, dict) else data
 
 
+class KeptFrames(FileModel):
+    """The frames of a claim that a Project still needs."""
+
+    names: list[str] = Field(description="The one in use, and those of its runs that have not ended.")
+    listed: AwareDatetime = Field(description="When the list was made: what is younger is needed too.")
+
+
 class PrepareConfig(FileModel):
     """/chorus/job.json of a prepare Job; the claim is at /chorus/volume.
 
@@ -166,6 +182,9 @@ class PrepareConfig(FileModel):
     fields: Fields | None
     eval_fraction: str
     info: dict[str, str] = Field(default_factory=dict)
+    keep_frames: KeptFrames | None = Field(
+        None, description="Other frames that this Project alone has used are removed. None: nothing is removed."
+    )
     messaging: Messaging
 
 

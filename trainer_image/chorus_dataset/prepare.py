@@ -21,6 +21,7 @@ from chorus_dataset.errors import DataError
 from chorus_dataset.files import make_dir, sync, sync_tree, work_dir, write_file
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE, parse_fraction, write_frame
 from chorus_dataset.ingest import ingest
+from chorus_dataset.kept_frames import sweep, take_up
 from chorus_dataset.manifest import fit
 from chorus_dataset.mapping import Mapping
 from chorus_dataset.source import open_dataset
@@ -37,10 +38,12 @@ def prepare_frame(
     *,
     check: Callable[[], None] = lambda: None,
     api_server: Sequence[str] = (),
+    now: Callable[[], float] = time.time,
 ) -> FrameManifest:
     """Read, check, map and split the source, and put the frame into `frames/<name>/` of the volume.
 
-    A frame of the same content that is already there is used again. `check` is called often and may raise to stop.
+    A frame of the same content that is already there is used again. Those that the Project needs no more are removed
+    first: the volume may be full of them. `check` is called often and may raise to stop.
     `api_server`: hosts that no data may come from (`Egress`). Raises `DataError` for everything that is wrong with the
     data or the configuration.
     """
@@ -48,6 +51,10 @@ def prepare_frame(
     fraction = parse_fraction(config.eval_fraction)
     mapping = Mapping(config.fields)
     with work_dir(volume / FRAMES) as folder, Spool(folder) as spool:
+        if config.keep_frames is not None:
+            aside = make_dir(folder / "unneeded")
+            user = config.project_uid
+            sweep(volume / FRAMES, user=user, keep=config.keep_frames, now=now(), aside=aside, check=check)
         reading = make_dir(folder / "source")
         with open_dataset(config, volume=volume, work_dir=reading, egress=egress, check=check) as reader:
             ingested = ingest(reader, mapping=mapping, spool=spool, max_rows=config.max_rows, check=check)
@@ -66,6 +73,7 @@ def prepare_frame(
             )
         )
         write_file(frame / MANIFEST_FILE, manifest.model_dump_json(indent=1, exclude_none=True).encode())
+        take_up(volume / FRAMES, manifest.name, user=config.project_uid)
         _put_in_place(frame, manifest, volume / FRAMES / manifest.name)
     return manifest
 

@@ -8,7 +8,7 @@ from chorus_api import contract
 from chorus_api.lora import BaseModelSource
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
-from chorus_api.run_config import FetchConfig, FrozenRun, PrepareConfig, PublishConfig
+from chorus_api.run_config import FetchConfig, FrozenRun, KeptFrames, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
@@ -22,9 +22,15 @@ _SOURCE = str(contract.SOURCE_DIR)
 
 
 def prepare_manifests(
-    project: Project, key: str, *, image: str, plugins: Sequence[Plugin], messages_url: str
+    project: Project,
+    key: str,
+    *,
+    image: str,
+    plugins: Sequence[Plugin],
+    messages_url: str,
+    keep_frames: KeptFrames | None = None,
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that prepare the frame."""
+    """The ConfigMap and the Job that prepare the frame; `keep_frames`: see PrepareConfig."""
     name = names.prepare_job(project.metadata.name, key)
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
@@ -51,6 +57,7 @@ def prepare_manifests(
         fields=project.spec.dataset.fields,
         eval_fraction=project.spec.dataset.eval_fraction,
         info=dict(project.spec.dataset.info),
+        keep_frames=keep_frames,
         messaging=messaging(
             messages_url,
             subject_uid=project.metadata.uid,

@@ -11,6 +11,7 @@ from chorus_api.messages import StoredFrame
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
+from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
 from chorus_operator.kube.errors import Conflict, Invalid, NotFound
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS
@@ -98,6 +99,7 @@ async def _read(environment: Environment, project: Project) -> tuple[ProjectView
         "project": project,
         "plugins": await _read_plugins(environment, project),
         "runs": [run for run in runs if run is not None],
+        "runs_unreadable": None in runs,
         "now": environment.clock(),
         "trainer_image": environment.trainer_image,
     }
@@ -218,6 +220,7 @@ async def _act(
                     image=environment.operator_image,
                     plugins=_enabled_plugins(view),
                     messages_url=environment.messages_url,
+                    keep_frames=_kept_frames(view, action),
                 ),
             )
         case RemoveLook():
@@ -231,6 +234,10 @@ async def _act(
             await environment.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
         case _:
             raise AssertionError(f"{action} is not a Project's action")
+
+
+def _kept_frames(view: ProjectView, action: StartPrepare) -> KeptFrames | None:
+    return None if action.keep_frames is None else KeptFrames(names=list(action.keep_frames), listed=view.now)
 
 
 async def _remove_look(environment: Environment, project: Project, key: str) -> None:

@@ -19,9 +19,14 @@ class MakeClaim:
 
 @dataclass(frozen=True)
 class StartPrepare:
-    """Start the Job that prepares the frame."""
+    """Start the Job that prepares the frame.
+
+    `keep_frames`: the frames that the Project still needs, so that the Job can remove others; None while that is not
+    known for sure.
+    """
 
     key: str
+    keep_frames: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

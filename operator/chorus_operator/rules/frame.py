@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chorus_api.messages import FrameManifest
 from chorus_api.reasons import Reason
+from chorus_operator.rules.admission import is_accepted, is_final
 from chorus_operator.rules.classify import REASONS, cause_of
 from chorus_operator.rules.decision import RemoveLook, StartPrepare
 from chorus_operator.rules.observed import JobView, newest
@@ -96,8 +97,26 @@ def _start(draft: ProjectDraft) -> Told:
         return Told(Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
     if view.source_problem is not None:
         return Told(*view.source_problem, again=MISSING_SOURCE_SECONDS)
-    draft.actions.append(StartPrepare(key_now(draft.looks)))
+    draft.actions.append(StartPrepare(key_now(draft.looks), frames_to_keep(view)))
     return Told(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
+
+
+def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
+    """Name the frames that the Project still needs: the one in use, and those of its runs that have not ended.
+
+    None when there is a run of which nobody can say what it reads: one that is accepted and has not written it down,
+    or one that this version cannot read.
+    """
+    frames = {view.project.status.dataset.name} if view.project.status.dataset else set()
+    if view.kept is not None:
+        frames.add(view.kept.name)
+    for run in view.runs:
+        if is_final(run) or not is_accepted(run):
+            continue
+        if run.status.resolved is None or not run.status.resolved.frame:
+            return None
+        frames.add(run.status.resolved.frame)
+    return None if view.runs_unreadable else tuple(sorted(frames))
 
 
 def _watch(view: ProjectView, job: JobView) -> Told:

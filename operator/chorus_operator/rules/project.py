@@ -40,6 +40,8 @@ class ProjectView:
     runs: Sequence[TrainingRun]
     now: datetime
     trainer_image: str
+    runs_unreadable: bool = False
+    """Whether there are runs that this version cannot read."""
     claim_exists: bool = False
     source_problem: tuple[Reason, str] | None = None
     frame: FrameResult | None = None

@@ -1,8 +1,9 @@
 """When the data of a Project is looked at again, and which look made the frame that is in use.
 
-The first look at a spec has the spec's own prepare key; `refreshSeconds` after a look has ended the next one is due,
-with a key of its own. All of it follows from the Project's status and the time that is handed in, so an operator that
-was killed anywhere decides the same again.
+Looks are counted from the first one of the Project, over all of its specs, and each has a key of its own. So what an
+earlier look found is never taken for that of a newer one, also when a spec comes back: its frame may be gone by then.
+`refreshSeconds` after a look has ended the next one is due. All of it follows from the Project's status and the time
+that is handed in, so an operator that was killed anywhere decides the same again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from chorus_operator.rules import names
 
 
 def looks_of(project: Project) -> Looks:
-    """What is written down of the looks at the present spec; the first look for a spec that is new."""
+    """What is written down of the looks at the present spec; the next one for a spec that is new."""
     base = names.prepare_key(project)
     known = project.status.looks
-    return known if known is not None and known.key == base else Looks(key=base)
+    if known is None or known.key == base:
+        return known or Looks(key=base)
+    return Looks(key=base, number=known.number + 1)
 
 
 def looks_now(project: Project, now: datetime) -> Looks:

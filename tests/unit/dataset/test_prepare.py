@@ -102,7 +102,7 @@ def test_equal_content_uses_the_frame_that_is_there(preparer: Preparer) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.parquet")} == times
     written = FrameManifest.model_validate_json((first.folder / "frame.json").read_bytes())
     assert written.info == {"season": "winter"}, "what the digest does not cover is brought up to date"
-    assert sorted(path.name for path in (preparer.volume / "frames").iterdir()) == [first.folder.name]
+    assert {path.name for path in (preparer.volume / "frames").iterdir()} == {".users", first.folder.name}
 
 
 @pytest.mark.parametrize("file", ["frame.json", "train.parquet", "eval.parquet"])
@@ -138,7 +138,7 @@ def test_what_crashed_processes_left_is_removed_after_a_day(preparer: Preparer) 
         (frames / name).mkdir(parents=True)
         os.utime(frames / name, (1_700_000_000, (frames / name).stat().st_mtime - age))
     frame = preparer.content("a.csv", csv_text(requests(5)))
-    assert {path.name for path in frames.iterdir()} == {".tmp-new", frame.folder.name}
+    assert {path.name for path in frames.iterdir()} == {".tmp-new", ".users", frame.folder.name}
 
 
 @pytest.mark.parametrize(

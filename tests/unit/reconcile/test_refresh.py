@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chorus_api.run_config import TerminationRecord
+from chorus_api.project import Project
+from chorus_api.run_config import KeptFrames, PrepareConfig, TerminationRecord
+from chorus_api.training_run import TrainingRun
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS
+from chorus_operator.rules.frame import frames_to_keep
+from chorus_operator.rules.project import ProjectView
 from fakes import Call
-from unit_manifests import plugin, project
+from unit_manifests import plugin, project, run
 from world import Killed, World, frame
 
 DATASET = {"source": {"inline": {"data": "a"}}, "format": "csv", "refreshSeconds": 3600}
 OTHER = "df-ffffffffffff"
+METADATA = {"name": "other", "namespace": "default", "uid": "u"}
 
 
 def started(**dataset: Any) -> World:
@@ -173,13 +179,24 @@ def test_changing_how_often_to_look_prepares_nothing_by_itself() -> None:
     assert [each["type"] for each in world.project()["status"]["conditions"]] == ["DatasetReady", "Degraded", "Ready"]
 
 
-def test_a_new_spec_is_prepared_at_once_and_counted_anew() -> None:
+def test_a_new_spec_is_prepared_at_once_and_counted_on() -> None:
     world = started()
     world.later(3600)
     world.frame_ready()
     world.put(project(dataset={**DATASET, "maxRows": 5}))
-    assert world.project()["status"]["looks"]["number"] == 0
+    assert world.project()["status"]["looks"]["number"] == 2
     assert condition(world, "DatasetReady")["status"] == "False"
+
+
+def test_a_spec_that_comes_back_is_prepared_again_since_its_frame_may_be_gone() -> None:
+    world = started()
+    world.put(project(dataset={**DATASET, "maxRows": 5}))
+    world.frame_ready(result=frame(OTHER))
+    world.put(project(dataset=DATASET))
+    assert condition(world, "DatasetReady")["reason"] == "Preparing"
+    assert len(world.jobs("prepare")) == 3
+    world.frame_ready()
+    assert world.project()["status"]["dataset"]["name"] == "df-0123456789ab"
 
 
 def test_without_refresh_nothing_is_looked_at_again() -> None:
@@ -219,3 +236,84 @@ def test_killed_at_any_call_the_operator_looks_no_oftener_and_leaves_no_more() -
 
         world.kube.after = hook
         assert look_again_twice(world) == undisturbed, f"killed after call {position}"
+
+
+# Which frames stay
+
+
+def kept_frames(world: World) -> KeptFrames | None:
+    """What the newest prepare Job is told."""
+    text = world.config_map(newest_job(world))["job.json"]
+    return PrepareConfig.model_validate_json(text).keep_frames
+
+
+def test_the_first_look_has_nothing_to_keep() -> None:
+    world = World()
+    world.put(plugin(), project(dataset=DATASET))
+    assert kept_frames(world) == KeptFrames(names=[], listed=world.now)
+
+
+def test_the_frame_in_use_and_those_of_runs_that_have_not_ended_are_kept() -> None:
+    world = started(refreshSeconds=60)
+    world.put(run("slow"))
+    world.pod_starts("slow-1")
+    for number in range(1, 4):
+        world.later(60)
+        finish_look(world, result=frame(f"df-{number:012d}"))
+    world.later(60)
+    assert kept_frames(world) == KeptFrames(names=["df-000000000003", "df-0123456789ab"], listed=world.now)
+    world.train_to_the_end("slow")
+    finish_look(world, reason="NoRows", detail="none")
+    world.later(60)
+    told = kept_frames(world)
+    assert told is not None
+    assert told.names[-1] == "df-000000000003", "the frame in use stays after a look that failed"
+    assert "df-0123456789ab" not in told.names
+
+
+def test_while_a_new_spec_is_prepared_the_frame_before_is_kept() -> None:
+    world = started()
+    world.put(project(dataset={**DATASET, "maxRows": 5}))
+    told = kept_frames(world)
+    assert told is not None
+    assert told.names == ["df-0123456789ab"]
+
+
+ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "lastTransitionTime": "2026-01-01T10:00:00Z"}
+NOT_WRITTEN = {"conditions": [ACCEPTED]}
+READS = {**NOT_WRITTEN, "resolved": {"configMap": "a", "hash": "b", "frame": "df-aaaaaaaaaaaa"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [
+        (READS, ("df-0123456789ab", "df-aaaaaaaaaaaa")),
+        ({**READS, "phase": "TRAINING"}, ("df-0123456789ab", "df-aaaaaaaaaaaa")),
+        ({**READS, "phase": "suspended"}, ("df-0123456789ab", "df-aaaaaaaaaaaa")),
+        ({**READS, "phase": "TRAINED"}, ("df-0123456789ab",)),
+        ({**READS, "phase": "cancelled"}, ("df-0123456789ab",)),
+        ({"phase": "queued"}, ("df-0123456789ab",)),
+        (NOT_WRITTEN, None),
+        ({**READS, "resolved": {"configMap": "a", "hash": "b"}}, None),
+    ],
+)
+def test_a_run_that_has_not_ended_keeps_its_frame_and_one_that_has_not_said_it_keeps_all(
+    status: dict[str, Any], kept: tuple[str, ...] | None
+) -> None:
+    view = seen(started(), run("other") | {"status": status})
+    assert frames_to_keep(view) == kept
+
+
+def test_a_run_that_cannot_be_read_keeps_all_frames() -> None:
+    assert frames_to_keep(replace(seen(started()), runs_unreadable=True)) is None
+
+
+def seen(world: World, *runs: dict[str, Any]) -> ProjectView:
+    """A Project with its frame ready, and runs."""
+    return ProjectView(
+        project=Project.model_validate(world.project()),
+        plugins={},
+        runs=[TrainingRun.model_validate(each | {"metadata": METADATA}) for each in runs],
+        now=world.now,
+        trainer_image="trainer:1",
+    )
