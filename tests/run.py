@@ -139,13 +139,16 @@ class Setup:
     """What is being made in the background: environment variables that tiers need, by need."""
 
     ready: dict[str, Future[dict[str, str]]]
-    pool: ThreadPoolExecutor
+    pools: tuple[ThreadPoolExecutor, ...]
     log: Path
 
     @classmethod
     def start(cls, needs: set[str], log: Path) -> Setup:
-        """Begin with what is asked for; one after another, since all of it wants the same cores."""
-        pool = ThreadPoolExecutor(max_workers=1)
+        """Begin with what is asked for; one after another, since all of it wants the same cores.
+
+        Making images does not: most of its time one core packs a layer. So Helm is built beside it.
+        """
+        pool, beside = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
         ready: dict[str, Future[dict[str, str]]] = {}
         if needs:
             say(f"making in the background: {', '.join(sorted(needs))} (log: {log})")
@@ -155,10 +158,11 @@ class Setup:
         if "postgres" in needs:
             ready["postgres"] = pool.submit(cls._postgres, log)
         if "cluster" in needs:
-            ready["cluster"] = pool.submit(cls._cluster, log)
+            ready["nodes"] = pool.submit(cls._nodes, log)
+            ready["cluster"] = pool.submit(cls._cluster, ready["nodes"], log)
         if "helm" in needs:
-            ready["helm"] = pool.submit(cls._helm, log)
-        return cls(ready, pool, log)
+            ready["helm"] = beside.submit(cls._helm, ready.get("nodes"), log)
+        return cls(ready, (pool, beside), log)
 
     @staticmethod
     def _binaries(log: Path) -> dict[str, str]:
@@ -176,14 +180,20 @@ class Setup:
         return {"CHORUS_POSTGRES_BIN": given or ask(["postgres"], log=log).strip()}
 
     @staticmethod
-    def _helm(log: Path) -> dict[str, str]:
+    def _helm(after: Future[dict[str, str]] | None, log: Path) -> dict[str, str]:
+        if after is not None:
+            after.result()
         given = os.environ.get("CHORUS_HELM_BIN")
         return {"CHORUS_HELM_BIN": given or ask(["helm"], log=log).strip()}
 
     @staticmethod
-    def _cluster(log: Path) -> dict[str, str]:
+    def _nodes(log: Path) -> dict[str, str]:
         ask(["up", "--name", CLUSTER, "--workers", "2", "--gpus", "2", "--audit"], log=log)
-        return exports(ask(["env", "--name", CLUSTER], log=log)) | exports(ask(["images", *IMAGES], log=log))
+        return exports(ask(["env", "--name", CLUSTER], log=log))
+
+    @staticmethod
+    def _cluster(nodes: Future[dict[str, str]], log: Path) -> dict[str, str]:
+        return nodes.result() | exports(ask(["images", *IMAGES], log=log))
 
     def environment(self, needs: Sequence[str]) -> dict[str, str]:
         """Wait for what a tier needs. Raises RuntimeError."""
@@ -199,8 +209,9 @@ class Setup:
 
     def end(self) -> None:
         """Delete the tests' cluster, unless KEEP is set or it is the user's own."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        if "cluster" in self.ready and not self.ready["cluster"].cancelled() and not os.environ.get("KEEP"):
+        for pool in self.pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+        if "nodes" in self.ready and not self.ready["nodes"].cancelled() and not os.environ.get("KEEP"):
             ask(["down", "--name", CLUSTER], log=self.log, seconds=300)
 
 
