@@ -118,9 +118,9 @@ async def talking(cluster: Cluster, killer: Killer) -> AsyncIterator[Talk]:
             counted = await post.refused() - before
             words = ("-n", OPERATOR_NAMESPACE, "logs", "-l", "app.kubernetes.io/name=chorus-operator", "--tail=-1")
             log = await command("kubectl", *words)
-            models = await say(
-                post, speakers, {"pod": backwards(speakers["pod"]), "service": forwards(speakers["service"])}
-            )
+            rounds = {who: [model_names(each)] for who, each in speakers.items()}
+            rounds["pod"] += words_after_it(speakers["pod"])
+            models = await say(post, speakers, rounds)
             await place.kubectl("exec", await pod_name(place), "-c", "plugin", "--", "sh", "-c", "echo 0 > /tmp/code")
             for run in RUNS.values():
                 await place.wait("TrainingRun", run, phase="TRAINED", seconds=SECONDS)
@@ -271,19 +271,18 @@ async def refused_letters(
     return found
 
 
-def backwards(who: Speaker) -> list[list[Letter]]:
-    """MODEL_NAME to both receivers at once, and only then what should have come before."""
+def model_names(who: Speaker) -> list[Letter]:
+    """MODEL_NAME to both receivers at once."""
     model = {"model_name": "mine", "metrics": {"final_loss": 0.25}}
+    return [who.says("MODEL_NAME to both at once", "MODEL_NAME", receiver=n, sequence=40, **model) for n in (0, 1)]
+
+
+def words_after_it(who: Speaker) -> list[list[Letter]]:
+    """What should have come before MODEL_NAME, and another one with an older number."""
     return [
-        [who.says("MODEL_NAME to both at once", "MODEL_NAME", receiver=n, sequence=40, **model) for n in (0, 1)],
         [who.says("TRAINING_START after it", "TRAINING_START", receiver=1, sequence=3)],
         [who.says("another name of an older number", "MODEL_NAME", sequence=39, model_name="older")],
     ]
-
-
-def forwards(who: Speaker) -> list[list[Letter]]:
-    """MODEL_NAME to both receivers at once."""
-    return backwards(who)[:1]
 
 
 def late_words(who: Speaker) -> list[Letter]:
