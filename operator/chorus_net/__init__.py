@@ -1,1 +1,1 @@
-"""How Chorus listens and connects: limits for whoever listens, addresses that nobody may reach. For operator and pods."""
+"""How Chorus listens and connects: limits of listeners, addresses that nobody may reach. For operator and pods."""

@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from locks import read_lock
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+ALL_LOCKS = sorted(REPOSITORY.glob("requirements/*.lock")) + sorted(REPOSITORY.glob("examples/plugins/*/*.lock"))
+DOCKERFILES = [
+    *(REPOSITORY / root / "Dockerfile" for root in ("operator", "trainer_image")),
+    *sorted(REPOSITORY.glob("examples/plugins/*/Dockerfile")),
+]
 LOCKS = {
     "dev": ["operator", "sources", "exchange", "trainer", "cli", "dev"],
     "operator": ["operator", "sources", "exchange"],
@@ -36,12 +43,7 @@ def wanted_by(extras: list[str]) -> set[str]:
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for line in (REPOSITORY / "requirements" / f"{lock}.lock").read_text(encoding="utf-8").splitlines():
-        pinned = re.match(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;]+)", line)
-        assert pinned, f"requirements/{lock}.lock: {line!r} is not NAME==VERSION"
-        found.setdefault(name_of(pinned.group(1)), set()).add(pinned.group(2))
-    return found
+    return {name: set(versions) for name, versions in read_lock(REPOSITORY / "requirements" / f"{lock}.lock").items()}
 
 
 @pytest.mark.parametrize("root", ["operator", "trainer_image"])
@@ -87,6 +89,60 @@ def is_shell(file: Path) -> bool:
     with file.open("rb") as opened:
         first = opened.readline(80)
     return file.suffix == ".sh" or re.match(rb"#!.*\b(ba)?sh\b", first) is not None
+
+
+@pytest.mark.parametrize("lock", ALL_LOCKS, ids=lambda lock: str(lock.relative_to(REPOSITORY)))
+def test_every_locked_package_is_bound_to_the_digests_of_its_files(lock: Path) -> None:
+    unbound = [
+        f"{name}=={version}"
+        for name, versions in read_lock(lock).items()
+        for version, digests in versions.items()
+        if not digests or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in digests)
+    ]
+    assert not unbound, f"{lock.name}: no digests for {unbound}: see requirements/README.md"
+
+
+def installs(file: Path) -> list[str]:
+    """Commands of a file that install Python packages, with continued lines joined."""
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [part for part in re.split(r"[;\n]|&&|\|\|", text) if re.search(r"\bpip\W+install\b", part)]
+
+
+def test_every_installation_of_python_packages_checks_digests() -> None:
+    files = [*DOCKERFILES, *shell_scripts()]
+    commands = [(file, command) for file in files for command in installs(file)]
+    assert len(commands) >= 2 * len([file for file in DOCKERFILES if ".lock" in file.read_text(encoding="utf-8")])
+    for file, command in commands:
+        assert "--require-hashes" in command, f"{file.relative_to(REPOSITORY)}: {command.strip()}"
+        assert "--no-deps" in command, f"{file.relative_to(REPOSITORY)}: {command.strip()}"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_every_image_starts_from_a_base_image_by_digest(dockerfile: Path) -> None:
+    text = dockerfile.read_text(encoding="utf-8")
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    bases = [
+        re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], base)
+        for base in re.findall(r"^(?:FROM|COPY --from=)\s*(\S+)", text, re.MULTILINE)
+    ]
+    assert bases
+    assert [base for base in bases if not re.search(r"@sha256:[0-9a-f]{64}$", base)] == []
+
+
+def test_images_start_from_one_version_of_python() -> None:
+    bases = {
+        re.findall(r"^ARG BASE_IMAGE=(python:\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        for file in DOCKERFILES
+        if "ARG BASE_IMAGE=python" in file.read_text(encoding="utf-8")
+    }
+    assert len(bases) == 1
+
+
+def test_examples_install_with_the_uv_of_the_images() -> None:
+    uv = (REPOSITORY / "requirements" / "uv.lock").read_bytes()
+    copies = sorted((REPOSITORY / "examples" / "plugins").glob("*/uv.lock"))
+    assert copies
+    assert [str(copy) for copy in copies if copy.read_bytes() != uv] == []
 
 
 def test_shell_scripts_parse() -> None:

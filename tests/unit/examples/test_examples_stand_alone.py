@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs_text import REPOSITORY, name_of
+from locks import read_lock
 
 PLUGINS = REPOSITORY / "examples" / "plugins"
 FOLDERS = sorted(file.parent for file in PLUGINS.glob("*/plugin.yaml"))
@@ -38,29 +39,14 @@ def test_there_are_sources_to_look_at() -> None:
 
 
 def pins(lock: Path) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        name, _, version = line.split(" ")[0].partition("==")
-        assert re.fullmatch(r"[a-z0-9.-]+", name), line
-        assert version, f"{name_of(lock)}: {line!r} is not NAME==VERSION"
-        found.setdefault(name, set()).add(version)
-    return found
+    return {name: set(versions) for name, versions in read_lock(lock).items()}
 
 
 @pytest.mark.parametrize("lock", LOCKED, ids=name_of)
 def test_an_image_holds_the_versions_that_the_tests_use(lock: Path) -> None:
-    tested = pins_of_tests()
+    tested = pins(REPOSITORY / "requirements" / "dev.lock")
     other = {name: versions for name, versions in pins(lock).items() if not versions <= tested.get(name, set())}
     assert not other, f"{name_of(lock)} and requirements/dev.lock differ in {other}: see requirements/README.md"
-
-
-def pins_of_tests() -> dict[str, set[str]]:
-    lines = (REPOSITORY / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
-    found: dict[str, set[str]] = {}
-    for line in lines:
-        name, _, version = line.split(" ")[0].partition("==")
-        found.setdefault(name.partition("[")[0], set()).add(version)
-    return found
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
