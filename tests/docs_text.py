@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import subprocess
@@ -113,3 +114,19 @@ def repository_files() -> frozenset[str]:
     )
     files = frozenset(listed.stdout.splitlines())
     return files | {parent.as_posix() for file in files for parent in Path(file).parents}
+
+
+def problem_of_test(reference: str) -> str | None:
+    """What is wrong with a page's reference to a test, `path::name`; None when the test is there and not skipped."""
+    path, _, name = reference.partition("::")
+    file = REPOSITORY / path
+    if not file.is_file():
+        return f"there is no {path}"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
+            return f"{path}::{name} is marked {marks}" if re.search(r"\bmark\.(skip|xfail|chaos)", marks) else None
+        # A state machine is a test by its TestCase: Name = Machine.TestCase.
+        if isinstance(node, ast.Assign) and name in [ast.unparse(target) for target in node.targets]:
+            return None
+    return f"{path} has no {name}"

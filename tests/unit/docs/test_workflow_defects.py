@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs_text import REPOSITORY, codes, prose, rows
+from docs_text import REPOSITORY, codes, problem_of_test, prose, rows
 
 PAGE = REPOSITORY / "docs" / "workflow-defects.md"
 TABLE = rows(PAGE, heading="fault", columns=4)
@@ -15,11 +15,8 @@ NAMED = sorted({(row[0], code) for row in TABLE for code in codes(row[3])})
 
 @pytest.mark.parametrize(("fault", "test"), NAMED, ids=lambda value: str(value).rpartition("::")[2])
 def test_a_test_that_is_named_exists(fault: str, test: str) -> None:
-    path, _, name = test.partition("::")
-    file = REPOSITORY / path
-    assert file.is_file(), f"{fault}: there is no {path}"
-    text = file.read_text(encoding="utf-8")
-    assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{fault}: {path} has no {name}"
+    problem = problem_of_test(test)
+    assert problem is None, f"{fault}: {problem}"
 
 
 def test_every_fault_has_a_test() -> None:
