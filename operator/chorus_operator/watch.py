@@ -20,6 +20,7 @@ from chorus_api.base import GROUP
 from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
 from chorus_operator.kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_operator.kube.transport import Credentials
+from chorus_operator.reconcile.kept import asked, digest
 from chorus_operator.reconcile.queue import Key
 
 RESYNC_SECONDS = 300.0
@@ -39,13 +40,14 @@ class Keys:
     """Knows which keys an event concerns, and which keys are alive. Belongs to the main loop.
 
     What it remembers of objects only spares work: which Projects use a Plugin, what users asked for, and whether an
-    event of a run can matter to its Project. A gap in it costs a delay until the next resync, never a decision.
+    event of a run can matter to its Project. A gap in it costs a delay until the next resync, never a decision. Of what
+    users write into an object it keeps a digest.
     """
 
     def __init__(self) -> None:
-        self._live: dict[Key, Object] = {}  # what users ask for
+        self._live: dict[Key, bytes] = {}  # what users ask for
         self._plugins: dict[Key, frozenset[str]] = {}  # plugins that a Project uses
-        self._runs: dict[Key, Object] = {}  # what a Project sees of a run
+        self._runs: dict[Key, bytes] = {}  # what a Project sees of a run
 
     def of(self, kind: str, deleted: bool, stored: Object) -> dict[Key, float]:
         """Name the keys to look at after an event, in order, and in how many seconds.
@@ -73,11 +75,11 @@ class Keys:
 
     def _note(self, key: Key, stored: Object, *, live: bool) -> float:
         """Remember what users ask of an object that is alive; returns in how many seconds to look at it."""
-        asked, before = _asked(stored), self._live.pop(key, None)
+        now, before = asked(stored), self._live.pop(key, None)
         if not live:
             return 0.0
-        self._live[key] = asked
-        return SETTLE_SECONDS if asked == before else 0.0
+        self._live[key] = now
+        return SETTLE_SECONDS if now == before else 0.0
 
     def _note_plugins(self, key: Key, deleted: bool, stored: Object) -> None:
         if deleted:
@@ -101,19 +103,12 @@ class Keys:
         if deleted:
             self._runs.pop(key, None)
             return dict.fromkeys(both, after)
-        seen = {
-            "asked": _asked(stored),
-            "status": {name: value for name, value in status.items() if name not in _OWN_REPORTS},
-        }
+        of_others = {name: value for name, value in status.items() if name not in _OWN_REPORTS}
+        seen = asked(stored) + digest(of_others)
         if self._runs.get(key) == seen:
             return {key: after}  # what its pod reports concerns the run alone
         self._runs[key] = seen
         return dict.fromkeys(both, after)
-
-
-def _asked(stored: Object) -> Object:
-    """What tells a user's change of an object from one that the operator wrote into its status."""
-    return {name: stored["metadata"].get(name) for name in ("generation", "deletionTimestamp", "annotations")}
 
 
 def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:

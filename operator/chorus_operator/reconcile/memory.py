@@ -15,8 +15,12 @@ from typing import TypeVar
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.resources import PLUGINS, PODS, TRAINING_RUNS
+from chorus_operator.reconcile.kept import kept
 
 SIZE = 4096
+MAX_PLUGIN_BYTES = 64 * 1024
+"""Of a Plugin that is remembered. A CRD that takes texts of 4,096 characters by the dozen lets one be as large as the
+API server takes an object (1.5 MiB): such a Plugin is read live each time. A run has at most 200 KiB by its CRD."""
 SECONDS = 60.0
 JOB_LABEL = "batch.kubernetes.io/job-name"
 
@@ -46,8 +50,7 @@ class _Runs:
             if known is not None and known[1] == uid:
                 del self.stored[name]
         elif uid not in self.gone and (known is None or known[0] < version):
-            slim = run | {"metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
-            self.stored[name] = (version, uid, json.dumps(slim))
+            self.stored[name] = (version, uid, json.dumps(kept(run)))
 
 
 class Memory:
@@ -57,7 +60,7 @@ class Memory:
         """`seconds`: a clock that only rises."""
         self._kube = kube
         self._seconds = seconds
-        self._plugins: dict[Place, Manifest] = {}
+        self._plugins: dict[Place, str] = {}  # JSON
         self._runs: dict[Place, _Runs] = {}  # by Project
         self._pods: dict[Place, set[str]] = {}  # names, by Job
         self._constants: Cache[tuple[str, ...], object] = Cache(size=SIZE, clock=seconds)
@@ -68,8 +71,8 @@ class Memory:
         match kind:
             case "Plugin":
                 self._plugins.pop((namespace, name), None)
-                if not deleted:
-                    self._plugins[namespace, name] = stored
+                if not deleted and len(text := json.dumps(kept(stored))) <= MAX_PLUGIN_BYTES:
+                    self._plugins[namespace, name] = text
             case "TrainingRun":
                 project = stored.get("spec", {}).get("projectRef", {}).get("name", "")
                 runs = self._runs.get((namespace, project))
@@ -96,9 +99,12 @@ class Memory:
         self._runs.pop((namespace, project), None)
 
     async def plugin(self, namespace: str, name: str) -> Manifest | None:
-        """Give a Plugin as the watch told it last; read live when it has told of none."""
+        """Give a Plugin as the watch told it last; read live when it has told of none, or of one that is very large."""
         told = self._plugins.get((namespace, name))
-        return told if told is not None else await self._kube.get(PLUGINS, namespace=namespace, name=name)
+        if told is None:
+            return await self._kube.get(PLUGINS, namespace=namespace, name=name)
+        plugin: Manifest = json.loads(told)
+        return plugin
 
     async def runs(self, namespace: str, project: str) -> list[Manifest]:
         """Give the runs of a Project, by name: listed at most once a minute, and kept by what is told and written."""
