@@ -34,7 +34,8 @@ class Pace(NamedTuple):
     longest_backoff: float = 30.0
     longest_backoff_closing: float = 1.0
     progress_every: float = 5.0
-    """At most one progress message in so many seconds; the last one is sent when the sender closes."""
+    """At most one progress message in so many seconds; the last one is sent when the sender closes. More seconds pass
+    when the receiver asks for them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class _State:
 
     queue: deque[_Letter] = field(default_factory=deque)
     progress: Mapping[str, Any] | None = None
-    progress_sent: float = float("-inf")
+    progress_due: float = float("-inf")
     sequence: int = 0
     closing: bool = False
     stopped: bool = False
@@ -74,8 +75,9 @@ class _State:
 class Sender:
     """Sends the messages of one pod; `attempt` is the run's attempt (0 in a prepare Job).
 
-    Sequence numbers start at 1 and rise with each message. `send` and `progress` return at once and never raise for
-    anything that the network or the receiver does.
+    Sequence numbers start at 1 and rise with each message; they count within `instance`, a random name by default, so
+    that a process that is started again is not taken for one that repeats itself. `send` and `progress` return at once
+    and never raise for anything that the network or the receiver does.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Sender:
         messaging: Messaging,
         *,
         attempt: int,
+        instance: str | None = None,
         transport: Transport | None = None,
         pace: Pace = Pace(),  # noqa: B008 (immutable)
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -91,6 +94,7 @@ class Sender:
     ) -> None:
         self._messaging = messaging
         self._attempt = attempt
+        self._instance = instance or uuid.uuid4().hex
         self._transport = transport or HttpTransport(messaging)
         self._pace = pace
         self._now = now
@@ -154,6 +158,7 @@ class Sender:
                 "subjectuid": self._messaging.subject_uid,
                 "attempt": str(self._attempt),
                 "sequence": str(self._state.sequence),
+                "instance": self._instance,
             },
             dict(data),
         )
@@ -179,7 +184,7 @@ class Sender:
                 return None
             if state.queue:
                 return state.queue[0]
-            due = state.progress_sent + self._pace.progress_every - self._monotonic()
+            due = state.progress_due - self._monotonic()
             if state.progress is not None and (due <= 0 or state.closing):
                 data, state.progress = state.progress, None
                 return self._letter(MessageType.PROGRESS, data)
@@ -192,7 +197,8 @@ class Sender:
     def _settle(self, letter: _Letter, answer: Answer) -> None:
         if letter.type == MessageType.PROGRESS:
             # A lost progress message is not sent again: the next one says more.
-            self._state.progress_sent = self._monotonic()
+            pause = max(self._pace.progress_every, self._asked_for(answer))
+            self._state.progress_due = self._monotonic() + pause
             if not answer.accepted:
                 LOG.warning("a progress message was not accepted: %s", answer.error)
             return
@@ -213,7 +219,11 @@ class Sender:
         """Seconds to wait after so many tries: doubling, with jitter, and at least what the receiver asked for."""
         pause = min(self._pace.first_backoff * 2.0 ** min(tries - 1, 20), self._pace.longest_backoff)
         pause *= 0.5 + self._jitter() / 2
-        return max(pause, min(answer.retry_after or 0.0, self._pace.longest_backoff))
+        return max(pause, self._asked_for(answer))
+
+    def _asked_for(self, answer: Answer) -> float:
+        """Seconds that the receiver asked to wait, within bounds."""
+        return min(answer.retry_after or 0.0, self._pace.longest_backoff)
 
     def _back_off(self, letter: _Letter, answer: Answer) -> None:
         pause = self.pause_after(letter.tries, answer)

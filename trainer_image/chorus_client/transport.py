@@ -12,13 +12,13 @@ from typing import Protocol
 
 import httpx
 from cloudevents.core.base import BaseCloudEvent
-from cloudevents.core.bindings.http import to_structured_event
+from cloudevents.core.bindings.http import HTTPMessage, to_structured_event
 
 from chorus_api.run_config import Messaging
 from chorus_client.masking import mask
 
-RETRIED = frozenset({401, 404, 408, 429})
-"""Client errors that pass: a token or an object that is not there yet, a timeout, too many requests."""
+RETRIED = frozenset({408, 429})
+"""Client errors that pass: a timeout, too many messages. All others are final (docs/messages.md)."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,31 @@ class HttpTransport:
     def post(self, event: BaseCloudEvent) -> Answer:
         """Post the event in CloudEvents' structured mode.
 
-        Connection errors, timeouts, unreadable credentials, 401, 404, 408, 429 and 5xx are worth another try; every
-        other answer that is no success is final.
+        Connection errors, timeouts, unreadable credentials, 408, 429 and 5xx are worth another try; every other answer
+        that is no success is final. A 401 is tried again at once if the token's file has another token by now.
         """
         message = to_structured_event(event)
         try:
             context = ssl.create_default_context(cafile=self._messaging.ca_file)
-            token = Path(self._messaging.token_file).read_text(encoding="ascii").strip()
+            token = self._read_token()
             # No environment: a proxy that is set for a model hub must not get in-cluster messages.
             with httpx.Client(verify=context, timeout=self._timeout, trust_env=False) as client:
-                response = client.post(
-                    self._messaging.url,
-                    content=message.body,
-                    headers={**message.headers, "authorization": f"Bearer {token}"},
-                )
+                response = self._send(client, message, token=token)
+                if response.status_code == httpx.codes.UNAUTHORIZED and (renewed := self._read_token()) != token:
+                    # The kubelet has renewed it since it was read: the old one had run out.
+                    response = self._send(client, message, token=renewed)
         except (httpx.HTTPError, OSError, UnicodeDecodeError) as error:
             return Answer(accepted=False, retry=True, error=mask(f"{type(error).__name__}: {error}"))
         except httpx.InvalidURL as error:
             return Answer(accepted=False, retry=False, error=f"messaging.url {self._messaging.url!r}: {error}")
         return self._read(response)
+
+    def _read_token(self) -> str:
+        return Path(self._messaging.token_file).read_text(encoding="ascii").strip()
+
+    def _send(self, client: httpx.Client, message: HTTPMessage, *, token: str) -> httpx.Response:
+        headers = {**message.headers, "authorization": f"Bearer {token}"}
+        return client.post(self._messaging.url, content=message.body, headers=headers)
 
     def _read(self, response: httpx.Response) -> Answer:
         if response.is_success:

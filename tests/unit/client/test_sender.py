@@ -82,7 +82,7 @@ def test_messages_arrive_in_order_with_rising_sequences(receiver: Receiver) -> N
     assert sender.close(20) == []
 
 
-@pytest.mark.parametrize("status", [401, 404, 408, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_message_is_sent_again_unchanged_until_it_is_accepted(receiver: Receiver, status: int) -> None:
     receiver.answer(status)
     receiver.answer(status)
@@ -95,7 +95,7 @@ def test_a_message_is_sent_again_unchanged_until_it_is_accepted(receiver: Receiv
     assert {post.event["sequence"] for post in receiver.posts} == {"1"}
 
 
-@pytest.mark.parametrize("status", [400, 403, 413, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422])
 def test_a_refusal_is_final_is_logged_with_its_body_and_does_not_hold_up_the_next_message(
     receiver: Receiver, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +125,37 @@ def test_the_token_and_the_authority_are_read_again_for_each_try(receiver: Recei
     assert sender.flush(20)
     assert receiver.posts[-1].headers["authorization"] == "Bearer token-two"
     sender.close(20)
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_token_that_was_renewed_while_the_old_one_was_refused_is_tried_once_more(
+    receiver: Receiver, renewed: bool
+) -> None:
+    receiver.answer(401, body="the token has run out")
+    receiver.answer(401, body="the token has run out")
+    receiver.gate.clear()  # the answer waits until the kubelet has written
+    sender = Sender(receiver.messaging(), attempt=1, pace=FAST)
+    sender.send(START)
+    receiver.wait_for_posts(1)
+    if renewed:
+        (receiver.folder / "token").write_text("token-two")
+    receiver.gate.set()
+    (refused,) = sender.close(20)
+    assert refused.refused
+    tokens = [post.headers["authorization"].removeprefix("Bearer ") for post in receiver.posts]
+    assert tokens == (["token-one", "token-two"] if renewed else ["token-one"])
+
+
+def test_messages_name_the_instance_whose_sequence_they_count(receiver: Receiver) -> None:
+    for _ in range(2):
+        sender = Sender(receiver.messaging(), attempt=1, pace=FAST)
+        sender.send(REPORT)
+        sender.send(START)
+        assert sender.close(20) == []
+    first, second = ({post.event["instance"] for post in receiver.posts[start : start + 2]} for start in (0, 2))
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert all(instance.isalnum() and len(instance) <= 64 for instance in first | second)
 
 
 def test_a_receiver_with_another_authority_gets_nothing(receiver: Receiver) -> None:
@@ -158,6 +189,18 @@ def test_the_sender_waits_as_long_as_the_receiver_asks() -> None:
     assert not sender.flush(0.3)
     assert len(transport.events) == 1
     assert sender.close(20) == [], "closing tries once more at once"
+
+
+def test_progress_waits_as_long_as_the_receiver_asks() -> None:
+    busy = Answer(accepted=False, retry=True, error="429", retry_after=3600.0)
+    transport = ScriptedTransport(busy)
+    sender = Sender(MESSAGING, attempt=1, transport=transport, pace=FAST._replace(longest_backoff=3600.0))
+    sender.progress(progress(1))
+    assert transport.arrived.acquire(timeout=20)
+    sender.progress(progress(2))
+    assert not transport.arrived.acquire(timeout=0.2)
+    assert sender.close(20) == []
+    assert transport.percents == [1, 2]
 
 
 def test_of_progress_only_the_newest_is_sent() -> None:
