@@ -261,4 +261,11 @@ class Envelope(BaseModel):
         "for ONLINE_REPORT."
     )
     attempt: int = Field(ge=0, le=1_000_000, description="The run's attempt; 0 for FRAME messages and ONLINE_REPORT.")
-    sequence: int = Field(ge=0, le=2**53, description="1 for a pod's first message, one more for each that follows.")
+    sequence: int = Field(
+        ge=0, le=2**53, description="1 for the first message of an instance, one more for each that follows."
+    )
+    instance: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None,
+        description="Whose messages `sequence` counts: a random name, a new one whenever the sender starts. Without it "
+        "all processes of a pod, or of a service that shows the token of TRAINING_DATA, count together.",
+    )

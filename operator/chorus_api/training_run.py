@@ -12,6 +12,9 @@ from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
 from chorus_api.project import Meta
 
+MAX_INSTANCES = 8
+"""Newest instances of a sender that a status remembers: a service has a few pods, and a pod is seldom restarted."""
+
 
 class ProjectRef(Model):
     """The Project of a run."""
@@ -88,36 +91,39 @@ class Resolved(StatusModel):
     frame: ShortText = Field("", description="Frame that is trained on.")
 
 
-class DataReportEntry(StatusModel):
+class Entry(StatusModel):
+    """A message as received, and who sent it."""
+
+    time: Time
+    instance: ShortText | None = Field(None, description="Instance of the sender that said it.")
+    sequence: int | None = Field(None, description="Number of the message among those of its instance.")
+
+
+class DataReportEntry(Entry):
     """DATA_REPORT as received."""
 
     applicable: bool = Field(description="Whether the plugin can train on the frame.")
     reason: ShortText | None = Field(None, description="Why not.")
-    time: Time
 
 
-class TrainingStartEntry(StatusModel):
+class TrainingStartEntry(Entry):
     """TRAINING_START as received."""
 
-    time: Time
 
-
-class ModelNameEntry(StatusModel):
+class ModelNameEntry(Entry):
     """MODEL_NAME as received."""
 
     model_name: ShortText = Field(description="Name that the plugin gives its model.")
     digest: ShortText | None = Field(None, description="sha256 digest of the artefact's SHA256SUMS.")
     metrics: Metrics = Field(default_factory=dict, description="Final metrics.")
-    time: Time
 
 
-class ErrorEntry(StatusModel):
+class ErrorEntry(Entry):
     """ERROR_REPORT as received."""
 
     reason: ShortText | None = Field(None, description="One CamelCase word.")
     detail: Message = Field(description="What went wrong and how to mend it.")
     retryable: bool = Field(False, description="Whether another attempt may help.")
-    time: Time
 
 
 class ExchangeEntry(StatusModel):
@@ -135,12 +141,22 @@ class Report(StatusModel):
 
     attempt: int = Field(description="Attempt that it is about.")
     pod_uid: ShortText = Field(description="Pod that said it; `service` for a service.")
-    sequence: int = Field(0, description="Sequence number of the newest message.")
+    instances: Annotated[list[ShortText], Field(max_length=MAX_INSTANCES)] = Field(
+        default_factory=list, description="Instances of the sender, in the order in which they first reported."
+    )
+    sequence: int = Field(0, description="Sequence number of the newest message of the newest instance.")
     data_report: DataReportEntry | None = Field(None, description="DATA_REPORT.")
     training_start: TrainingStartEntry | None = Field(None, description="TRAINING_START.")
     model_name: ModelNameEntry | None = Field(None, description="MODEL_NAME.")
     error: ErrorEntry | None = Field(None, description="ERROR_REPORT.")
     exchange: ExchangeEntry | None = Field(None, description="The exchange of a service's attempt.")
+
+
+class InstanceProgress(StatusModel):
+    """How far an instance of the sender has counted its progress messages."""
+
+    instance: ShortText = Field(description="Name of the instance.")
+    sequence: int = Field(description="Sequence number of its newest progress message.")
 
 
 class Progress(StatusModel):
@@ -155,6 +171,9 @@ class Progress(StatusModel):
     loss: ShortText | None = Field(None, description="Newest training loss, a decimal string.")
     metrics: Metrics = Field(default_factory=dict, description="Newest metrics, as decimal strings.")
     checkpoint_step: int | None = Field(None, description="Optimizer step of the newest complete checkpoint.")
+    instances: Annotated[list[InstanceProgress], Field(max_length=MAX_INSTANCES)] = Field(
+        default_factory=list, description="Instances of the sender, the one that spoke last at the end."
+    )
     time: Time
 
 

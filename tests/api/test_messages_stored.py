@@ -72,10 +72,12 @@ async def test_a_whole_run_is_reported(stage: MessageStage) -> None:
         == 202
     )
     report = (await stage.status())["report"]
-    assert report["modelName"] | {"time": ""} == {
+    assert report["modelName"] | {"time": "", "instance": ""} == {
         "modelName": "home-soft-1",
         "digest": digest,
         "metrics": {"eval_loss": "1.25", "train_loss": "1e-07"},
+        "sequence": 4,
+        "instance": "",
         "time": "",
     }
     assert report["sequence"] == 4
@@ -118,6 +120,29 @@ async def test_an_ended_run_is_not_changed(stage: MessageStage) -> None:
     assert await stage.say(speaker, "MODEL_NAME", model_name="m") == 204
     assert await stage.say(speaker, "progress", percent=99, sequence=2) == 204
     assert await stage.status() == before
+
+
+async def test_another_instance_of_the_sender_is_heard_by_either_receiver(stage: MessageStage) -> None:
+    speaker = await stage.training(await stage.run())
+    instances = [{"attributes": {"instance": name}, "receiver": number} for number, name in enumerate(("one", "two"))]
+    for number, instance in enumerate(instances):
+        assert await stage.say(speaker, "ERROR_REPORT", detail=f"of {number}", sequence=3 - number, **instance) == 202
+        assert await stage.say(speaker, "progress", percent=5, step=9 - number, sequence=3 - number, **instance) == 202
+
+        async def is_written(step: int = 9 - number) -> bool:
+            return bool((await stage.status()).get("progress", {}).get("step") == step)
+
+        await eventually(is_written, what="progress is written", seconds=30)
+    status = await stage.status()
+    assert (status["report"]["error"]["detail"], status["report"]["instances"]) == ("of 1", ["one", "two"])
+    assert status["progress"]["instances"] == [
+        {"instance": "one", "sequence": 3},
+        {"instance": "two", "sequence": 2},
+    ]
+    before = await stage.api.get("TrainingRun", "home-soft-1", namespace=stage.namespace)
+    for late in instances:
+        assert await stage.say(speaker, "ERROR_REPORT", detail="of 0", sequence=1, **late) == 204
+    assert await stage.api.get("TrainingRun", "home-soft-1", namespace=stage.namespace) == before
 
 
 async def test_two_receivers_and_a_reconciler_that_write_at_once_lose_nothing(stage: MessageStage) -> None:

@@ -145,10 +145,8 @@ class Postbox:
 
     def _knows(self, envelope: Envelope | None) -> bool:
         return envelope is not None and any(
-            each.accepted and each.envelope is not None and each.envelope.id == envelope.id
-            and each.envelope.sequence == envelope.sequence
-            for each in self.letters
-        )  # fmt: skip
+            each.accepted and each.envelope is not None and _is_same(each.envelope, envelope) for each in self.letters
+        )
 
     def _refuse(self, refused: Refused, body: bytes, message: Message | None = None) -> None:
         kind = message.envelope.type if message is not None else None
@@ -202,6 +200,10 @@ class Postbox:
             raise Refused(Cause.NO_TOKEN, "send the header Authorization: Bearer with the pod's token")
         if not secrets.compare_digest(token.strip().encode(), self.token.encode()):
             raise Refused(Cause.BAD_TOKEN, "this is not the token that $CHORUS_TOKEN_FILE holds now")
+
+
+def _is_same(one: Envelope, other: Envelope) -> bool:
+    return (one.id, one.instance, one.sequence) == (other.id, other.instance, other.sequence)
 
 
 def _check_head(request: web.Request) -> None:

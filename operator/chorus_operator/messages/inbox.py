@@ -20,7 +20,7 @@ from chorus_operator.messages.authentication import (
     service_of,
 )
 from chorus_operator.messages.frames import Frames
-from chorus_operator.messages.kubeflow import read_progress
+from chorus_operator.messages.kubeflow import KUBEFLOW_INSTANCE, read_progress
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.progress import ProgressBook
@@ -103,7 +103,7 @@ class Inbox:
         try:
             sender = await self._sender(identity, anew=anew)
             if isinstance(sender, AccountPod):
-                sender = _service(await self._accounts.grant(sender, message))
+                sender = _service(await self._accounts.grant(sender, message), pod_uid=sender.uid)
             outcome = await self._store(sender, message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
@@ -132,7 +132,8 @@ class Inbox:
                 type=MessageType.PROGRESS,
                 subject_uid=sender.run_uid,
                 attempt=sender.attempt,
-                sequence=self.progress.next_sequence(sender),
+                sequence=self.progress.next_sequence(sender, KUBEFLOW_INSTANCE),
+                instance=KUBEFLOW_INSTANCE,
             )
             outcome = await self._progress(sender, envelope, payload)
         except KubeError as error:
@@ -165,8 +166,8 @@ class Inbox:
         return Outcome.TAKEN if new else Outcome.KNOWN
 
 
-def _service(grant: Grant) -> ServiceSender | ServicePlugin:
-    return service_sender(grant) if isinstance(grant, RunGrant) else service_plugin(grant)
+def _service(grant: Grant, *, pod_uid: str = "") -> ServiceSender | ServicePlugin:
+    return service_sender(grant, pod_uid=pod_uid) if isinstance(grant, RunGrant) else service_plugin(grant)
 
 
 def _unavailable(error: KubeError) -> Refused:

@@ -20,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
 _STEPS = {"current_step": "step", "total_steps": "total_steps"}
 _NUMBERS = ("loss", "epoch")
 MAX_METRICS = 32
+KUBEFLOW_INSTANCE = "kubeflow"
+"""Instance of progress in this form, which has no numbers: the receiver gives it some."""
 
 
 class _Form(BaseModel):

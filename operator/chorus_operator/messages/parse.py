@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from chorus_api.messages import PAYLOADS, TYPE_PREFIX, Envelope, MessageType, Payload
 from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
 
-_EXTENSIONS = {"subject_uid": "subjectuid", "attempt": "attempt", "sequence": "sequence"}
+_EXTENSIONS = {"subject_uid": "subjectuid", "attempt": "attempt", "sequence": "sequence", "instance": "instance"}
 _MOST_FIELDS = 20
 
 

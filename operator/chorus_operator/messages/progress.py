@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,11 +15,11 @@ import structlog
 from pydantic import ValidationError
 
 from chorus_api.messages import Envelope, ProgressReport
-from chorus_api.training_run import Progress
+from chorus_api.training_run import MAX_INSTANCES, Progress
 from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.errors import Conflict, KubeError
 from chorus_operator.kube.resources import TRAINING_RUNS
-from chorus_operator.messages.report import decimal
+from chorus_operator.messages.progress_status import Unwritten, progress_to_write, sequences_of
 from chorus_operator.messages.runs import current_attempt, is_final
 from chorus_operator.messages.senders import TrainingPod
 
@@ -28,54 +28,34 @@ log = structlog.get_logger()
 PROGRESS_MANAGER = "chorus-progress"
 WRITE_SECONDS = 10.0
 FORGET_SECONDS = 3600.0
-MAX_METRICS = 32
 MAX_CONFLICTS = 4
 WRITES = ("written", "conflict", "failed")
-
-
-def merged_progress(known: Progress | None, *, envelope: Envelope, payload: ProgressReport, now: datetime) -> Progress:
-    """Lay a newer message over what is known of the same attempt; within an attempt percent never runs backwards."""
-    if known is None or known.attempt != envelope.attempt:
-        known = Progress(attempt=envelope.attempt, percent=0, time=now)
-    metrics = {name: decimal(value) for name, value in payload.metrics.items()}
-    older = {name: value for name, value in known.metrics.items() if name not in metrics}
-    metrics |= dict(list(older.items())[: MAX_METRICS - len(metrics)])
-    said = {
-        "step": payload.step,
-        "total_steps": payload.total_steps,
-        "epoch": None if payload.epoch is None else decimal(payload.epoch),
-        "eta_seconds": payload.eta_seconds,
-        "loss": None if payload.loss is None else decimal(payload.loss),
-        "checkpoint_step": payload.checkpoint_step,
-    }
-    return known.model_copy(
-        update={name: value for name, value in said.items() if value is not None}
-        | {"percent": max(known.percent, payload.percent), "metrics": metrics, "time": now}
-    )
-
-
-def progress_to_write(stored: Progress | None, ours: Progress) -> Progress | None:
-    """What to write over what is stored, which another receiver may have written; None when ours is not newer."""
-    if stored is None or stored.attempt < ours.attempt:
-        return ours
-    if stored.attempt > ours.attempt or stored.time > ours.time:
-        return None
-    if stored.step is not None and ours.step is not None and stored.step > ours.step:
-        return None
-    new = ours.model_copy(update={"percent": max(stored.percent, ours.percent)})
-    return None if new == stored else new
 
 
 @dataclass
 class _Entry:
     pod: TrainingPod
-    sequence: int
-    progress: Progress
     seen: float
-    dirty: bool = True
+    sequences: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """How far each instance has counted in the attempt, as far as this receiver knows; the one that spoke last last."""
+    unwritten: dict[str, Unwritten] = field(default_factory=dict)  # by instance
+    percent: int = 0
     next_write: float = 0.0
     timer: asyncio.TimerHandle | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def note(self, instance: str, sequence: int) -> None:
+        """Note how far an instance has counted; of too many the longest silent is forgotten."""
+        self.sequences[instance] = max(sequence, self.sequences.get(instance, 0))
+        self.sequences.move_to_end(instance)
+        while len(self.sequences) > MAX_INSTANCES:
+            self.sequences.popitem(last=False)
+
+    def begin(self, pod: TrainingPod) -> None:
+        """Begin a newer attempt."""
+        self.pod, self.percent = pod, 0
+        self.sequences.clear()
+        self.unwritten.clear()
 
 
 class ProgressBook:
@@ -95,29 +75,37 @@ class ProgressBook:
         return len(self._entries)
 
     def offer(self, pod: TrainingPod, *, envelope: Envelope, payload: ProgressReport) -> bool:
-        """Take one message in; False when it is older than what is known."""
+        """Take one message in; False when it is known, or older than what its instance has said."""
         now = asyncio.get_running_loop().time()
         self._forget_silent(now)
-        entry = self._entries.get(pod.run_uid)
+        entry, instance = self._entries.get(pod.run_uid), envelope.instance or pod.instance
         if entry is not None and pod.attempt < entry.pod.attempt:
             return False
-        if entry is not None and entry.pod.uid == pod.uid and envelope.sequence <= entry.sequence:
-            return False
-        known = entry.progress if entry is not None else None
-        progress = merged_progress(known, envelope=envelope, payload=payload, now=self._clock().replace(microsecond=0))
         if entry is None:
-            entry = self._entries[pod.run_uid] = _Entry(pod, envelope.sequence, progress, now)
-        if progress.percent == 100 and (known is None or known.percent < 100 or known.attempt != progress.attempt):
+            entry = self._entries[pod.run_uid] = _Entry(pod, now)
+        elif pod.attempt > entry.pod.attempt:
+            entry.begin(pod)
+        if envelope.sequence <= entry.sequences.get(instance, -1):
+            return False
+        time = self._clock().replace(microsecond=0)
+        said = Unwritten(instance, envelope.attempt, envelope.sequence, payload, time)
+        before = entry.unwritten.pop(instance, None)
+        entry.unwritten[instance] = said if before is None else before.then(said)
+        if len(entry.unwritten) > MAX_INSTANCES:  # the API server is away, and somebody invents instances
+            del entry.unwritten[next(iter(entry.unwritten))]
+        entry.note(instance, envelope.sequence)
+        if payload.percent == 100 and entry.percent < 100:
             self._hurry(entry)
-        entry.pod, entry.sequence, entry.progress, entry.seen, entry.dirty = pod, envelope.sequence, progress, now, True
+        entry.pod, entry.seen, entry.percent = pod, now, max(entry.percent, payload.percent)
         self._entries.move_to_end(pod.run_uid)
         self._schedule(pod.run_uid, entry)
         return True
 
-    def next_sequence(self, pod: TrainingPod) -> int:
-        """Number a message that has no number of its own: it is newer than what is known of the pod."""
+    def next_sequence(self, pod: TrainingPod, instance: str) -> int:
+        """Number a message that has no number of its own, by the time: so that two receivers number alike."""
         entry = self._entries.get(pod.run_uid)
-        return entry.sequence + 1 if entry is not None and entry.pod.uid == pod.uid else 1
+        known = entry.sequences.get(instance, 0) if entry is not None else 0
+        return max(known + 1, int(self._clock().timestamp() * 1000))
 
     async def flush(self) -> None:
         """Write everything that is not written yet, now."""
@@ -125,7 +113,7 @@ class ProgressBook:
             if entry.timer is not None:
                 entry.timer.cancel()
         await asyncio.gather(*self._tasks)
-        await asyncio.gather(*(self._write(uid) for uid, entry in list(self._entries.items()) if entry.dirty))
+        await asyncio.gather(*(self._write(uid) for uid, entry in list(self._entries.items()) if entry.unwritten))
 
     def _forget_silent(self, now: float) -> None:
         while self._entries:
@@ -165,21 +153,20 @@ class ProgressBook:
         if entry is None:
             return
         async with entry.lock:
-            if not entry.dirty:
+            batch = list(entry.unwritten.values())
+            if not batch:
                 return
-            entry.dirty = False
             try:
-                await self._store(uid, entry)
+                await self._store(uid, entry, batch)
             except KubeError as error:
                 self.writes["failed"] += 1
                 log.info(
                     "progress is written later", run=entry.pod.run, namespace=entry.pod.namespace, error=str(error)
                 )
-                entry.dirty = True
-        if entry.dirty and uid in self._entries:
+        if entry.unwritten and uid in self._entries:
             self._schedule(uid, entry)
 
-    async def _store(self, uid: str, entry: _Entry) -> None:
+    async def _store(self, uid: str, entry: _Entry, batch: Sequence[Unwritten]) -> None:
         pod = entry.pod
         for _ in range(MAX_CONFLICTS):
             run = await self._kube.get(TRAINING_RUNS, namespace=pod.namespace, name=pod.run)
@@ -187,8 +174,9 @@ class ProgressBook:
                 if entry.pod is pod:
                     self._forget(uid)
                 return
-            new = progress_to_write(_progress_of(run), entry.progress)
+            new = progress_to_write(stored := _progress_of(run), batch)
             if new is None:
+                self._written(entry, batch, stored)
                 return
             try:
                 await self._kube.apply_status(
@@ -203,8 +191,18 @@ class ProgressBook:
                 self.writes["conflict"] += 1
                 continue
             self.writes["written"] += 1
+            self._written(entry, batch, new)
             return
-        entry.dirty = True  # written all the time by others: at the next turn
+        # Written all the time by others: at the next turn.
+
+    def _written(self, entry: _Entry, batch: Sequence[Unwritten], stored: Progress | None) -> None:
+        """Strike off what is written, but for what has come since; and learn what other receivers have heard."""
+        for said in batch:
+            if entry.unwritten.get(said.instance) is said:
+                del entry.unwritten[said.instance]
+        if stored is not None and stored.attempt == entry.pod.attempt:
+            for instance, sequence in sequences_of(stored).items():
+                entry.note(instance, sequence)
 
 
 def _progress_of(run: Manifest) -> Progress | None:

@@ -16,7 +16,9 @@ from chorus_api.messages import (
     TrainingStart,
 )
 from chorus_api.training_run import (
+    MAX_INSTANCES,
     DataReportEntry,
+    Entry,
     ErrorEntry,
     ExchangeEntry,
     ModelNameEntry,
@@ -33,28 +35,43 @@ _FIELDS: dict[type[Addressed], str] = {
 
 
 def updated_report(
-    report: Report | None, *, envelope: Envelope, payload: Addressed, pod_uid: str, now: datetime
+    report: Report | None, *, envelope: Envelope, payload: Addressed, pod_uid: str, instance: str, now: datetime
 ) -> Report:
-    """Take one message in; the unchanged `report` when the message is old, known, or says nothing new.
+    """Take one message in; the unchanged `report` when the message is old or known.
 
     A newer attempt starts a new report, and so does another pod of the same attempt: the caller makes sure that it has
-    taken the first one's place. Messages may come late: what an earlier sequence number says is taken when nothing is
-    known of its type, but never replaces what is known.
+    taken the first one's place. Within a report instances of the sender are ordered by their first message, and the
+    messages of an instance by their sequence numbers. Of each type the newest word stands, in whatever order they come.
     """
     if report is not None and envelope.attempt < report.attempt:
         return report
     if report is None or envelope.attempt > report.attempt or report.pod_uid != pod_uid:
         report = Report(attempt=envelope.attempt, pod_uid=pod_uid)
-    elif _is_known(report, envelope, payload):
+    instances = _instances(report)
+    newest = instances[-1] if instances else instance
+    if instance not in instances:
+        newest, instances = instance, [*instances, instance][-MAX_INSTANCES:]
+    origin = {"instance": instance, "sequence": envelope.sequence}
+    known = getattr(report, _FIELDS[type(payload)])
+    rank = (instances.index(instance), envelope.sequence)
+    if known is not None and rank <= _rank(known, report, instances):
         return report
-    changes: dict[str, Any] = {
-        _FIELDS[type(payload)]: _entry(payload, now),
-        "sequence": max(report.sequence, envelope.sequence),
-    }
+    entry = _entry(payload, now).model_copy(update=origin)
+    if known is not None and _without_origin(entry) == _without_origin(known, time=now):
+        entry = entry.model_copy(update={"time": known.time})  # deadlines count from when it was said first
+    changes: dict[str, Any] = {_FIELDS[type(payload)]: entry, "instances": instances}
+    if instance == newest:
+        is_first = newest not in report.instances
+        changes["sequence"] = envelope.sequence if is_first else max(report.sequence, envelope.sequence)
     if isinstance(payload, ModelName) and report.training_start is None:
         # Its TRAINING_START was lost, or the plugin never sends one: training is over, so it has begun.
-        changes["training_start"] = TrainingStartEntry(time=now)
+        changes["training_start"] = TrainingStartEntry(time=now, **origin)
     return report.model_copy(update=changes)
+
+
+def says_more(before: Report | None, after: Report) -> bool:
+    """Tell whether a report says more than before: a repetition changes only who said it last."""
+    return before is None or _content(before) != _content(after)
 
 
 def with_exchange(
@@ -72,15 +89,30 @@ def with_exchange(
     return report.model_copy(update={"exchange": entry})
 
 
-def _is_known(report: Report, envelope: Envelope, payload: Addressed) -> bool:
-    known = getattr(report, _FIELDS[type(payload)])
-    if known is None:
-        return False
-    same: bool = _entry(payload, known.time) == known
-    return same or envelope.sequence <= report.sequence
+def _instances(report: Report) -> list[str]:
+    """Name the instances that have reported. An older operator wrote none down: the pod itself, or the service."""
+    is_old = not report.instances and any(getattr(report, name) is not None for name in _FIELDS.values())
+    return [report.pod_uid] if is_old else report.instances
 
 
-def _entry(payload: Addressed, time: datetime) -> Any:
+def _rank(entry: Entry, report: Report, instances: list[str]) -> tuple[int, int]:
+    """Order what is known among messages: by the instance that said it, then by number."""
+    instance = entry.instance or report.pod_uid
+    position = instances.index(instance) if instance in instances else -1  # too long ago to be remembered
+    return (position, report.sequence if entry.sequence is None else entry.sequence)
+
+
+def _without_origin(entry: Entry, **changes: Any) -> Entry:
+    return entry.model_copy(update={"instance": None, "sequence": None, **changes})
+
+
+def _content(report: Report) -> tuple[Any, ...]:
+    entries = (getattr(report, name) for name in _FIELDS.values())
+    said = [None if entry is None else _without_origin(entry) for entry in entries]
+    return (report.attempt, report.pod_uid, report.exchange, said)
+
+
+def _entry(payload: Addressed, time: datetime) -> Entry:
     match payload:
         case DataReport():
             return DataReportEntry(applicable=payload.applicable, reason=payload.reason, time=time)

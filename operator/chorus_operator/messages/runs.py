@@ -20,7 +20,7 @@ from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.errors import Conflict
 from chorus_operator.kube.resources import PODS, TRAINING_RUNS
 from chorus_operator.messages.refusals import Cause, Refused
-from chorus_operator.messages.report import updated_report, with_exchange
+from chorus_operator.messages.report import says_more, updated_report, with_exchange
 from chorus_operator.messages.senders import ServiceSender, TrainingPod
 
 REPORT_MANAGER = "chorus-report"
@@ -69,7 +69,10 @@ class RunReports:
             if isinstance(payload, ExchangeReady):
                 new = with_exchange(old, attempt=envelope.attempt, payload=payload, pod_uid=pod.uid, now=now)
             else:
-                new = updated_report(old, envelope=envelope, payload=payload, pod_uid=pod.speaker, now=now)
+                instance = envelope.instance or pod.instance
+                new = updated_report(
+                    old, envelope=envelope, payload=payload, pod_uid=pod.speaker, instance=instance, now=now
+                )
             if new == old:
                 return Outcome.KNOWN
             try:
@@ -85,7 +88,7 @@ class RunReports:
                 pause = min(FIRST_PAUSE * 2**conflicts, LONGEST_PAUSE)
                 await asyncio.sleep(pause * self._jitter.uniform(0.5, 1.0))
                 continue
-            return Outcome.TAKEN
+            return Outcome.TAKEN if says_more(old, new) else Outcome.KNOWN
         raise Refused(Cause.UNAVAILABLE, f"run {pod.run} is being written all the time; send the message again")
 
     async def is_open(self, pod: TrainingPod) -> bool:

@@ -41,6 +41,11 @@ class TrainingPod:
         """Who reports, as `status.report.podUid` has it."""
         return self.uid
 
+    @property
+    def instance(self) -> str:
+        """Whose sequence numbers those of a message are that names no instance itself."""
+        return self.uid
+
 
 @dataclass(frozen=True)
 class ExchangePod(TrainingPod):
@@ -55,6 +60,14 @@ class ExchangePod(TrainingPod):
 @dataclass(frozen=True)
 class ServiceSender(TrainingPod):
     """A service that trains, known by the token that TRAINING_DATA gave it for one attempt, or its service account."""
+
+    pod_uid: str = ""
+    """Its pod; "" when it showed the token of TRAINING_DATA, which any pod may hold."""
+
+    @property
+    def instance(self) -> str:
+        """Its pod, where that is known."""
+        return self.pod_uid or self.uid
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ class AccountPod:
     namespace: str
     name: str
     account: str
+    uid: str
 
 
 Sender = TrainingPod | PreparePod | DescribePod
@@ -157,7 +171,7 @@ def sender_of(pod: dict[str, Any], *, account: str) -> Sender | AccountPod:
             Cause.WRONG_POD, f"pod {metadata['name']} has labels of Chorus's pods, but service account {account}"
         )
     if not marked and account != contract.RUN_SERVICE_ACCOUNT:
-        return AccountPod(metadata["namespace"], metadata["name"], account)
+        return AccountPod(metadata["namespace"], metadata["name"], account, metadata["uid"])
     return _own_pod(metadata, labels, metadata.get("annotations", {}))
 
 
@@ -199,8 +213,8 @@ def _own_pod(metadata: dict[str, Any], labels: dict[str, str], annotations: dict
     raise Refused(Cause.WRONG_POD, f"pod {metadata['name']} is not one of Chorus's pods that report")
 
 
-def service_sender(grant: RunGrant) -> ServiceSender:
-    """Name the service that a token was given to."""
+def service_sender(grant: RunGrant, *, pod_uid: str = "") -> ServiceSender:
+    """Name the service that a token was given to; `pod_uid`: its pod, where it showed that pod's own token."""
     return ServiceSender(
         namespace=grant.namespace,
         name=f"service of {grant.name}",
@@ -210,6 +224,7 @@ def service_sender(grant: RunGrant) -> ServiceSender:
         attempt=grant.attempt,
         project_id=grant.project_id,
         plugin_id=grant.plugin_id,
+        pod_uid=pod_uid,
     )
 
 

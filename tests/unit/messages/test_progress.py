@@ -13,7 +13,8 @@ from chorus_api.messages import Envelope, MessageType, ProgressReport
 from chorus_api.training_run import Progress
 from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import TRAINING_RUNS
-from chorus_operator.messages.progress import ProgressBook, merged_progress, progress_to_write
+from chorus_operator.messages.progress import ProgressBook
+from chorus_operator.messages.progress_status import Unwritten, merged_progress, progress_to_write
 from chorus_operator.messages.senders import TrainingPod
 from fakes import Call, FakeKube
 from message_builders import ended, training_run
@@ -22,16 +23,25 @@ from simulated_time import simulate
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def envelope(sequence: int = 1, attempt: int = 1) -> Envelope:
-    return Envelope(id="i", source="s", type=MessageType.PROGRESS, subject_uid="u", attempt=attempt, sequence=sequence)
+def envelope(sequence: int = 1, attempt: int = 1, instance: str | None = None) -> Envelope:
+    kind = MessageType.PROGRESS
+    return Envelope(
+        id="i", source="s", type=kind, subject_uid="u", attempt=attempt, sequence=sequence, instance=instance
+    )
 
 
 def said(percent: int, **fields: Any) -> ProgressReport:
     return ProgressReport(project_id=1, plugin_id=2, percent=percent, **fields)
 
 
-def merge(known: Progress | None, payload: ProgressReport, *, attempt: int = 1) -> Progress:
-    return merged_progress(known, envelope=envelope(attempt=attempt), payload=payload, now=NOW)
+def unwritten(
+    payload: ProgressReport, *, attempt: int = 1, sequence: int = 1, instance: str = "one", after: float = 0
+) -> Unwritten:
+    return Unwritten(instance, attempt, sequence, payload, NOW + timedelta(seconds=after))
+
+
+def merge(known: Progress | None, payload: ProgressReport, **how: Any) -> Progress:
+    return merged_progress(known, unwritten(payload, **how))
 
 
 # The pure part
@@ -57,21 +67,34 @@ def test_metrics_stay_bounded_and_the_newest_win() -> None:
     assert sum(name.startswith("b") for name in metrics) == 10
 
 
-def test_nothing_is_written_over_a_newer_attempt_time_or_step() -> None:
-    ours = merge(None, said(50, step=5))
-    newer: list[dict[str, Any]] = [{"attempt": 2}, {"time": NOW + timedelta(seconds=1)}, {"step": 6}]
-    for change in newer:
-        assert progress_to_write(ours.model_copy(update=change), ours) is None
-    assert progress_to_write(ours, ours) is None
-    assert progress_to_write(None, ours) == ours
+def test_nothing_is_written_over_a_newer_attempt_or_a_newer_word_of_the_same_instance() -> None:
+    stored = merge(None, said(50, step=5), attempt=2, sequence=7)
+    assert progress_to_write(stored, [unwritten(said(60), attempt=1, sequence=9, after=5)]) is None
+    for sequence in (6, 7):
+        assert progress_to_write(stored, [unwritten(said(60), attempt=2, sequence=sequence, after=5)]) is None
+    newer = progress_to_write(stored, [unwritten(said(60, step=4), attempt=2, sequence=8, after=5)])
+    assert newer is not None
+    assert (newer.percent, newer.step) == (60, 4)
+    assert progress_to_write(None, [unwritten(said(1))]) == merge(None, said(1))
 
 
-def test_another_receivers_percent_is_kept() -> None:
-    ours = merge(None, said(40, step=9))
-    theirs = ours.model_copy(update={"percent": 55, "step": 8, "time": NOW - timedelta(seconds=5)})
-    written = progress_to_write(theirs, ours)
-    assert written is not None
-    assert (written.percent, written.step) == (55, 9)
+def test_between_instances_what_a_receiver_heard_later_counts() -> None:
+    stored = merge(None, said(50, step=500, loss=0.5), instance="one", sequence=900, after=10)
+    later = progress_to_write(stored, [unwritten(said(2, step=1), instance="two", after=11)])
+    assert later is not None
+    assert (later.percent, later.step, later.time) == (50, 1, NOW + timedelta(seconds=11))
+    earlier = progress_to_write(stored, [unwritten(said(60, step=1), instance="two", after=9)])
+    assert earlier is not None
+    assert (earlier.percent, earlier.step, earlier.time) == (60, 500, stored.time)
+    assert progress_to_write(earlier, [unwritten(said(60, step=1), instance="two", after=20)]) is None, "it is known"
+
+
+def test_of_many_instances_the_ones_that_spoke_last_are_remembered() -> None:
+    stored = None
+    for number in range(20):
+        stored = progress_to_write(stored, [unwritten(said(1), instance=f"i-{number}", after=number)])
+    assert stored is not None
+    assert [each.instance for each in stored.instances] == [f"i-{number}" for number in range(12, 20)]
 
 
 @settings(max_examples=100, deadline=None)

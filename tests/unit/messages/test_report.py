@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from chorus_api.messages import (
     TrainingStart,
 )
 from chorus_api.training_run import Report
-from chorus_operator.messages.report import updated_report
+from chorus_operator.messages.report import says_more, updated_report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = {"project_id": 1, "plugin_id": 2}
@@ -41,12 +42,13 @@ def add(
     sequence: int = 1,
     attempt: int = 1,
     pod: str = "pod-1",
+    instance: str = "one",
     now: datetime = NOW,
 ) -> Report:
     envelope = Envelope(
         id="i", source="s", type=TYPES[type(payload)], subject_uid="u", attempt=attempt, sequence=sequence
     )
-    return updated_report(report, envelope=envelope, payload=payload, pod_uid=pod, now=now)
+    return updated_report(report, envelope=envelope, payload=payload, pod_uid=pod, instance=instance, now=now)
 
 
 def test_messages_add_up() -> None:
@@ -71,7 +73,15 @@ def test_a_model_name_before_the_start_counts_as_both() -> None:
 def test_the_same_message_again_changes_nothing(payload: Addressed) -> None:
     report = add(None, payload)
     assert add(report, payload, now=NOW + timedelta(hours=1)) is report
-    assert add(report, payload, sequence=9, now=NOW + timedelta(hours=1)) is report
+
+
+@pytest.mark.parametrize("how", [{"sequence": 9}, {"instance": "two"}])
+@pytest.mark.parametrize("payload", [YES, START, MODEL, ERROR])
+def test_the_same_words_again_say_no_more_and_keep_their_time(payload: Addressed, how: dict[str, Any]) -> None:
+    report = add(None, payload)
+    again = add(report, payload, now=NOW + timedelta(hours=1), **how)
+    assert not says_more(report, again)
+    assert again.model_dump(include={"error": {"time"}}) == report.model_dump(include={"error": {"time"}})
 
 
 def test_newer_words_replace_older_ones_and_never_the_other_way_round() -> None:

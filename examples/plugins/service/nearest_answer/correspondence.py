@@ -43,6 +43,8 @@ class Correspondence:
     ids: Mapping[str, int]
     """project_id and plugin_id; nothing for ONLINE_REPORT."""
     sequence: int = 0
+    instance: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Whose numbers these are: a service that is started again counts from 1 again."""
 
     async def say(self, kind: str, **data: Any) -> None:
         """Send a message until it is taken. Raises Refused, or Unreachable."""
@@ -56,6 +58,7 @@ class Correspondence:
             "subjectuid": self.subject_uid,
             "attempt": self.attempt,
             "sequence": str(self.sequence),
+            "instance": self.instance,
             "data": {**self.ids, **data},
         }
         body = json.dumps(event, allow_nan=False).encode()
