@@ -51,18 +51,21 @@ def say(kind: str, **data: Any) -> None:
     }
     end, pause = time.monotonic() + SAY_SECONDS, 0.5
     while True:
+        asked = 0.0
         try:
             return post(json.dumps(event).encode())
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
                 sys.exit(f"{kind} was refused: {error.read(2000).decode(errors='replace')}")
             why: Exception = error
+            seconds = error.headers.get("Retry-After", "")
+            asked = min(float(seconds), 30.0) if seconds.isdecimal() else 0.0
         except OSError as error:
             why = error
         if time.monotonic() > end:
             LOG.error("%s was not taken: %s", kind, why)
             sys.exit(INFRASTRUCTURE)
-        time.sleep(pause)
+        time.sleep(max(pause, asked))
         pause = min(2 * pause, 15.0)
 
 

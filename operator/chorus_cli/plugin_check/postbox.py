@@ -6,7 +6,9 @@ It can also be away, lose an answer, and have the token replaced, as happens in 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_api.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
 from chorus_cli.plugin_check.certificate import Vouched
 from chorus_cli.plugin_check.observed import Fate, Letter
+from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.messages.kubeflow import read_progress
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.refusals import Cause, Refused
@@ -77,6 +80,7 @@ class Postbox:
     """Set when anything came."""
     token: str = field(default_factory=lambda: f"chorus-check-{secrets.token_hex(16)}", repr=False)
     faults: deque[Fault] = field(default_factory=deque)
+    limits: SenderLimits = field(default_factory=lambda: SenderLimits(seconds=time.monotonic))
     port: int = 0
     _runner: web.AppRunner | None = None
 
@@ -112,18 +116,27 @@ class Postbox:
         self.token = f"chorus-check-{secrets.token_hex(16)}"
         return self.token
 
-    async def take(self, body: bytes) -> Fate:
-        """Take one message, whichever way it came, and note it. Refused as by the operator's receiver."""
+    async def take(self, body: bytes, *, limited: bool = False) -> Fate:
+        """Take one message, whichever way it came, and note it. Refused as by the operator's receiver.
+
+        `limited`: count it against the operator's limits. Who writes a file need not know them: the sidecar waits.
+        """
         message: Message | None = None
         try:
             if len(body) > MAX_BODY_BYTES:
                 raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes, not {len(body)}")
             message = parse(body)
+            if limited:
+                self._charge(stored=message.envelope.type is not MessageType.PROGRESS)
             check_speaker(self.speaker, message)
             return await self._note(body, message.envelope.type, message.envelope, message.payload)
         except Refused as refused:
             self._refuse(refused, body, message)
             raise
+
+    def _charge(self, *, stored: bool) -> None:
+        for cost in (Cost.MESSAGE, *([Cost.REPORT] if stored else [])):
+            self.limits.charge(cost, sender=self.speaker, namespace="")
 
     async def _note(self, body: bytes, kind: MessageType, envelope: Envelope | None, payload: Payload) -> Fate:
         fault = self._fault(kind)
@@ -165,7 +178,7 @@ class Postbox:
             self._refuse(refused, b"")
             return _answer(refused)
         try:
-            return self._acknowledge(request, await self.take(body))
+            return self._acknowledge(request, await self.take(body, limited=True))
         except Refused as refused:
             return _answer(refused)
 
@@ -173,6 +186,7 @@ class Postbox:
         body = b""
         try:
             body = await self._body(request)
+            self._charge(stored=False)
             if self.speaker.ids is None:
                 raise Refused(Cause.WRONG_POD, "progress is not a message of this role")
             payload = read_progress(body, project_id=self.speaker.ids[0], plugin_id=self.speaker.ids[1])
@@ -234,8 +248,8 @@ def _answer(refused: Refused) -> web.Response:
     response = web.json_response(answer, status=refused.status)
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if refused.status in (429, 503):
+        response.headers["Retry-After"] = str(math.ceil(refused.retry_after or RETRY_AFTER_SECONDS))
     if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW}:
         response.force_close()  # the rest of the body is not read
     return response

@@ -8,6 +8,7 @@ the pod's account.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,13 +30,30 @@ FROZEN_SECONDS = 600.0
 CACHE_SIZE = 4096
 
 
+@dataclass(frozen=True)
+class _Accepted:
+    """What counts of a run's configuration. The rest may be as large as a ConfigMap, and is not kept."""
+
+    namespace: str
+    run_name: str
+    run_uid: str
+    project_id: int
+    plugin_id: int
+    service_account: str | None
+
+
 class ServiceAccounts:
     """Finds what a pod's service account grants. What a run was accepted with is remembered: it never changes."""
 
     def __init__(self, kube: Kube, *, seconds: Callable[[], float]):
         """`seconds`: seconds that only rise."""
         self._kube = kube
-        self._frozen: Cache[tuple[str, str, str], ServiceConfig] = Cache(size=CACHE_SIZE, clock=seconds)
+        self._frozen: Cache[tuple[str, str, str], _Accepted] = Cache(size=CACHE_SIZE, clock=seconds)
+
+    def remembers(self, pod: AccountPod, message: Message) -> bool:
+        """Tell whether `grant` can answer without a read."""
+        place = (pod.namespace, message.envelope.subject or "", message.envelope.subject_uid)
+        return not isinstance(message.payload, OnlineReport) and self._frozen.get(place) is not None
 
     async def grant(self, pod: AccountPod, message: Message) -> Grant:
         """Find what lets the pod send the message; Refused (wrongPod, wrongRun, wrongAttempt, wrongIds).
@@ -70,7 +88,7 @@ class ServiceAccounts:
             plugin_id=config.plugin_id,
         )
 
-    async def _config(self, namespace: str, subject: str, uid: str) -> ServiceConfig:
+    async def _config(self, namespace: str, subject: str, uid: str) -> _Accepted:
         """Read what a service's run was accepted with; Refused (wrongRun)."""
         known = self._frozen.get((namespace, subject, uid))
         if known is not None:
@@ -79,7 +97,7 @@ class ServiceAccounts:
         if name is None:
             raise Refused(Cause.WRONG_RUN, f"subject {subject[:100]!r} is not the name of a run")
         stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=names.config_map(name))
-        config = _service_config(stored)
+        config = _accepted(stored)
         # Others may make ConfigMaps too, but of this name there is only the one that the run was accepted with.
         if config is None or (config.namespace, config.run_name) != (namespace, name):
             raise Refused(Cause.WRONG_RUN, f"no service was told of a run {name} in namespace {namespace}")
@@ -106,13 +124,22 @@ class ServiceAccounts:
         return PluginGrant(namespace=pod.namespace, name=name, uid=uid, generation=present, plugin_id=message_id(uid))
 
 
-def _service_config(stored: dict[str, Any] | None) -> ServiceConfig | None:
+def _accepted(stored: dict[str, Any] | None) -> _Accepted | None:
     """Read the frozen configuration of a service's run; None when it is none."""
     try:
         config = FrozenFile.model_validate_json((stored or {})["data"]["run.json"]).root
     except (KeyError, ValidationError):
         return None
-    return config if isinstance(config, ServiceConfig) else None
+    if not isinstance(config, ServiceConfig):
+        return None
+    return _Accepted(
+        namespace=config.namespace,
+        run_name=config.run_name,
+        run_uid=config.run_uid,
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+        service_account=config.service_account,
+    )
 
 
 def _account_of(plugin: dict[str, Any]) -> str | None:

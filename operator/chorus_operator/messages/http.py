@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -87,8 +88,8 @@ def _answer(refused: Refused, refusals: RefusalLog, sender: str) -> web.Response
     response = web.json_response({**answer, "fields": fields} if fields else answer, status=refused.status)
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if refused.status in (429, 503):
+        response.headers["Retry-After"] = str(math.ceil(refused.retry_after or RETRY_AFTER_SECONDS))
     if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW}:
         response.force_close()  # the rest of the body is not read
     return response

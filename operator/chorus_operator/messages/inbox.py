@@ -19,8 +19,10 @@ from chorus_operator.messages.authentication import (
     bearer_token,
     service_of,
 )
+from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.messages.frames import Frames
 from chorus_operator.messages.kubeflow import KUBEFLOW_INSTANCE, read_progress
+from chorus_operator.messages.limits import charge_message
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.progress import ProgressBook
@@ -73,6 +75,7 @@ class Inbox:
         self._looks_anew = token_check is TokenCheck.PUBLISHED_KEYS
         self._clock = clock
         self._tokens = tokens
+        self._limits = SenderLimits(seconds=seconds)
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._accounts = ServiceAccounts(kube, seconds=seconds)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
@@ -99,11 +102,12 @@ class Inbox:
     async def take(self, identity: Identity, body: bytes) -> Outcome:
         """Take one message; it is stored when this returns (progress: it is kept). Else Refused."""
         message = parse(body)
-        anew = self._looks_anew and message.envelope.type is not MessageType.PROGRESS
+        stored = message.envelope.type is not MessageType.PROGRESS
+        charge_message(self._limits, identity, stored=stored)
         try:
-            sender = await self._sender(identity, anew=anew)
+            sender = await self._sender(identity, anew=self._looks_anew and stored)
             if isinstance(sender, AccountPod):
-                sender = _service(await self._accounts.grant(sender, message), pod_uid=sender.uid)
+                sender = await self._of_account(sender, message, stored=stored)
             outcome = await self._store(sender, message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
@@ -114,6 +118,7 @@ class Inbox:
 
     async def take_progress(self, identity: Identity, body: bytes) -> Outcome:
         """Take progress of a training pod, or of a service, in Kubeflow Trainer's wire form. Else Refused."""
+        charge_message(self._limits, identity, stored=False)
         try:
             sender = await self._sender(identity, anew=False)
             if isinstance(sender, AccountPod):
@@ -146,6 +151,16 @@ class Inbox:
             return await self._senders.find(identity, anew=anew)
         self._senders.check_namespace(identity.namespace)
         return _service(identity.grant)
+
+    async def _of_account(self, pod: AccountPod, message: Message, *, stored: bool) -> ServiceSender | ServicePlugin:
+        """Find which service the pod speaks for; Refused when it may not, or sends too much."""
+        if not self._accounts.remembers(pod, message):
+            self._limits.charge(Cost.LOOKUP, sender=pod.uid, namespace=pod.namespace)
+        grant = await self._accounts.grant(pod, message)
+        if stored:
+            # Not by the attempt, which is only what the message claims.
+            self._limits.charge(Cost.REPORT, sender=(grant.uid, pod.uid), namespace=pod.namespace)
+        return _service(grant, pod_uid=pod.uid)
 
     async def _store(self, sender: Sender, message: Message) -> Outcome:
         envelope = message.envelope

@@ -30,6 +30,7 @@ class Cause(StrEnum):
     WRONG_CONTENT_TYPE = "wrongContentType"
     MALFORMED = "malformed"
     UNKNOWN_TYPE = "unknownType"
+    TOO_MANY_MESSAGES = "tooManyMessages"
     NOT_YET = "notYet"
     UNAVAILABLE = "unavailable"
 
@@ -47,6 +48,7 @@ _STATUS = {
     Cause.WRONG_CONTENT_TYPE: 415,
     Cause.MALFORMED: 422,
     Cause.UNKNOWN_TYPE: 422,
+    Cause.TOO_MANY_MESSAGES: 429,
     Cause.NOT_YET: 503,
     Cause.UNAVAILABLE: 503,
 }
@@ -61,13 +63,24 @@ class FieldProblem:
 
 
 class Refused(Exception):
-    """A message that is not taken. `status` is the HTTP status; a sender tries again on 408, 429 and 5xx alone."""
+    """A message that is not taken. `status` is the HTTP status; a sender tries again on 408, 429 and 5xx alone.
 
-    def __init__(self, cause: Cause, detail: str, *, fields: tuple[FieldProblem, ...] = ()):
+    `retry_after`: seconds that the sender shall wait before that, where they are known.
+    """
+
+    def __init__(
+        self,
+        cause: Cause,
+        detail: str,
+        *,
+        fields: tuple[FieldProblem, ...] = (),
+        retry_after: float | None = None,
+    ):
         super().__init__(detail)
         self.cause = cause
         self.detail = detail
         self.fields = fields
+        self.retry_after = retry_after
 
     @property
     def status(self) -> int:

@@ -20,6 +20,7 @@ from chorus_cli.plugin_check.certificate import Vouched, vouch_for
 from chorus_cli.plugin_check.observed import Fate
 from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
 from chorus_operator.messages.authentication import PodIdentity, bearer_token
+from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.kubeflow import read_progress
@@ -156,6 +157,27 @@ async def test_the_answer_is_the_operators(post: Post, vouched: Vouched, client:
 async def test_a_message_that_comes_again_is_known() -> None:
     postbox = a_postbox()
     assert [await postbox.take(start()) for _ in range(2)] == [Fate.TAKEN, Fate.KNOWN]
+    assert await postbox.take(start(attributes={"instance": "another"})) is Fate.TAKEN
+
+
+async def test_who_sends_as_much_as_the_operator_refuses_is_told_to_wait(
+    vouched: Vouched, client: aiohttp.ClientSession
+) -> None:
+    postbox = a_postbox()
+    postbox.limits = SenderLimits(seconds=lambda: 0.0)
+    await postbox.open(vouched)
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": EVENTS}
+    burst = Cost.REPORT.value[0].burst
+    try:
+        answers = []
+        for number in range(1, burst + 2):
+            body = start(sequence=number)
+            async with client.post(postbox.url, data=body, headers=headers) as response:
+                answers.append((response.status, response.headers.get("Retry-After")))
+    finally:
+        await postbox.close()
+    assert answers == [(202, None)] * burst + [(429, "1")]
+    assert await postbox.take(start(sequence=burst + 2)) is Fate.TAKEN, "the sidecar that sends a file waits"
 
 
 async def test_a_lost_answer_spares_progress_and_counts_the_message() -> None:

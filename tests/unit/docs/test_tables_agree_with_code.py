@@ -14,6 +14,7 @@ from chorus_api.messages import PAYLOADS, MessageType, TrainingData
 from chorus_api.plugin import Deadlines, Retry
 from chorus_api.reasons import ExitCode, FailureClass, Reason
 from chorus_api.training_run import TrainingRunStatus
+from chorus_operator.messages.buckets import Cost
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.settings import Settings, variable_of
@@ -72,6 +73,15 @@ def test_every_phase_of_a_run_is_explained(page: str, heading: str) -> None:
 def test_every_phase_of_a_project_is_explained(page: str, heading: str) -> None:
     named = first_codes(rows(REPOSITORY / page, heading=heading, columns=2))
     assert set(named) == {"suspended", "failed", "PREPROCESSING", "queued", "TRAINING", "TRAINED"}
+
+
+def test_the_limits_of_messages_are_those_of_the_receiver() -> None:
+    told = [
+        [tuple(float(number.replace(",", "")) for number in re.findall(r"[0-9][0-9,]*", cell)) for cell in row[1:]]
+        for row in rows(DOCS / "messages.md", heading="what", columns=3)
+    ]
+    assert told == [[tuple(limit) for limit in cost.value] for cost in (Cost.MESSAGE, Cost.REPORT, Cost.LOOKUP)]
+    assert len(told) == len(Cost)
 
 
 def test_every_exit_code_is_explained() -> None:

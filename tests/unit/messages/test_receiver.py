@@ -17,6 +17,7 @@ from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH
 from chorus_operator.kube.ca import Authority, make_authority
 from chorus_operator.kube.resources import TRAINING_RUNS
 from chorus_operator.messages import http
+from chorus_operator.messages.buckets import Cost
 from chorus_operator.messages.identity import ServerIdentity, service_hosts
 from chorus_operator.messages.receiver import Receiver
 from chorus_operator.messages.refusals import Cause
@@ -138,6 +139,19 @@ async def test_refusals_say_why_and_are_counted(line: Line) -> None:
     status, answer = await line.post(line.body(), Authorization="Bearer forged")
     assert (status, answer["cause"]) == (401, "badToken")
     assert (line.count(Cause.MALFORMED), line.count(Cause.BAD_TOKEN)) == (1, 1)
+
+
+async def test_who_sends_too_much_is_told_how_long_to_wait(line: Line) -> None:
+    burst = Cost.REPORT.value[0].burst
+    answers = []
+    for sequence in range(1, 2 * burst + 1):
+        headers = {"Authorization": "Bearer train", "Content-Type": "application/cloudevents+json"}
+        body = line.body("ERROR_REPORT", sequence=sequence, detail=f"wrong: {sequence}")
+        async with line.session.post(line.url, data=body, headers=headers) as answer:
+            answers.append((answer.status, answer.headers.get("Retry-After")))
+    assert answers[:burst] == [(202, None)] * burst
+    assert (429, "1") in answers[burst:]
+    assert line.count(Cause.TOO_MANY_MESSAGES) == answers.count((429, "1"))
 
 
 async def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(line: Line) -> None:

@@ -4,94 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_api.contract import AUDIENCE
-from chorus_operator.kube.resources import TRAINING_RUNS
-from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Refused
 from chorus_operator.messages.runs import Outcome
-from chorus_operator.services.tokens import RunGrant, ServiceTokens
-from fakes import FakeKube
-from message_builders import PLUGIN_ID, PROJECT_ID, message, service_config, service_pod, training_pod, training_run
+from message_place import Manifest, Place
 from simulated_time import simulate
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TOKENS = ServiceTokens(b"k" * 32)
-RUN = "home-far-1"
-Manifest = dict[str, Any]
-
-
-@dataclass
-class Place:
-    """A run of a service, two pods of the service and one that trains, and two receivers."""
-
-    kube: FakeKube = field(default_factory=FakeKube)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.run = self.kube.put(training_run(RUN))
-        self.kube.put(service_config(self.run))
-        self.receivers = [self._receiver() for _ in range(2)]
-        self.tokens = {name: self._token_of(service_pod(name=name)) for name in ("far-0", "far-1")}
-        self.tokens["train"] = self._token_of(training_pod(self.run))
-        grant = RunGrant(
-            namespace="default", name=RUN, uid=self.uid, attempt=1, project_id=PROJECT_ID, plugin_id=PLUGIN_ID
-        )
-        self.tokens["told"] = TOKENS.issue(grant, expires=NOW + timedelta(days=1))
-
-    def _receiver(self) -> Inbox:
-        return Inbox(
-            self.kube,  # type: ignore[arg-type]
-            clock=lambda: NOW + timedelta(seconds=self.seconds),
-            seconds=lambda: self.seconds,
-            tokens=TOKENS,
-        )
-
-    def _token_of(self, manifest: Manifest) -> str:
-        pod = self.kube.put(manifest)
-        metadata = pod["metadata"]
-        bound = {"pod-name": [metadata["name"]], "pod-uid": [metadata["uid"]]}
-        account = f"system:serviceaccount:default:{pod['spec']['serviceAccountName']}"
-        extra = {f"authentication.kubernetes.io/{name}": value for name, value in bound.items()}
-        user = {"username": account, "extra": extra}
-        self.kube.tokens[metadata["name"]] = {"authenticated": True, "audiences": [AUDIENCE], "user": user}
-        return str(metadata["name"])
-
-    @property
-    def uid(self) -> str:
-        return str(self.run["metadata"]["uid"])
-
-    async def say(
-        self, who: str, kind: str, *, sequence: int = 1, instance: str | None = None, receiver: int = 0, **data: Any
-    ) -> Outcome:
-        attributes = {"subject": RUN, "instance": instance}
-        body = message(kind, subject=self.uid, sequence=sequence, attributes=attributes, **data)
-        inbox = self.receivers[receiver]
-        return await inbox.take(await inbox.identify(f"Bearer {self.tokens[who]}"), body)
-
-    async def flush(self) -> None:
-        for inbox in self.receivers:
-            await inbox.progress.flush()
-
-    def stored(self) -> Manifest:
-        run = self.kube.find(TRAINING_RUNS, RUN)
-        assert run is not None
-        return run
-
-    def report(self) -> Manifest:
-        report: Manifest = self.stored()["status"].get("report", {})
-        return report
-
-    def progress(self) -> Manifest:
-        progress: Manifest = self.stored()["status"]["progress"]
-        return progress
 
 
 @pytest.fixture
@@ -242,7 +164,7 @@ def histories(draw: st.DrawFn, kinds: tuple[str, ...]) -> list[tuple[Said, int]]
     return draw(st.lists(deliveries, min_size=1, max_size=14))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories(tuple(WORDS)))
 def test_in_any_history_the_last_word_of_the_newest_instance_stands_and_204_says_nothing_new(
     history: list[tuple[Said, int]],
@@ -281,7 +203,7 @@ def _newest(heard: list[Said], order: list[int]) -> dict[str, Said]:
     return {said.kind: said for said in ranked}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories(("progress",)))
 def test_in_any_history_progress_shows_what_was_heard_last_and_repetitions_change_nothing(
     history: list[tuple[Said, int]],
@@ -308,7 +230,7 @@ def test_in_any_history_progress_shows_what_was_heard_last_and_repetitions_chang
     simulate(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories(("progress",)))
 def test_two_receivers_that_write_when_they_like_never_take_progress_back(history: list[tuple[Said, int]]) -> None:
     async def main() -> None:

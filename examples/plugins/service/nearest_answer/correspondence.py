@@ -81,30 +81,35 @@ class Correspondence:
         pause, clock = FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time
         end = clock() + DELIVER_SECONDS
         while True:
-            status, text = await self._try(method, url, tls, body, headers)
+            status, text, asked = await self._try(method, url, tls, body, headers)
             if 200 <= status < 300:
                 return text
             told = f"{what}: {status or 'nobody answers'}: {text[:500].decode('utf-8', 'replace')}"
             if 300 <= status < 500 and status not in (408, 429):
                 raise Refused(told)
-            if clock() + pause > end:
+            wait = max(pause, min(asked, LONGEST_PAUSE_SECONDS))
+            if clock() + wait > end:
                 raise Unreachable(told)
-            LOG.warning("%s; again in %g s", told, pause)
-            await asyncio.sleep(pause)
+            LOG.warning("%s; again in %g s", told, wait)
+            await asyncio.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _try(
         self, method: str, url: str, tls: ssl.SSLContext, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Try once; status 0 when nobody answers. Redirects are not followed: the token goes to Chorus or nowhere."""
+    ) -> tuple[int, bytes, float]:
+        """Try once: the status, 0 when nobody answers, what was answered, and the seconds that it asks to wait.
+
+        Redirects are not followed: the token goes to Chorus or nowhere.
+        """
         all_headers = {**headers, "authorization": f"Bearer {self.token}"}
         try:
             async with self.session.request(
                 method, url, data=body, headers=all_headers, ssl=tls, allow_redirects=False, timeout=TRY_SECONDS
             ) as answer:
-                return answer.status, await answer.read()
+                asked = answer.headers.get("Retry-After", "")
+                return answer.status, await answer.read(), float(asked) if asked.isdecimal() else 0.0
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return 0, f"{type(error).__name__}: {error}".encode()
+            return 0, f"{type(error).__name__}: {error}".encode(), 0.0
 
 
 @asynccontextmanager

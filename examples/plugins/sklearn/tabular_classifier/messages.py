@@ -35,6 +35,8 @@ class Answer:
 
     status: int
     text: str = ""
+    asked: float = 0.0
+    """Seconds that the receiver asks to wait."""
 
     @property
     def taken(self) -> bool:
@@ -66,7 +68,9 @@ class Mail:
                 headers = {"content-type": "application/cloudevents+json", "authorization": f"Bearer {token}"}
                 connection.request("POST", address.path, json.dumps(event, allow_nan=False), headers)
                 response = connection.getresponse()
-                return Answer(response.status, response.read(2000).decode("utf-8", "replace"))
+                text = response.read(2000).decode("utf-8", "replace")
+                asked = response.headers.get("Retry-After", "")
+                return Answer(response.status, text, float(asked) if asked.isdecimal() else 0.0)
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
@@ -142,7 +146,8 @@ class Sender:
                 if self._settle(event, answer):
                     pause = FIRST_PAUSE_SECONDS
                     continue
-                self._changed.wait_for(lambda: self._waiting.ended, timeout=pause)
+                asked = min(answer.asked, LONGEST_PAUSE_SECONDS)
+                self._changed.wait_for(lambda: self._waiting.ended, timeout=max(pause, asked))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS if not self._waiting.closing else 2.0)
 
     def _next(self) -> dict[str, Any] | None:
