@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chorus_api.contract import AUDIENCE
 from chorus_operator.kube.resources import TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
@@ -14,7 +13,7 @@ from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import RunGrant, ServiceTokens
 from fakes import FakeKube
 from message_builders import PLUGIN_ID, PROJECT_ID, message, service_config, service_pod, training_pod, training_run
-from token_builders import Signer, discovery, pod_claims
+from token_builders import Signer, discovery, token_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOKENS = ServiceTokens(b"k" * 32)
@@ -57,22 +56,7 @@ class Place:
 
     def token_of(self, manifest: Manifest) -> str:
         """Add a pod; the token of its service account, as the API server binds it to the pod."""
-        pod = self.kube.put(manifest)
-        metadata, account = pod["metadata"], pod["spec"]["serviceAccountName"]
-        user = f"system:serviceaccount:{metadata['namespace']}:{account}"
-        bound = {
-            "namespace": metadata["namespace"],
-            "pod": {key: metadata[key] for key in ("name", "uid")},
-            "serviceaccount": {"name": account, "uid": "account"},
-        }
-        token = SIGNER.token(pod_claims(sub=user, **{"kubernetes.io": bound}))
-        extra = {f"authentication.kubernetes.io/pod-{key}": [value] for key, value in bound["pod"].items()}
-        self.kube.tokens[token] = {
-            "authenticated": True,
-            "audiences": [AUDIENCE],
-            "user": {"username": user, "extra": extra},
-        }
-        return token
+        return token_of(self.kube, SIGNER, manifest)
 
     @property
     def uid(self) -> str:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from chorus_api.contract import AUDIENCE
+from fakes import FakeKube
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 NOW = 1_767_225_600  # 2026-01-01 00:00 UTC
@@ -104,6 +105,26 @@ def pod_claims(**changes: Any) -> Claims:
         **changes,
     }
     return {name: value for name, value in claims.items() if value is not None}
+
+
+def token_of(kube: FakeKube, signer: Signer, manifest: Claims) -> str:
+    """Add a pod; the token of its service account, bound to it, as the API server makes it and reviews it."""
+    pod = kube.put(manifest)
+    metadata, account = pod["metadata"], pod["spec"]["serviceAccountName"]
+    user = f"system:serviceaccount:{metadata['namespace']}:{account}"
+    bound = {
+        "namespace": metadata["namespace"],
+        "pod": {key: metadata[key] for key in ("name", "uid")},
+        "serviceaccount": {"name": account, "uid": "account-uid"},
+    }
+    token = signer.token(pod_claims(sub=user, **{"kubernetes.io": bound}))
+    extra = {f"authentication.kubernetes.io/pod-{key}": [value] for key, value in bound["pod"].items()}
+    kube.tokens[token] = {
+        "authenticated": True,
+        "audiences": [AUDIENCE],
+        "user": {"username": user, "extra": extra},
+    }
+    return token
 
 
 def hmac_token(secret: bytes, *, key_id: str, algorithm: str = "HS256") -> str:

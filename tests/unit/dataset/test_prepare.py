@@ -32,7 +32,7 @@ def sending(config: PrepareConfig, receiver: Receiver) -> tuple[PrepareConfig, S
 
 def test_a_frame_is_reported_until_it_is_acknowledged(preparer: Preparer, receiver: Receiver) -> None:
     receiver.answer(503)
-    receiver.answer(404)
+    receiver.answer(429)
     path = preparer.file("a.csv", csv_text(requests(50)))
     config, sender = sending(prepare_config(path), receiver)
     record = run_prepare(config, preparer.volume, stop=StopFlag(), sender=sender, deliver_seconds=20)

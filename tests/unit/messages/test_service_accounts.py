@@ -10,7 +10,6 @@ import pytest
 
 from builders import make_service_plugin
 from chorus_api.contract import (
-    AUDIENCE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     ROLE_LABEL,
@@ -39,7 +38,7 @@ from message_builders import (
     training_pod,
     training_run,
 )
-from token_builders import Signer, discovery, pod_claims
+from token_builders import Signer, discovery, token_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOKENS = ServiceTokens(b"k" * 32)
@@ -76,22 +75,7 @@ class Place:
 
     def token_of(self, manifest: Manifest) -> str:
         """Create a pod; the token of its service account, bound to it, as the cluster would give it."""
-        pod = self.kube.put(manifest)
-        metadata, account = pod["metadata"], pod["spec"]["serviceAccountName"]
-        user = f"system:serviceaccount:{metadata['namespace']}:{account}"
-        bound = {
-            "namespace": metadata["namespace"],
-            "pod": {"name": metadata["name"], "uid": metadata["uid"]},
-            "serviceaccount": {"name": account, "uid": "account-uid"},
-        }
-        token = SIGNER.token(pod_claims(sub=user, **{"kubernetes.io": bound}))
-        extra = {f"authentication.kubernetes.io/pod-{key}": [value] for key, value in bound["pod"].items()}
-        self.kube.tokens[token] = {
-            "authenticated": True,
-            "audiences": [AUDIENCE],
-            "user": {"username": user, "extra": extra},
-        }
-        return token
+        return token_of(self.kube, SIGNER, manifest)
 
     @property
     def run_uid(self) -> str:
