@@ -8,8 +8,10 @@ those is tested against the real API server.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import marshal
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +62,7 @@ class FakeKube:
         self._clock = clock
         self._collect_garbage = collect_garbage
         self._versions = itertools.count(1)
-        self._uids = itertools.count(1)
+        self._lives: Counter[ObjectKey] = Counter()
         self._applied: dict[tuple[ObjectKey, str, str | None], Manifest] = {}
 
     # For tests
@@ -72,12 +74,19 @@ class FakeKube:
         metadata.setdefault("namespace", "default")
         key = (stored["kind"], metadata["namespace"], metadata["name"])
         old = self.objects.get(key)
-        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"uid-{next(self._uids):04}")
+        if "uid" not in metadata:
+            metadata["uid"] = old["metadata"]["uid"] if old else self._new_uid(key)
         metadata.setdefault("generation", 1)
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         metadata["resourceVersion"] = str(next(self._versions))
         self.objects[key] = stored
         return _copy(stored)
+
+    def _new_uid(self, key: ObjectKey) -> str:
+        """Make a uid that depends on what was made under the name before, and on nothing else that was made."""
+        self._lives[key] += 1
+        digits = hashlib.sha256(f"{key} {self._lives[key]}".encode()).hexdigest()
+        return "-".join((digits[:8], digits[8:12], f"4{digits[13:16]}", f"8{digits[17:20]}", digits[20:32]))
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
         """Read an object without leaving a trace in `calls`."""

@@ -21,6 +21,7 @@ from chorus_api.contract import (
     RUN_SERVICE_ACCOUNT,
     RUN_UID_ANNOTATION,
 )
+from chorus_operator.rules.names import owner_reference
 
 PROJECT_ID, PLUGIN_ID = 4095123, 77
 IDS = {"project_id": PROJECT_ID, "plugin_id": PLUGIN_ID}
@@ -147,7 +148,11 @@ def service_config(run: dict[str, Any], *, account: str | None = "far", **change
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": f"{metadata['name']}-config", "namespace": metadata["namespace"]},
+        "metadata": {
+            "name": f"{metadata['name']}-{metadata['uid'][:5]}-config",
+            "namespace": metadata["namespace"],
+            "ownerReferences": [owner_reference("TrainingRun", metadata["name"], metadata["uid"])],
+        },
         "data": {"run.json": json.dumps(told), "train-key": "abc"},
         "immutable": True,
     }

@@ -39,7 +39,7 @@ class ServiceWorld(World):
         return next((c for c in status["conditions"] if c["type"] == name), {})
 
     def exchange_serves(self, *, attempt: int = 1) -> None:
-        self.pod_starts(f"{RUN}-{attempt}")
+        self.pod_starts(self.attempt(RUN, attempt))
         self.pod_says(RUN, exchange={"podUid": f"exchange-{attempt}", "certificate": CERTIFICATE})
 
     def trains(self, *, attempt: int = 1) -> None:

@@ -13,6 +13,7 @@ from chorus_api import contract
 from chorus_api.messages import ColumnProfile, FrameManifest, OnlineReport
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
+from chorus_api.training_run import TrainingRun
 from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.messages.plugins import entry_of
@@ -196,6 +197,25 @@ class World:
         assert found is not None, [run["metadata"]["name"] for run in self.kube.all(TRAINING_RUNS)]
         return found
 
+    def attempt(self, run: str, number: int = 1) -> str:
+        """Name the Job of an attempt."""
+        return names.attempt_job(self._parsed(run), number)
+
+    def exchange(self, run: str, number: int = 1) -> str:
+        """Name the Service and the ConfigMap of an attempt's exchange."""
+        return names.exchange(self._parsed(run), number)
+
+    def frozen(self, run: str) -> str:
+        """Name the ConfigMap with everything that a run uses."""
+        return names.config_map(self._parsed(run))
+
+    def publication(self, run: str) -> str:
+        """Name the Job and the ConfigMap that publish a run's artefact."""
+        return names.publish_job(self._parsed(run))
+
+    def _parsed(self, run: str) -> TrainingRun:
+        return TrainingRun.model_validate(self.run(run))
+
     def plugin(self, name: str) -> dict[str, Any]:
         """Read a Plugin."""
         found = self.kube.find(PLUGINS, name)
@@ -246,7 +266,7 @@ class World:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {
-                    "name": names.frame_config_map(project, key),
+                    "name": names.frame_config_map(Project.model_validate(stored), key).name,
                     "ownerReferences": [{"uid": stored["metadata"]["uid"], "kind": "Project", "name": project}],
                 },
                 "data": {"result.json": json.dumps(result)},
@@ -333,7 +353,7 @@ class World:
     def pod_trains(self, run: str) -> None:
         """The pod of the present attempt starts, and says that it trains."""
         attempt = self.run(run)["status"]["attempts"]["current"]
-        self.pod_starts(f"{run}-{attempt}")
+        self.pod_starts(self.attempt(run, attempt))
         self.pod_says(run, dataReport={"applicable": True}, trainingStart={})
 
     def plugin_says(self, name: str = "soft", **report: Any) -> None:
@@ -426,12 +446,12 @@ class World:
         attempt = self.run(run)["status"]["attempts"]["current"]
         digest = "sha256:" + "cd" * 32
         record = TerminationRecord(outcome="succeeded", digest=digest, final_loss=0.4, eval_loss=eval_loss, samples=100)
-        self.job_ends(f"{run}-{attempt}", record=record)
+        self.job_ends(self.attempt(run, attempt), record=record)
         self.publish(run, eval_loss=eval_loss)
 
     def publish(self, run: str, *, eval_loss: float | None = 0.5) -> None:
         """The publish Job does what it was told."""
-        job = names.publish_job(run)
+        job = self.publication(run)
         stored = self.kube.find(CONFIG_MAPS, job)
         assert stored is not None
         told = json.loads(stored["data"]["job.json"])

@@ -353,7 +353,9 @@ class PluginRow(StatusModel):
 
     name: ShortText = Field(description="Entry of spec.plugins.")
     run: ShortText | None = Field(None, description="Newest run.")
-    sequence: int = Field(0, description="Highest number that a run of this entry ever had.")
+    sequence: int = Field(
+        0, description="Highest number that a run of this entry ever had, or that was found taken by another run."
+    )
     trigger_key: ShortText | None = Field(
         None, description="What the newest automatic run was made for: hash of frame, pluginRef and lora of this entry."
     )
@@ -398,6 +400,10 @@ class ProjectStatus(StatusModel):
         default_factory=list,
         description="Ready, DatasetReady, Degraded; with dataset.refreshSeconds also Refreshed.",
         json_schema_extra={"x-list-map-keys": ["type"]},
+    )
+    claim_name: ShortText | None = Field(
+        None,
+        description="Claim that holds its frames, runs and models; decided when Chorus first looks at the Project.",
     )
     dataset: FrameSummary | None = Field(None, description="The training frame.")
     looks: Looks | None = Field(None, description="How often the data was looked at.")

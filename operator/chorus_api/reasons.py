@@ -79,6 +79,7 @@ class Reason(StrEnum):
     TOO_FEW_ROWS = "TooFewRows"
     NOT_APPLICABLE = "NotApplicable"
     NO_APPLICABLE_PLUGIN = "NoApplicablePlugin"
+    NAME_TAKEN = "NameTaken"
     # Bad ends of a run
     TRAINING_FAILED = "TrainingFailed"
     NON_FINITE_LOSS = "NonFiniteLoss"

@@ -26,7 +26,7 @@
   verbs: ["get", "create", "patch", "delete"]
 - apiGroups: [""]
   resources: ["persistentvolumeclaims"]
-  verbs: ["get", "create"]
+  verbs: ["get", "list", "create"]
 - apiGroups: [""]
   resources: ["services"]
   verbs: ["get", "create"]

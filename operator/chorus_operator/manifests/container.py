@@ -48,7 +48,7 @@ def container_job(
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
     volumes = [
         claim_volume("data", names.claim(project)),
-        config_map_volume("config", names.config_map(run.metadata.name)),
+        config_map_volume("config", names.config_map(run)),
         identity_volume(),
     ]
     init: list[Manifest] = []
@@ -141,7 +141,7 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
     container = plugin.spec.container
     assert container is not None
-    name, namespace = names.describe_job(plugin), plugin.metadata.namespace
+    name, namespace = names.describe_job(plugin).name, plugin.metadata.namespace
     labels = {
         contract.MANAGED_BY_LABEL: contract.MANAGED_BY,
         contract.DESCRIBES_LABEL: plugin.metadata.name,

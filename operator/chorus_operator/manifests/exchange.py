@@ -30,9 +30,9 @@ ARTEFACT_BYTES = 20 << 30
 ARTEFACT_FILES = 1000
 
 
-def exchange_host(run: str, namespace: str, attempt: int) -> str:
+def exchange_host(run: TrainingRun, attempt: int) -> str:
     """Name the host of an attempt's exchange."""
-    return f"{names.exchange(run, attempt)}.{namespace}.svc"
+    return f"{names.exchange(run, attempt)}.{run.metadata.namespace}.svc"
 
 
 def exchange_manifests(
@@ -46,10 +46,10 @@ def exchange_manifests(
     token_sha256: str,
 ) -> list[Manifest]:
     """The ConfigMap, the Service and the Job of an attempt's exchange. The token itself is in none of them."""
-    name, namespace = names.exchange(run.metadata.name, attempt), run.metadata.namespace
+    name, namespace = names.exchange(run, attempt), run.metadata.namespace
     labels = names.labels(project.metadata.name, role=CONTAINER, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
-    host = exchange_host(run.metadata.name, namespace, attempt)
+    host = exchange_host(run, attempt)
     takes = config.artefact == "Files"
     told = ExchangeConfig(
         run_name=run.metadata.name,
@@ -104,11 +104,8 @@ def _service(run: TrainingRun, name: str, labels: dict[str, str], attempt: int) 
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {
-                contract.RUN_LABEL: run.metadata.name,
-                contract.ATTEMPT_LABEL: str(attempt),
-                contract.ROLE_LABEL: CONTAINER,
-            },
+            # By the Job, whose name no other run has: pods that an earlier run of the name has left have its labels.
+            "selector": {contract.JOB_NAME_LABEL: names.attempt_job(run, attempt)},
             "ports": [{"name": "https", "port": contract.EXCHANGE_PORT, "appProtocol": "https"}],
         },
     }

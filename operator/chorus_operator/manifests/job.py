@@ -116,7 +116,7 @@ def training_job(
     """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
     volumes = [
         claim_volume("data", names.claim(project)),
-        config_map_volume("config", names.config_map(run.metadata.name)),
+        config_map_volume("config", names.config_map(run)),
         identity_volume(),
     ]
     mounts = [
@@ -174,7 +174,7 @@ def attempt_job(
 
     `grace_seconds`: the Plugin's checkpoint.graceSeconds when None.
     """
-    name = names.attempt_job(run.metadata.name, attempt)
+    name = names.attempt_job(run, attempt)
     labels = names.labels(project.metadata.name, role=role, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     annotations = {

@@ -31,7 +31,7 @@ def prepare_manifests(
     keep_frames: KeptFrames | None = None,
 ) -> list[Manifest]:
     """The ConfigMap and the Job that prepare the frame; `keep_frames`: see PrepareConfig."""
-    name = names.prepare_job(project.metadata.name, key)
+    name = names.prepare_job(project, key).name
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
     secret = secret_of(source)
@@ -146,7 +146,7 @@ def fetch_manifests(
     project: Project, source: BaseModelSource, key: str, *, image: str, plugin: Plugin
 ) -> list[Manifest]:
     """The ConfigMap and the Job that put a hub's model on the claim."""
-    name = names.fetch_job(project.metadata.name, key)
+    name = names.fetch_job(project, key).name
     labels = names.labels(project.metadata.name, role="fetch")
     volumes: list[Manifest] = []
     mounts: list[Mount] = []
@@ -187,7 +187,7 @@ def publish_manifests(
     keep_run_uids: Sequence[str] | None,
 ) -> list[Manifest]:
     """The ConfigMap and the Job that check and publish a run's artefact; `keep_run_uids`: see PublishConfig."""
-    name = names.publish_job(run.metadata.name)
+    name = names.publish_job(run)
     labels = names.labels(project.metadata.name, role="publish", plugin=run.spec.plugin, run=run.metadata.name)
     config = PublishConfig(
         run_name=run.metadata.name,

@@ -16,12 +16,14 @@ from pydantic import ValidationError
 from chorus_api.ids import message_id
 from chorus_api.messages import Addressed, Envelope, ExchangeReady, OnlineReport
 from chorus_api.run_config import FrozenFile, ServiceConfig
+from chorus_api.training_run import TrainingRun
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
-from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS
+from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.parse import Message
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.senders import AccountPod
+from chorus_operator.reconcile.children import Owner, read_if_owned
 from chorus_operator.rules import names
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
@@ -96,14 +98,26 @@ class ServiceAccounts:
         name = read_run(subject)
         if name is None:
             raise Refused(Cause.WRONG_RUN, f"subject {subject[:100]!r} is not the name of a run")
-        stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=names.config_map(name))
-        config = _accepted(stored)
-        # Others may make ConfigMaps too, but of this name there is only the one that the run was accepted with.
-        if config is None or (config.namespace, config.run_name) != (namespace, name):
-            raise Refused(Cause.WRONG_RUN, f"no service was told of a run {name} in namespace {namespace}")
-        if config.run_uid == uid:
-            self._frozen.put((namespace, subject, uid), config, seconds=FROZEN_SECONDS)
+        config = await self._frozen_config(namespace, name, uid)
+        if config is None or (config.namespace, config.run_name, config.run_uid) != (namespace, name, uid):
+            raise Refused(
+                Cause.WRONG_RUN, f"no service was told of a run {name} with uid {uid} in namespace {namespace}"
+            )
+        self._frozen.put((namespace, subject, uid), config, seconds=FROZEN_SECONDS)
         return config
+
+    async def _frozen_config(self, namespace: str, name: str, uid: str) -> _Accepted | None:
+        """Read the configuration that the run's own status names: others may make ConfigMaps too."""
+        stored = await self._kube.get(TRAINING_RUNS, namespace=namespace, name=name)
+        try:
+            run = TrainingRun.model_validate(stored) if stored is not None else None
+        except ValidationError:
+            return None
+        if run is None or run.metadata.uid != uid or run.status.resolved is None:
+            return None
+        return _accepted(
+            await read_if_owned(self._kube, CONFIG_MAPS, name=names.config_map(run), owner=Owner.of(run))
+        )
 
     async def _of_plugin(self, pod: AccountPod, subject: str) -> PluginGrant:
         asked = read_plugin(subject)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import structlog
+from pydantic import ValidationError
 
 from chorus_api import contract
 from chorus_api.messages import FrameFailed, FrameReady, StoredFailure, StoredFrame
+from chorus_api.project import Project
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import AlreadyExists
 from chorus_operator.kube.resources import CONFIG_MAPS, PROJECTS
-from chorus_operator.manifests.job import config_map
+from chorus_operator.manifests.job import config_map, project_owner
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.messages.senders import PreparePod
+from chorus_operator.reconcile.children import Owner, Taken, read_child
 from chorus_operator.rules import names
 
 log = structlog.get_logger()
@@ -28,27 +31,36 @@ class Frames:
 
     async def take(self, pod: PreparePod, *, subject_uid: str, payload: FrameReady | FrameFailed) -> Outcome:
         """Write a result down; returns when it is stored. Refused when the Project is not the pod's."""
-        project = await self._kube.get(PROJECTS, namespace=pod.namespace, name=pod.project)
-        if project is None or project["metadata"]["uid"] != subject_uid:
+        project = await self._project(pod)
+        if project is None or project.metadata.uid != subject_uid:
             raise Refused(Cause.WRONG_RUN, f"subjectuid {subject_uid} is not the uid of Project {pod.project}")
-        name = names.frame_config_map(pod.project, pod.prepare_key)
+        name = names.frame_config_map(project, pod.prepare_key).name
         labels = names.labels(pod.project, role="frame") | {contract.PREPARE_KEY_LABEL: pod.prepare_key}
-        owner = names.owner_reference("Project", pod.project, subject_uid)
         result = _result(payload)
         data = {RESULT_KEY: result.model_dump_json(exclude_none=True)}
         try:
-            await self._kube.create(config_map(name, pod.namespace, labels, owner, data))
+            await self._kube.create(config_map(name, pod.namespace, labels, project_owner(project), data))
         except AlreadyExists:
-            await self._compare(pod, name, subject_uid, result)
+            await self._compare(pod, name, project, result)
             return Outcome.KNOWN
         return Outcome.TAKEN
 
-    async def _compare(self, pod: PreparePod, name: str, uid: str, result: StoredFrame) -> None:
-        stored = await self._kube.get(CONFIG_MAPS, namespace=pod.namespace, name=name)
-        owners = {owner["uid"] for owner in stored["metadata"].get("ownerReferences", [])} if stored else set()
-        if stored is None or uid not in owners or stored["metadata"].get("deletionTimestamp"):
-            # Left over from a Project of the same name: the garbage collector is about to remove it.
-            raise Refused(Cause.NOT_YET, f"ConfigMap {name} belongs to another Project; send the message again")
+    async def _project(self, pod: PreparePod) -> Project | None:
+        stored = await self._kube.get(PROJECTS, namespace=pod.namespace, name=pod.project)
+        try:
+            return Project.model_validate(stored) if stored is not None else None
+        except ValidationError as error:
+            raise Refused(
+                Cause.NOT_YET, f"Project {pod.project} cannot be read: {error.error_count()} errors"
+            ) from None
+
+    async def _compare(self, pod: PreparePod, name: str, project: Project, result: StoredFrame) -> None:
+        try:
+            stored = await read_child(self._kube, CONFIG_MAPS, name=name, owner=Owner.of(project))
+        except Taken as error:
+            raise Refused(Cause.NOT_YET, f"{error} Then send the message again.") from None
+        if stored is None or stored["metadata"].get("deletionTimestamp"):
+            raise Refused(Cause.NOT_YET, f"ConfigMap {name} is being deleted; send the message again")
         if StoredFrame.model_validate_json(stored.get("data", {}).get(RESULT_KEY, "{}")) != result:
             log.warning("frame result differs from the one that stands", config_map=name, pod=pod.name)
 

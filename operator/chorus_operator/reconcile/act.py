@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from chorus_operator.kube.errors import AlreadyExists, Conflict
 from chorus_operator.kube.resources import Resource, of
+from chorus_operator.reconcile.children import Owner, read_child
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.patch import status_patch
 from chorus_operator.rules.decision import Decision
@@ -16,34 +17,28 @@ from chorus_operator.rules.decision import Decision
 Manifest = dict[str, Any]
 
 
-class Foreign(Exception):
-    """The name of a child is taken by an object of somebody else's; its text says which and what to do."""
+async def create_once(environment: Environment, manifests: Sequence[Manifest], *, owner: Owner) -> Sequence[Manifest]:
+    """Create children in order, and give them as they are stored. One that is there already is left as it is.
 
-
-async def create_once(environment: Environment, manifests: Sequence[Manifest]) -> None:
-    """Create children in order. One that is there already is left as it is, if it is ours."""
+    Raises Foreign or EarlierLife when another object has the name.
+    """
+    stored = []
     for manifest in manifests:
         try:
-            await environment.kube.create(manifest)
+            stored.append(await environment.kube.create(manifest))
         except AlreadyExists:
-            await _check_owner(environment, manifest)
+            stored.append(await _existing(environment, manifest, owner))
+    return stored
 
 
-async def _check_owner(environment: Environment, manifest: Manifest) -> None:
-    metadata = manifest["metadata"]
-    wanted = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
-    if not wanted:
-        return
-    there = await environment.kube.get(of(manifest), namespace=metadata["namespace"], name=metadata["name"])
+async def _existing(environment: Environment, manifest: Manifest, owner: Owner) -> Manifest:
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    there = await read_child(environment.kube, of(manifest), name=name, owner=owner)
     if there is None:
-        raise Conflict(f"{manifest['kind']} {metadata['name']} was just deleted", status=409, reason="Conflict")
-    owners = {owner["uid"] for owner in there["metadata"].get("ownerReferences", ())}
+        raise Conflict(f"{kind} {name} was just deleted", status=409, reason="Conflict")
     if there["metadata"].get("deletionTimestamp"):
-        raise Conflict(f"{manifest['kind']} {metadata['name']} is being deleted", status=409, reason="Conflict")
-    if not wanted & owners:
-        raise Foreign(
-            f"{manifest['kind']} {metadata['name']} exists and belongs to somebody else: delete or rename it."
-        )
+        raise Conflict(f"{kind} {name} is being deleted", status=409, reason="Conflict")
+    return there
 
 
 async def finish(

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from chorus_api import contract
 from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.resources import PLUGINS, PODS, TRAINING_RUNS
@@ -22,7 +23,6 @@ MAX_PLUGIN_BYTES = 64 * 1024
 """Of a Plugin that is remembered. A CRD that takes texts of 4,096 characters by the dozen lets one be as large as the
 API server takes an object (1.5 MiB): such a Plugin is read live each time. A run has at most 200 KiB by its CRD."""
 SECONDS = 60.0
-JOB_LABEL = "batch.kubernetes.io/job-name"
 
 T = TypeVar("T")
 Place = tuple[str, str]
@@ -79,7 +79,7 @@ class Memory:
                 if runs is not None:
                     runs.take(stored, deleted=deleted)
             case "Pod":
-                job = stored["metadata"].get("labels", {}).get(JOB_LABEL, "")
+                job = stored["metadata"].get("labels", {}).get(contract.JOB_NAME_LABEL, "")
                 self._pod_seen((namespace, job), name, deleted=deleted)
 
     def _pod_seen(self, job: Place, name: str, *, deleted: bool) -> None:
@@ -129,7 +129,7 @@ class Memory:
                 self._pod_seen((namespace, job), name, deleted=True)
             else:
                 pods.append(pod)
-        return pods or await self._kube.list(PODS, namespace=namespace, labels={JOB_LABEL: job})
+        return pods or await self._kube.list(PODS, namespace=namespace, labels={contract.JOB_NAME_LABEL: job})
 
     async def constant(self, read: Callable[[], Awaitable[T | None]], *key: str) -> T | None:
         """Give what `read` gave for this key in the last minute, else read it; that it is not there is never kept."""
@@ -139,6 +139,10 @@ class Memory:
             if known is not None:
                 self._constants.put(key, known, seconds=SECONDS)
         return known  # type: ignore[return-value]  # under one key there is one type
+
+    def keep(self, value: object, *key: str) -> None:
+        """Have `constant` give this value for a minute: it was just written."""
+        self._constants.put(key, value, seconds=SECONDS)
 
     def is_due(self, *key: str, every: float) -> bool:
         """Tell whether it was not due in the last `every` seconds."""

@@ -8,7 +8,8 @@ from chorus_api.plugin import Plugin
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import JOBS, PLUGINS
 from chorus_operator.manifests.container import describe_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, finish
+from chorus_operator.reconcile.act import create_once, finish
+from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -16,8 +17,8 @@ from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.services import inquire
 from chorus_operator.rules import names
 from chorus_operator.rules.decision import Inquire, StartDescribe
-from chorus_operator.rules.describe import PluginView, decide_plugin, refuse_plugin, wants_report
-from chorus_operator.rules.observed import job_view, pod_view
+from chorus_operator.rules.describe import PluginView, await_name, decide_plugin, refuse_plugin, wants_report
+from chorus_operator.rules.observed import job_view
 from chorus_operator.rules.resolve import messaging
 from chorus_operator.services.letters import about_plugin
 
@@ -33,9 +34,10 @@ async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
     plugin = await parse(environment, PLUGINS, Plugin, stored)
     if plugin is None:
         return None
-    view = await _read(environment, plugin)
-    decision = decide_plugin(view)
+    view = PluginView(plugin, environment.clock())
     try:
+        view = await _read(environment, plugin)
+        decision = decide_plugin(view)
         for action in decision.actions:
             match action:
                 case StartDescribe():
@@ -44,7 +46,9 @@ async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
                     await inquire(environment, plugin)
                 case _:
                     raise AssertionError(f"{action} is not a Plugin's action")
-    except (Foreign, Invalid) as error:
+    except Taken as error:
+        decision = await_name(view, str(error))
+    except Invalid as error:
         decision = refuse_plugin(view, str(error))
     return await finish(environment, PLUGINS, stored, decision)
 
@@ -57,12 +61,12 @@ async def _read(environment: Environment, plugin: Plugin) -> PluginView:
         return PluginView(**known, inquiry=asked, judge_url=environment.judge_url)
     if not wants_report(plugin):
         return PluginView(**known)
-    namespace, name = plugin.metadata.namespace, names.describe_job(plugin)
-    job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
+    owner = Owner.of(plugin)
+    job = job_view(await read_child(environment.kube, JOBS, name=names.describe_job(plugin), owner=owner))
     if job is None:
         return PluginView(**known)
-    pods = [pod_view(pod) for pod in await environment.memory.pods(namespace, name)]
-    tail = await log_tail(environment.kube, namespace, pods) if job.failed else None
+    pods = await read_pods(environment.memory, owner=owner, job_name=job.name, job=job)
+    tail = await log_tail(environment.kube, owner.namespace, pods) if job.failed else None
     return PluginView(**known, job=job, pods=pods, log_tail=tail)
 
 
@@ -74,4 +78,5 @@ async def _start(environment: Environment, plugin: Plugin) -> None:
         subject_uid=plugin.metadata.uid,
         source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    await create_once(environment, describe_manifests(plugin, told, operator_image=environment.operator_image))
+    manifests = describe_manifests(plugin, told, operator_image=environment.operator_image)
+    await create_once(environment, manifests, owner=Owner.of(plugin))

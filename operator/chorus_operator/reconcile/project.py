@@ -6,18 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chorus_api import contract
 from chorus_api.ids import message_id
 from chorus_api.messages import StoredFrame
 from chorus_api.plugin import Plugin
-from chorus_api.project import Project
+from chorus_api.project import Looks, Project, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.errors import Conflict, Invalid, NotFound
-from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS
+from chorus_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, finish
+from chorus_operator.reconcile.act import create_once, finish
+from chorus_operator.reconcile.children import (
+    Owner,
+    Taken,
+    is_owned,
+    read_child,
+    read_claim,
+    read_if_owned,
+    read_named_by_user,
+    read_pods,
+)
+from chorus_operator.reconcile.claims import make_claim, with_claim
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -37,7 +49,7 @@ from chorus_operator.rules.decision import (
     StartPrepare,
 )
 from chorus_operator.rules.frame import FrameResult
-from chorus_operator.rules.observed import job_view, pod_view
+from chorus_operator.rules.observed import job_view
 from chorus_operator.rules.project import ProjectView, decide_project
 from chorus_operator.rules.refresh import kept_key, key_now, looks_now
 from chorus_operator.rules.run_phase import run_phase
@@ -60,16 +72,54 @@ async def reconcile_project(environment: Environment, key: Key) -> float | None:
 
 
 async def _bring_forward(environment: Environment, stored: dict[str, Any], project: Project) -> float | None:
+    project = await with_claim(environment.kube, project)
     view, stored_runs = await _read(environment, project)
     decision = decide_project(view)
     try:
         for action in decision.actions:
-            await _act(environment, view, stored_runs, action)
-    except (Foreign, Invalid) as error:
-        decision = decide_project(replace(view, source_problem=(Reason.JOB_REJECTED, str(error))))
+            if not isinstance(action, MakeRun):
+                await _act(environment, view, stored_runs, action)
+        decision = await _make_runs(environment, view, decision)
+    except Taken as error:
+        decision = decide_project(replace(view, refused=(Reason.NAME_TAKEN, str(error))))
+    except Invalid as error:
+        decision = decide_project(replace(view, refused=(Reason.JOB_REJECTED, str(error))))
     if project.metadata.generation != project.status.observed_generation:
         _wake_runs(environment, view)
     return await finish(environment, PROJECTS, stored, decision)
+
+
+async def _make_runs(
+    environment: Environment, view: ProjectView, decision: Decision[ProjectStatus]
+) -> Decision[ProjectStatus]:
+    """Make the runs that were decided on. While another run has the name of one, decide again without that name."""
+    made: set[str] = set()
+    while True:
+        taken: set[str] = set()
+        for action in decision.actions:
+            if isinstance(action, MakeRun) and action.name not in made:
+                (made if await _make_run(environment, view.project, action) else taken).add(action.name)
+        if not taken:
+            return decision
+        view = replace(view, taken=view.taken | taken)
+        decision = decide_project(view)
+
+
+async def _make_run(environment: Environment, project: Project, action: MakeRun) -> bool:
+    """Make an automatic run, unless it was made for this already; False when another run has the name."""
+    namespace = project.metadata.namespace
+    try:
+        await environment.kube.create(
+            manifests.training_run(project, action.entry.name, action.name, action.trigger_key)
+        )
+    except AlreadyExists:
+        there = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=action.name)
+        if there is None:
+            raise Conflict(f"run {action.name} was just deleted", status=409, reason="Conflict") from None
+        made_for = there["metadata"].get("annotations", {}).get(contract.TRIGGER_KEY_ANNOTATION)
+        ours = is_owned(there, Owner.of(project)) and there["spec"]["plugin"] == action.entry.name
+        return ours and made_for == action.trigger_key
+    return True
 
 
 def _with_id(project: Project) -> Project:
@@ -104,17 +154,33 @@ async def _read(environment: Environment, project: Project) -> tuple[ProjectView
         "trainer_image": environment.trainer_image,
     }
     looks = looks_now(project, known["now"])
-    known["frame"] = await _remembered_frame(environment, project, key_now(looks))
-    kept = kept_key(looks)
-    if kept is not None and (known["frame"] is None or known["frame"].ready is None):
-        result = await _remembered_frame(environment, project, kept)
-        known["kept"] = result.ready if result else None
-    if known["frame"] is None:
-        known |= await _read_prepare(environment, project, key_now(looks))
-    # The claim is looked for before something is started on it.
-    starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
-    known["claim_exists"] = not starts or await _exists(environment, CLAIMS, namespace, names.claim(project))
+    try:
+        known |= await _read_frames(environment, project, looks)
+        # The claim is looked for before something is started on it.
+        starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
+        known["claim_exists"] = not starts or await _claim_exists(environment, project)
+    except Taken as error:
+        known |= {"refused": (Reason.NAME_TAKEN, str(error)), "claim_exists": True}
     return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
+
+
+async def _read_frames(environment: Environment, project: Project, looks: Looks) -> dict[str, Any]:
+    """Read the results of the newest look and of the one whose frame is in use meanwhile, and a Job that goes on."""
+    key, kept = key_now(looks), kept_key(looks)
+    known: dict[str, Any] = {"frame": await _remembered_frame(environment, project, key)}
+    if kept is not None and (known["frame"] is None or known["frame"].ready is None):
+        known["kept"] = await _remembered_frame(environment, project, kept)
+    if known["frame"] is None:
+        known |= await _read_prepare(environment, project, key)
+    return known
+
+
+async def _claim_exists(environment: Environment, project: Project) -> bool:
+    """Look for the Project's claim. One that its spec names is looked for with the source, and never made."""
+    storage = project.spec.storage
+    if storage and storage.claim_name:
+        return True
+    return await read_claim(environment.kube, name=names.claim(project), project=project) is not None
 
 
 async def _read_plugins(environment: Environment, project: Project) -> dict[str, Plugin]:
@@ -128,8 +194,8 @@ async def _read_plugins(environment: Environment, project: Project) -> dict[str,
     return found
 
 
-async def _exists(environment: Environment, resource: Any, namespace: str, name: str) -> bool:
-    return await environment.kube.get(resource, namespace=namespace, name=name) is not None
+async def _exists(environment: Environment, resource: Resource, namespace: str, name: str) -> bool:
+    return await read_named_by_user(environment.kube, resource, namespace=namespace, name=name) is not None
 
 
 async def _remembered_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
@@ -139,15 +205,12 @@ async def _remembered_frame(environment: Environment, project: Project, key: str
 
 
 async def _read_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
-    stored = await environment.kube.get(
-        CONFIG_MAPS,
-        namespace=project.metadata.namespace,
-        name=names.frame_config_map(project.metadata.name, key),
-    )
-    owned = stored is not None and project.metadata.uid in {
-        owner["uid"] for owner in stored["metadata"].get("ownerReferences", ())
-    }
-    return frame_result(stored["data"]["result.json"]) if stored is not None and owned else None
+    name = names.frame_config_map(project, key)
+    stored = await read_child(environment.kube, CONFIG_MAPS, name=name, owner=Owner.of(project))
+    if stored is None:
+        return None
+    result = frame_result(stored["data"]["result.json"])
+    return replace(result, config_map=stored["metadata"]["name"])
 
 
 def frame_result(text: str) -> FrameResult:
@@ -158,13 +221,12 @@ def frame_result(text: str) -> FrameResult:
 
 
 async def _read_prepare(environment: Environment, project: Project, key: str) -> dict[str, Any]:
-    kube, namespace = environment.kube, project.metadata.namespace
-    name = names.prepare_job(project.metadata.name, key)
-    job = job_view(await kube.get(JOBS, namespace=namespace, name=name))
+    kube, owner = environment.kube, Owner.of(project)
+    job = job_view(await read_child(kube, JOBS, name=names.prepare_job(project, key), owner=owner))
     if job is None:
         return {"source_problem": await _source_problem(environment, project)}
-    pods = [pod_view(pod) for pod in await environment.memory.pods(namespace, name)]
-    tail = await log_tail(kube, namespace, pods) if job.failed else None
+    pods = await read_pods(environment.memory, owner=owner, job_name=job.name, job=job)
+    tail = await log_tail(kube, owner.namespace, pods) if job.failed else None
     return {"prepare": job, "prepare_pods": pods, "log_tail": tail}
 
 
@@ -185,7 +247,7 @@ async def _source_problem(environment: Environment, project: Project) -> tuple[R
         )
     if source.config_map is None:
         return None
-    stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
+    stored = await read_named_by_user(environment.kube, CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
     if stored is None:
         return (
             Reason.CONFIG_MAP_NOT_FOUND,
@@ -209,7 +271,7 @@ async def _act(
     namespace = project.metadata.namespace
     match action:
         case MakeClaim():
-            await create_once(environment, [manifests.project_claim(project)])
+            await make_claim(environment.kube, project)
         case StartPrepare():
             await environment.ensure_namespace(namespace)
             await create_once(
@@ -222,12 +284,10 @@ async def _act(
                     messages_url=environment.messages_url,
                     keep_frames=_kept_frames(view, action),
                 ),
+                owner=Owner.of(project),
             )
         case RemoveLook():
             await _remove_look(environment, project, action.key)
-        case MakeRun():
-            manifest = manifests.training_run(project, action.entry.name, action.name, action.trigger_key)
-            await create_once(environment, [manifest])
         case Admit():
             await _admit(environment, view, stored_runs, action)
         case DeleteRun():
@@ -242,14 +302,13 @@ def _kept_frames(view: ProjectView, action: StartPrepare) -> KeptFrames | None:
 
 async def _remove_look(environment: Environment, project: Project, key: str) -> None:
     """Delete a look's Job and its ConfigMaps: what it was told, and what it found."""
-    kube, namespace = environment.kube, project.metadata.namespace
-    name = names.prepare_job(project.metadata.name, key)
-    frame = names.frame_config_map(project.metadata.name, key)
-    for resource, child in ((JOBS, name), (CONFIG_MAPS, name), (CONFIG_MAPS, frame)):
-        stored = await kube.get(resource, namespace=namespace, name=child)
-        owners = stored["metadata"].get("ownerReferences", ()) if stored else ()
-        if stored and project.metadata.uid in {owner["uid"] for owner in owners}:
-            await kube.delete(resource, namespace=namespace, name=child, uid=stored["metadata"]["uid"])
+    kube, owner = environment.kube, Owner.of(project)
+    job, frame = names.prepare_job(project, key), names.frame_config_map(project, key)
+    for resource, child in ((JOBS, job), (CONFIG_MAPS, job), (CONFIG_MAPS, frame)):
+        for name in child:
+            stored = await read_if_owned(kube, resource, name=name, owner=owner)
+            if stored is not None:
+                await kube.delete(resource, namespace=owner.namespace, name=name, uid=stored["metadata"]["uid"])
 
 
 def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:

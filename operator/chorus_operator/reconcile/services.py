@@ -8,6 +8,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_operator.kube.resources import CONFIG_MAPS
 from chorus_operator.manifests.exchange import exchange_host
+from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules.decision import Deliver
@@ -43,7 +44,7 @@ async def deliver(environment: Environment, view: RunView, action: Deliver) -> N
         config,
         environment.address,
         attempt=action.attempt,
-        host=exchange_host(run.name, run.namespace, action.attempt),
+        host=exchange_host(view.run, action.attempt),
         certificate=report.exchange.certificate,
         token=token_of(environment, view, attempt=action.attempt),
         ca=ca,
@@ -78,7 +79,7 @@ async def inquire(environment: Environment, plugin: Plugin) -> None:
 async def _certificates(environment: Environment, namespace: str, name: str | None, key: str | None) -> str | None:
     if name is None or key is None:
         return None
-    stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=name)
+    stored = await read_named_by_user(environment.kube, CONFIG_MAPS, namespace=namespace, name=name)
     found = stored.get("data", {}).get(key) if stored is not None else None
     if not isinstance(found, str):
         raise _NoCertificates(f"spec.service.caConfigMap: there is no key {key!r} in a ConfigMap {name!r}; create it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chorus_api import contract
@@ -10,14 +11,22 @@ from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, FrozenFile, RunConfig, ServiceConfig
-from chorus_api.training_run import TrainingRun, TrainingRunStatus
+from chorus_api.training_run import Resolved, TrainingRun, TrainingRunStatus
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.container import container_job, forward_config
 from chorus_operator.manifests.exchange import exchange_manifests
 from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
-from chorus_operator.reconcile.act import Foreign, create_once, finish
+from chorus_operator.reconcile.act import create_once, finish
+from chorus_operator.reconcile.children import (
+    Owner,
+    Taken,
+    read_child,
+    read_if_owned,
+    read_named_by_user,
+    read_pods,
+)
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -39,8 +48,9 @@ from chorus_operator.rules.decision import (
     SuspendJob,
 )
 from chorus_operator.rules.draft import RunView
-from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
-from chorus_operator.rules.run import decide_run, is_published, refuse_run
+from chorus_operator.rules.names import ChildName
+from chorus_operator.rules.observed import JobView, PodView, job_view
+from chorus_operator.rules.run import await_name, decide_run, is_published, refuse_run
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.services.letters import about_attempt
 from chorus_operator.services.tokens import token_hash
@@ -67,19 +77,23 @@ async def reconcile_run(environment: Environment, key: Key) -> float | None:
 
 
 async def _bring_forward(environment: Environment, run: TrainingRun) -> Decision[TrainingRunStatus]:
-    view = await _read(environment, run)
-    decision = decide_run(view)
+    known = _known(environment, run)
+    view = RunView(**known)
     try:
+        view = await _read(environment, run, known)
+        decision = decide_run(view)
         for action in decision.actions:
             await _act(environment, view, action)
-    except (Foreign, Invalid) as error:
+    except Taken as error:
+        return await_name(view, str(error))
+    except Invalid as error:
         return refuse_run(view, str(error))
     return decision
 
 
-async def _read(environment: Environment, run: TrainingRun) -> RunView:
-    namespace = run.metadata.namespace
-    known: dict[str, Any] = {
+def _known(environment: Environment, run: TrainingRun) -> dict[str, Any]:
+    """Say what a view holds before anything is read for it."""
+    return {
         "run": run,
         "project": None,
         "plugin": None,
@@ -89,9 +103,12 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
         "trainer_image": environment.trainer_image,
         "judge_url": environment.judge_url,
     }
+
+
+async def _read(environment: Environment, run: TrainingRun, known: dict[str, Any]) -> RunView:
     if run.status.phase in FINAL:
         return RunView(**known)
-    kube = environment.kube
+    kube, namespace = environment.kube, run.metadata.namespace
     project_json = await kube.get(PROJECTS, namespace=namespace, name=run.spec.project_ref.name)
     if project_json is not None:
         project = Project.model_validate(project_json)
@@ -106,10 +123,9 @@ async def _read(environment: Environment, run: TrainingRun) -> RunView:
         known["delivery"] = environment.courier.known(about_attempt(run.metadata.uid, run.status.attempts.current))
     if "frozen" not in known:
         return RunView(**known, missing_claim=await _missing_claim(environment, RunView(**known)))
-    current = run.status.attempts.current
-    known["job"], known["pods"] = await _read_job(
-        environment, namespace, names.attempt_job(run.metadata.name, max(1, current)), begun=current > 0
-    )
+    run, current = known["run"], run.status.attempts.current
+    name = names.attempt_job(run, max(1, current))
+    known["job"], known["pods"] = await _read_job(environment, Owner.of(run), name, begun=current > 0)
     return await _read_side_jobs(environment, RunView(**known), known)
 
 
@@ -126,23 +142,45 @@ def _is_accepted(run: TrainingRun) -> bool:
 
 
 async def _read_frozen(environment: Environment, run: TrainingRun) -> dict[str, Any]:
-    namespace = run.metadata.namespace
+    """Read the frozen configuration. The name under which it is found says how the run's other children are named."""
+    kube, owner = environment.kube, Owner.of(run)
     known: dict[str, Any] = {}
 
-    async def read() -> tuple[RunConfig | ContainerConfig | ServiceConfig, str] | None:
-        name = names.config_map(run.metadata.name)
-        stored = await environment.kube.get(CONFIG_MAPS, namespace=namespace, name=name)
-        if stored is None:
-            return None
-        return FrozenFile.model_validate_json(stored["data"]["run.json"]).root, stored["data"]["train-key"]
+    async def read() -> _Frozen | None:
+        stored = await read_child(kube, CONFIG_MAPS, name=names.config_map(run), owner=owner)
+        if stored is None and run.status.resolved is None:
+            # Maybe an older version made it, and ended before it wrote so into the status.
+            stored = await read_if_owned(kube, CONFIG_MAPS, name=names.former_config_map(run), owner=owner)
+        return _frozen_of(stored) if stored is not None else None
 
-    frozen = await environment.memory.constant(read, "frozen", run.metadata.uid)
+    frozen = await environment.memory.constant(read, *_frozen_key(run))
     if frozen is not None:
-        known["frozen"], known["frozen_hash"] = frozen
+        known["frozen"], known["frozen_hash"] = frozen.config, frozen.train_key
+        if run.status.resolved is None:
+            resolved = Resolved(config_map=frozen.name, hash=frozen.train_key, frame=frozen.config.frame_name)
+            known["run"] = run.model_copy(update={"status": run.status.model_copy(update={"resolved": resolved})})
     if run.spec.resume_from is not None:
-        other = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=run.spec.resume_from.run)
+        other = await kube.get(TRAINING_RUNS, namespace=owner.namespace, name=run.spec.resume_from.run)
         known["resume"] = TrainingRun.model_validate(other) if other else None
     return known
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """The frozen configuration of a run, and the name of the ConfigMap that holds it."""
+
+    name: str
+    config: RunConfig | ContainerConfig | ServiceConfig
+    train_key: str
+
+
+def _frozen_of(stored: Mapping[str, Any]) -> _Frozen:
+    config = FrozenFile.model_validate_json(stored["data"]["run.json"]).root
+    return _Frozen(stored["metadata"]["name"], config, stored["data"]["train-key"])
+
+
+def _frozen_key(run: TrainingRun) -> tuple[str, str]:
+    return "frozen", run.metadata.uid
 
 
 async def _missing_claim(environment: Environment, view: RunView) -> str | None:
@@ -154,35 +192,36 @@ async def _missing_claim(environment: Environment, view: RunView) -> str | None:
     base = resolve.base_location(source, view.project) if source else None
     if base is None or base.claim is None or base.fetch_key is not None:
         return None
-    there = await environment.kube.get(CLAIMS, namespace=view.run.metadata.namespace, name=base.claim)
+    there = await read_named_by_user(environment.kube, CLAIMS, namespace=view.run.metadata.namespace, name=base.claim)
     return None if there else base.claim
 
 
 async def _read_job(
-    environment: Environment, namespace: str, name: str, *, begun: bool = False
+    environment: Environment, owner: Owner, name: str | ChildName, *, begun: bool = False
 ) -> tuple[JobView | None, Sequence[PodView]]:
     """Read a Job and its pods. A Job that had begun may be gone while its pods still save and stop."""
-    job = job_view(await environment.kube.get(JOBS, namespace=namespace, name=name))
+    job = job_view(await read_child(environment.kube, JOBS, name=name, owner=owner))
     if job is None and not begun:
         return None, ()
-    return job, tuple(pod_view(pod) for pod in await environment.memory.pods(namespace, name))
+    job_name = job.name if job is not None else str(name)
+    return job, await read_pods(environment.memory, owner=owner, job_name=job_name, job=job)
 
 
 async def _read_side_jobs(environment: Environment, view: RunView, known: dict[str, Any]) -> RunView:
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
-    namespace, name = view.run.metadata.namespace, view.run.metadata.name
     key = fetch_key(view) if view.job is None else None
     failed_pods: Sequence[PodView] = view.pods if view.job is not None and view.job.failed else ()
-    if key is not None:
-        known["fetch"], known["fetch_pods"] = await _read_job(
-            environment, namespace, names.fetch_job(view.run.spec.project_ref.name, key)
-        )
+    if key is not None and view.project is not None:
+        name = names.fetch_job(view.project, key)
+        known["fetch"], known["fetch_pods"] = await _read_job(environment, Owner.of(view.project), name)
         failed_pods = known["fetch_pods"] if known["fetch"] is not None and known["fetch"].failed else failed_pods
     if is_published(view):
-        known["publish"], known["publish_pods"] = await _read_job(environment, namespace, names.publish_job(name))
+        known["publish"], known["publish_pods"] = await _read_job(
+            environment, Owner.of(view.run), names.publish_job(view.run)
+        )
         failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
     if failed_pods:
-        known["log_tail"] = await log_tail(environment.kube, namespace, failed_pods)
+        known["log_tail"] = await log_tail(environment.kube, view.run.metadata.namespace, failed_pods)
     return RunView(**known)
 
 
@@ -190,10 +229,12 @@ async def _act(environment: Environment, view: RunView, action: Action) -> None:
     kube, namespace = environment.kube, view.run.metadata.namespace
     match action:
         case Freeze():
-            await create_once(environment, [_frozen_manifest(view, action)])
+            (stored,) = await create_once(environment, [_frozen_manifest(view, action)], owner=Owner.of(view.run))
+            environment.memory.keep(_frozen_of(stored), *_frozen_key(view.run))
         case StartFetch() | StartAttempt() | StartPublish():
             await environment.ensure_namespace(namespace)
-            await create_once(environment, await _job_manifests(environment, view, action))
+            owner = view.project if isinstance(action, StartFetch) and view.project else view.run
+            await create_once(environment, await _job_manifests(environment, view, action), owner=Owner.of(owner))
         case Deliver():
             await deliver(environment, view, action)
         case SuspendJob():
@@ -230,7 +271,7 @@ def _frozen_manifest(view: RunView, action: Freeze) -> dict[str, Any]:
         forward = forward_config(config.messaging, project_id=config.project_id, plugin_id=config.plugin_id)
         data["forward.json"] = forward.model_dump_json(by_alias=True, indent=1)
     return manifests.config_map(
-        names.config_map(config.run_name), config.namespace, labels, manifests.run_owner(view.run), data
+        names.config_map(view.run), config.namespace, labels, manifests.run_owner(view.run), data
     )
 
 

@@ -100,11 +100,19 @@ def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
 
 
 def refuse_plugin(view: PluginView, message: str) -> Decision[PluginStatus]:
-    """Say that the Plugin's image cannot be asked: a manifest of it is refused, or a name is taken."""
+    """Say that the Plugin's image cannot be asked: a manifest of it is refused."""
     plugin = view.plugin
     conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
     _fail(conditions, message)
     return Decision(_status(plugin, conditions))
+
+
+def await_name(view: PluginView, message: str) -> Decision[PluginStatus]:
+    """Say that the Plugin's image cannot be asked until another object gives the name of a child free."""
+    plugin = view.plugin
+    conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
+    conditions.set("Ready", False, Reason.NAME_TAKEN, message)
+    return Decision(_status(plugin, conditions), requeue_after=LOOK_AGAIN_SECONDS)
 
 
 def _status(plugin: Plugin, conditions: Conditions) -> PluginStatus:

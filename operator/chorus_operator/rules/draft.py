@@ -91,8 +91,7 @@ class Draft:
         if failure is not None:
             self.changes["failure"] = failure
         job = self.view.job
-        ours = job is not None and job.owner_uid == self.view.run.metadata.uid
-        if job is not None and ours and not job.finished and not job.deleting:
+        if job is not None and not job.finished and not job.deleting:
             self.actions.append(DeleteJob(job.name, job.uid))
 
     def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:

@@ -28,6 +28,8 @@ class FrameResult:
     ready: FrameManifest | None = None
     failed_reason: str = ""
     failed_detail: str = ""
+    config_map: str = ""
+    """ConfigMap that holds the result."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def _start(draft: ProjectDraft) -> Told:
     view = draft.view
     if draft.suspended:
         return Told(Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
-    if view.source_problem is not None:
-        return Told(*view.source_problem, again=MISSING_SOURCE_SECONDS)
+    problem = view.refused or view.source_problem
+    if problem is not None:
+        return Told(*problem, again=MISSING_SOURCE_SECONDS)
     draft.actions.append(StartPrepare(key_now(draft.looks), frames_to_keep(view)))
     return Told(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
 
@@ -108,8 +111,8 @@ def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
     or one that this version cannot read.
     """
     frames = {view.project.status.dataset.name} if view.project.status.dataset else set()
-    if view.kept is not None:
-        frames.add(view.kept.name)
+    if view.kept is not None and view.kept.ready is not None:
+        frames.add(view.kept.ready.name)
     for run in view.runs:
         if is_final(run) or not is_accepted(run):
             continue

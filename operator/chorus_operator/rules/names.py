@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from chorus_api import contract
 from chorus_api.base import API_VERSION
 from chorus_api.ids import content_hash
 from chorus_api.plugin import Plugin
-from chorus_api.project import Project, ProjectPlugin
+from chorus_api.project import Meta, Project, ProjectPlugin
 from chorus_api.training_run import TrainingRun
+
+UID_DIGITS = 5
+"""Digits of an owner's uid in the names of its children."""
+SEQUENCE_DIGITS = 7
+"""Digits that are read as the number of a run."""
 
 
 def prepare_key(project: Project) -> str:
@@ -26,20 +31,69 @@ def look_key(key: str, number: int) -> str:
     return content_hash([key, number]) if number else key
 
 
-def prepare_job(project: str, key: str) -> str:
-    """Name the Job that prepares the frame of `key`."""
-    return f"{project}-prepare-{key}"
+class ChildName(NamedTuple):
+    """What a child is called, and what it was called before names carried digits of their owner's uid."""
+
+    name: str
+    formerly: str
 
 
-def frame_config_map(project: str, key: str) -> str:
+def prepare_job(project: Project, key: str) -> ChildName:
+    """Name the Job that prepares the frame of `key`, and the ConfigMap that tells it how."""
+    return _of_project(project, f"prepare-{key}")
+
+
+def frame_config_map(project: Project, key: str) -> ChildName:
     """Name the ConfigMap that the message receiver makes of the prepare Job's result."""
-    return f"{project}-frame-{key}"
+    return _of_project(project, f"frame-{key}")
+
+
+def fetch_job(project: Project, key: str) -> ChildName:
+    """Name the Job that fetches a base model, and the ConfigMap that tells it which."""
+    return _of_project(project, f"base-{key}")
+
+
+def describe_job(plugin: Plugin) -> ChildName:
+    """Name the Job that asks an image what it is: once for each image string and generation of the Plugin."""
+    assert plugin.spec.container is not None
+    part = f"describe-{content_hash([plugin.spec.container.image, plugin.metadata.generation])}"
+    return ChildName(f"{_stem(plugin.metadata)}-{part}", f"{plugin.metadata.name}-{part}")
+
+
+def _of_project(project: Project, part: str) -> ChildName:
+    return ChildName(f"{_stem(project.metadata)}-{part}", f"{project.metadata.name}-{part}")
+
+
+def _stem(owner: Meta) -> str:
+    """Begin the name of a child: an object that was deleted and made again never meets its former children."""
+    return f"{owner.name}-{owner.uid[:UID_DIGITS]}"
 
 
 def claim(project: Project) -> str:
-    """Name the claim that holds the Project's frames, runs and models."""
+    """Name the claim that holds the Project's frames, runs and models.
+
+    The operator writes it into the status when it first looks at a Project (`reconcile/claims.py`). One that has a
+    status without it was last looked at by a version whose claims all had the former name.
+    """
     storage = project.spec.storage
-    return storage.claim_name if storage and storage.claim_name else f"{project.metadata.name}-data"
+    chosen = storage.claim_name if storage and storage.claim_name else project.status.claim_name
+    return chosen or former_claim(project)
+
+
+def has_claim(project: Project) -> bool:
+    """Tell whether it is known which claim the Project has: not before the operator has looked at it once."""
+    storage = project.spec.storage
+    return bool(storage and storage.claim_name) or bool(project.status.claim_name) or project.status.phase is not None
+
+
+def new_claim(project: Project) -> str:
+    """Name the claim that is made for a Project."""
+    return f"{_stem(project.metadata)}-data"
+
+
+def former_claim(project: Project) -> str:
+    """Name the claim that was made for a Project before names carried digits of their owner's uid."""
+    return f"{project.metadata.name}-data"
 
 
 def run_name(project: str, plugin: str, sequence: int) -> str:
@@ -48,30 +102,53 @@ def run_name(project: str, plugin: str, sequence: int) -> str:
 
 
 def run_sequence(project: str, plugin: str, name: str) -> int:
-    """Read the number back out of a run's name; 0 for a name that somebody else chose."""
+    """Read the number back out of a run's name; 0 for a name that somebody else chose.
+
+    At most seven digits are read: a longer number would soon make names that are too long.
+    """
     prefix = f"{project}-{plugin}-"
     tail = name.removeprefix(prefix)
-    return int(tail) if name.startswith(prefix) and tail.isdecimal() and not tail.startswith("0") else 0
+    ours = name.startswith(prefix) and tail.isascii() and tail.isdecimal() and not tail.startswith("0")
+    return int(tail) if ours and len(tail) <= SEQUENCE_DIGITS else 0
 
 
-def attempt_job(run: str, attempt: int) -> str:
+def attempt_job(run: TrainingRun, attempt: int) -> str:
     """Name the Job of one attempt."""
-    return f"{run}-{attempt}"
+    return f"{_run_stem(run)}-{attempt}"
 
 
-def exchange(run: str, attempt: int) -> str:
+def exchange(run: TrainingRun, attempt: int) -> str:
     """Name the Service and the ConfigMap of an attempt's exchange. A Service's name begins with a letter."""
-    return f"ex-{run}-{attempt}"
+    return f"ex-{_run_stem(run)}-{attempt}"
 
 
-def publish_job(run: str) -> str:
-    """Name the Job that publishes a run's artefact."""
-    return f"{run}-publish"
+def publish_job(run: TrainingRun) -> str:
+    """Name the Job that publishes a run's artefact, and the ConfigMap that tells it how."""
+    return f"{_run_stem(run)}-{'publish' if has_former_names(run) else 'pub'}"
 
 
-def config_map(run: str) -> str:
+def config_map(run: TrainingRun) -> str:
     """Name the immutable ConfigMap with everything that a run uses."""
-    return f"{run}-config"
+    return f"{_run_stem(run)}-config"
+
+
+def former_config_map(run: TrainingRun) -> str:
+    """Name what `config_map` was before names carried digits of their owner's uid."""
+    return f"{run.metadata.name}-config"
+
+
+def has_former_names(run: TrainingRun) -> bool:
+    """Tell whether a run's children are named as they were before names carried digits of their owner's uid.
+
+    The name of its frozen configuration says so. It is written with the first attempt; until then whoever reads the
+    configuration fills it in from the name under which it was found, so a run whose operator ended in between goes on
+    with the children that it has.
+    """
+    return run.status.resolved is not None and run.status.resolved.config_map == former_config_map(run)
+
+
+def _run_stem(run: TrainingRun) -> str:
+    return run.metadata.name if has_former_names(run) else _stem(run.metadata)
 
 
 def base_key(uri: str, revision: str | None) -> str:
@@ -79,14 +156,9 @@ def base_key(uri: str, revision: str | None) -> str:
     return content_hash([uri, revision])
 
 
-def fetch_job(project: str, key: str) -> str:
-    """Name the Job that fetches a base model."""
-    return f"{project}-base-{key}"
-
-
 def model_name(run: TrainingRun) -> str:
     """Name a run's model: the run's name, and enough of its uid that a run of the same name never takes its place."""
-    return f"{run.metadata.name}-{run.metadata.uid[:5]}"
+    return f"{run.metadata.name}-{run.metadata.uid[:UID_DIGITS]}"
 
 
 def run_id(run: TrainingRun) -> str:
@@ -102,12 +174,6 @@ def trigger_key(frame: str, entry: ProjectPlugin) -> str:
     """
     lora = entry.lora.model_dump(mode="json", exclude_none=True) if entry.lora else {}
     return content_hash([frame, entry.plugin_ref.name, lora | dict(entry.parameters)])
-
-
-def describe_job(plugin: Plugin) -> str:
-    """Name the Job that asks an image what it is: once for each image string and generation of the Plugin."""
-    assert plugin.spec.container is not None
-    return f"{plugin.metadata.name}-describe-{content_hash([plugin.spec.container.image, plugin.metadata.generation])}"
 
 
 def labels(project: str, *, role: str, plugin: str | None = None, run: str | None = None) -> dict[str, str]:

@@ -24,7 +24,6 @@ class JobView:
 
     name: str
     uid: str
-    owner_uid: str | None
     created: datetime | None
     suspended: bool
     complete: bool
@@ -88,11 +87,9 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
     metadata, status = job["metadata"], job.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
     end = conditions.get("Failed") or conditions.get("Complete") or conditions.get("FailureTarget") or {}
-    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), {})
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
-        owner_uid=owner.get("uid"),
         created=parse_time(metadata.get("creationTimestamp")),
         suspended=bool(job.get("spec", {}).get("suspend")),
         complete="Complete" in conditions,

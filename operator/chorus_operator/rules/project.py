@@ -22,13 +22,18 @@ from chorus_operator.rules.admission import admit, is_accepted, is_final
 from chorus_operator.rules.applicability import Verdict, suits
 from chorus_operator.rules.conditions import Conditions
 from chorus_operator.rules.decision import Action, Decision, Event, MakeClaim, MakeRun
-from chorus_operator.rules.frame import FrameResult, prepare
+from chorus_operator.rules.frame import MISSING_SOURCE_SECONDS, FrameResult, prepare
 from chorus_operator.rules.observed import JobView, PodView
 from chorus_operator.rules.project_phase import Entry, project_phase
 from chorus_operator.rules.recipe import recipe_of
-from chorus_operator.rules.refresh import kept_key, key_now, looks_now
+from chorus_operator.rules.refresh import looks_now
 
 COLUMNS_SHOWN = 50
+NAMES_TRIED = 20
+"""Names that are tried for an automatic run at one look at the Project."""
+MORE_NAMES_SECONDS = 1.0
+HIGHEST_SEQUENCE = 10 ** (names.SEQUENCE_DIGITS + 1) - 1
+"""Highest number that is believed: an older version counted on from any that a user wrote into a run's name."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,15 @@ class ProjectView:
     """Whether there are runs that this version cannot read."""
     claim_exists: bool = False
     source_problem: tuple[Reason, str] | None = None
+    """Why the data cannot be looked at."""
+    refused: tuple[Reason, str] | None = None
+    """Why a child cannot be read or made: another object has its name, or the API server refuses it."""
     frame: FrameResult | None = None
     """Result of the newest look at the data."""
-    kept: FrameManifest | None = None
-    """Frame of an earlier look, in use until the newest one has a frame."""
+    kept: FrameResult | None = None
+    """Result of an earlier look, whose frame is in use until the newest one has a frame."""
+    taken: frozenset[str] = frozenset()
+    """Names that were tried for an automatic run, and that other runs have."""
     prepare: JobView | None = None
     prepare_pods: Sequence[PodView] = ()
     log_tail: str | None = None
@@ -61,12 +71,19 @@ class ProjectDraft:
     conditions: Conditions
     looks: Looks
     actions: list[Action] = field(default_factory=list)
+    names_tried: bool = False
+    """Whether there are more names to try for an automatic run."""
+
+    @property
+    def result(self) -> FrameResult | None:
+        """The result of the look whose frame is in use."""
+        results = (self.view.frame, self.view.kept)
+        return next((result for result in results if result is not None and result.ready is not None), None)
 
     @property
     def frame(self) -> FrameManifest | None:
         """The frame in use."""
-        newest = self.view.frame.ready if self.view.frame else None
-        return newest or self.view.kept
+        return self.result.ready if self.result is not None else None
 
     @property
     def suspended(self) -> bool:
@@ -88,7 +105,7 @@ def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
     again = prepare(draft)
     frame = draft.frame
     entries = [_entry(draft, entry, frame) for entry in project.spec.plugins]
-    if frame is not None and not draft.suspended:
+    if frame is not None and not draft.suspended and view.refused is None:
         entries = [
             _run_and_admit(draft, entry, shown, frame) for entry, shown in zip(_specs(view), entries, strict=True)
         ]
@@ -132,10 +149,11 @@ def _entry(draft: ProjectDraft, entry: ProjectPlugin, frame: FrameManifest | Non
 def _numbered(view: ProjectView, before: PluginRow, runs: Sequence[TrainingRun]) -> PluginRow:
     """Count on from the runs that are there: the operator may have ended between making one and writing it down."""
     numbers = {names.run_sequence(view.project.metadata.name, before.name, run.metadata.name): run for run in runs}
-    highest = max([before.sequence, *numbers])
+    written = before.sequence if before.sequence <= HIGHEST_SEQUENCE else 0
+    highest = max([written, *numbers])
     key = before.trigger_key
     for number in sorted(numbers):
-        if number > before.sequence:
+        if number > written:
             key = numbers[number].metadata.annotations.get(contract.TRIGGER_KEY_ANNOTATION, key)
     return PluginRow(name=before.name, sequence=highest, trigger_key=key)
 
@@ -208,7 +226,9 @@ def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, fram
     wanted = view.project.spec.train_on == "Change" and shown.row.trigger_key != key and verdict.applicable and not busy
     if not wanted:
         return shown
-    sequence = shown.row.sequence + 1
+    sequence = _free_number(view, entry, after=shown.row.sequence)
+    if sequence is None:
+        return _without_a_name(draft, entry, shown)
     name = names.run_name(view.project.metadata.name, entry.name, sequence)
     draft.actions.append(MakeRun(entry, name, key))
     row = shown.row.model_copy(
@@ -226,6 +246,29 @@ def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, fram
     return Entry(row=row, optional=shown.optional, enabled=shown.enabled)
 
 
+def _free_number(view: ProjectView, entry: ProjectPlugin, *, after: int) -> int | None:
+    """Find the first number whose name no other run is known to have; None when NAMES_TRIED of them are taken."""
+    # A run of the same entry is not passed over unseen: it may be the very one that is wanted, made a moment ago.
+    others = {run.metadata.name for run in view.runs if run.spec.plugin != entry.name} | view.taken
+    numbers = range(after + 1, after + 1 + NAMES_TRIED)
+    name = view.project.metadata.name
+    return next((number for number in numbers if names.run_name(name, entry.name, number) not in others), None)
+
+
+def _without_a_name(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry) -> Entry:
+    """Say that a run cannot be made yet, and go on with later numbers at the next look."""
+    project, sequence = draft.view.project.metadata.name, shown.row.sequence
+    first, last = (names.run_name(project, entry.name, number) for number in (sequence + 1, sequence + NAMES_TRIED))
+    told = {
+        "sequence": sequence + NAMES_TRIED,
+        "phase": "queued",
+        "reason": Reason.NAME_TAKEN.value,
+        "message": f"A run is to be made, and other runs have the names from {first} to {last}.",
+    }
+    draft.names_tried = True
+    return Entry(row=shown.row.model_copy(update=told), optional=shown.optional, enabled=shown.enabled)
+
+
 def _close(
     draft: ProjectDraft, entries: Sequence[Entry], frame: FrameManifest | None, again: float | None
 ) -> Decision[ProjectStatus]:
@@ -233,13 +276,7 @@ def _close(
     busy = any(is_accepted(run) and not is_final(run) and run.status.phase != "suspended" for run in view.runs) or (
         view.prepare is not None and not view.prepare.finished and not view.prepare.suspended
     )
-    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
-    draft.conditions.set(
-        "Degraded",
-        bool(broken),
-        Reason.PLUGIN_FAILED if broken else Reason.ALL_WELL,
-        "; ".join(f"{row.name}: {row.reason}" for row in broken),
-    )
+    _set_degraded(draft, entries)
     phase, reason, message = project_phase(entries, draft.conditions.all(), suspended=draft.suspended, busy=busy)
     draft.conditions.set("Ready", phase == "TRAINED", reason, message)
     status = view.project.status.model_copy(
@@ -261,13 +298,33 @@ def _close(
         status=status,
         actions=tuple(draft.actions),
         events=_events(view.project.status, phase, reason, message, draft.conditions.get("DatasetReady")),
-        requeue_after=again,
+        requeue_after=_look_again(draft, again),
     )
+
+
+def _set_degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> None:
+    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
+    refused = draft.view.refused
+    if refused is not None and draft.frame is not None:  # without a frame DatasetReady says it
+        draft.conditions.set("Degraded", True, *refused)
+    elif broken:
+        told = "; ".join(f"{row.name}: {row.reason}" for row in broken)
+        draft.conditions.set("Degraded", True, Reason.PLUGIN_FAILED, told)
+    else:
+        draft.conditions.set("Degraded", False, Reason.ALL_WELL, "")
+
+
+def _look_again(draft: ProjectDraft, again: float | None) -> float | None:
+    waits = [again]
+    if draft.view.refused is not None:
+        waits.append(MISSING_SOURCE_SECONDS)
+    if draft.names_tried:
+        waits.append(MORE_NAMES_SECONDS)
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 def summary(draft: ProjectDraft, frame: FrameManifest) -> FrameSummary:
     """Show a frame in the Project's status."""
-    key = kept_key(draft.looks) or key_now(draft.looks)
     return FrameSummary(
         name=frame.name,
         digest=frame.digest,
@@ -275,7 +332,7 @@ def summary(draft: ProjectDraft, frame: FrameManifest) -> FrameSummary:
         eval_rows=frame.eval_rows,
         rejected_rows=sum(rejected.count for rejected in frame.rejected),
         columns=[column.name for column in frame.columns[:COLUMNS_SHOWN]],
-        config_map=names.frame_config_map(draft.view.project.metadata.name, key),
+        config_map=draft.result.config_map if draft.result is not None else None,
     )
 
 

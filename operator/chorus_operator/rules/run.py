@@ -26,6 +26,7 @@ from chorus_operator.rules.draft import Draft, RunView
 from chorus_operator.rules.recipe import recipe_of
 from chorus_operator.rules.retry import failed_attempt
 from chorus_operator.rules.run_phase import FINAL
+from chorus_operator.rules.startup import NAME_TAKEN_SECONDS
 
 REFERENCE_GRACE_SECONDS = 60
 LOOK_AGAIN_SECONDS = 5.0
@@ -43,10 +44,14 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
         return _unresolved(draft, problem)
     if not draft.conditions.is_true("Accepted"):
         return _unaccepted(draft)
+    assert view.project is not None
+    if not names.has_claim(view.project):
+        # The Project was deleted and made again, and has not been looked at yet.
+        return draft.done(again=LOOK_AGAIN_SECONDS)
     if view.frozen is None:
         return _freeze(draft)
     draft.changes["resolved"] = Resolved(
-        config_map=names.config_map(view.run.metadata.name), hash=view.frozen_hash, frame=view.frozen.frame_name
+        config_map=names.config_map(view.run), hash=view.frozen_hash, frame=view.frozen.frame_name
     )
     draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
@@ -63,10 +68,24 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
 
 
 def refuse_run(view: RunView, message: str) -> Decision[TrainingRunStatus]:
-    """End a run whose children cannot be made: a name is taken, or the API server finds a manifest invalid."""
+    """End a run whose children cannot be made: the API server finds a manifest invalid."""
     draft = Draft(view)
     draft.fail(Reason.JOB_REJECTED, message)
     return draft.done()
+
+
+def await_name(view: RunView, message: str) -> Decision[TrainingRunStatus]:
+    """Have a run wait while another object has the name of a child of its; for NAME_TAKEN_SECONDS at most."""
+    draft = Draft(view)
+    blocked = draft.conditions.get("Blocked")
+    if blocked is not None and blocked.reason != Reason.NAME_TAKEN:
+        draft.conditions.drop("Blocked")
+    draft.conditions.set("Blocked", True, Reason.NAME_TAKEN, message)
+    draft.conditions.set("PodsReady", False, Reason.NAME_TAKEN, message)
+    blocked = draft.conditions.get("Blocked")
+    if blocked is not None and (view.now - blocked.last_transition_time).total_seconds() > NAME_TAKEN_SECONDS:
+        return refuse_run(view, message)
+    return draft.done(again=LOOK_AGAIN_SECONDS)
 
 
 def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
@@ -149,9 +168,7 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     )
     key = recipe.train_key(config.frame_name)
     draft.actions.append(Freeze(config, key, recipe.told()))
-    draft.changes["resolved"] = Resolved(
-        config_map=names.config_map(view.run.metadata.name), hash=key, frame=config.frame_name
-    )
+    draft.changes["resolved"] = Resolved(config_map=names.config_map(view.run), hash=key, frame=config.frame_name)
     return draft.done(again=0.0)
 
 
@@ -215,11 +232,6 @@ def is_published(view: RunView) -> bool:
 def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job, current = view.job, draft.attempts.current
-    if job is not None and job.owner_uid != view.run.metadata.uid:
-        draft.fail(
-            Reason.JOB_REJECTED, f"Job {job.name} belongs to somebody else: delete it, or make a run of another name."
-        )
-        return draft.done()
     if isinstance(view.frozen, ServiceConfig):
         return service_run.train(draft)
     if job is None and current > 0:

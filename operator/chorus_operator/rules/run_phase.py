@@ -50,6 +50,9 @@ def _final(succeeded: Condition) -> str:
 
 def _newest_word(conditions: Sequence[Condition]) -> Condition | None:
     """A retry, a publication or a message on its way says more than "training has started"."""
+    blocked = find(conditions, "Blocked")
+    if blocked is not None and blocked.reason == Reason.NAME_TAKEN:
+        return blocked
     retrying = find(conditions, "Retrying")
     if retrying is not None and retrying.status == "True":
         return retrying

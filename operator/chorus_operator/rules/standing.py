@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from chorus_api.project import LatestModel, LeaderboardRow, Project
 from chorus_api.training_run import TrainingRun
+from chorus_operator.rules import names
 from chorus_operator.rules.admission import is_final
 from chorus_operator.rules.decision import DeleteRun
 from chorus_operator.rules.publication import latest_row, metric_of
@@ -63,8 +64,8 @@ def outlived(project: Project, runs: Sequence[TrainingRun]) -> list[DeleteRun]:
 
 def made(run: TrainingRun) -> tuple[str, int, str]:
     """Order runs by when they were made; equal seconds by the number in the name, then by uid."""
-    digits = run.metadata.name.rpartition("-")[2]
-    return (run.metadata.creation_timestamp, int(digits) if digits.isdecimal() else 0, run.metadata.uid)
+    number = names.run_sequence(run.spec.project_ref.name, run.spec.plugin, run.metadata.name)
+    return (run.metadata.creation_timestamp, number, run.metadata.uid)
 
 
 def _ended(run: TrainingRun) -> tuple[float, str]:

@@ -12,6 +12,8 @@ IMAGE_GRACE_SECONDS = 300
 CONTAINER_GRACE_SECONDS = 120
 ADMISSION_GRACE_SECONDS = 120
 LOST_NODE_GRACE_SECONDS = 60
+NAME_TAKEN_SECONDS = 3600
+"""How long a run waits for somebody to delete an object that has the name of a child of its."""
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}

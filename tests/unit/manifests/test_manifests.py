@@ -31,8 +31,13 @@ def all_jobs() -> dict[str, dict[str, Any]]:
     world.pod_starts(fetch)
     world.job_ends(fetch)
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1")
-    names = {"prepare": prepare, "fetch": fetch, "train": "home-soft-1-1", "publish": "home-soft-1-publish"}
+    world.job_ends(world.attempt("home-soft-1"))
+    names = {
+        "prepare": prepare,
+        "fetch": fetch,
+        "train": world.attempt("home-soft-1"),
+        "publish": world.publication("home-soft-1"),
+    }
     jobs = {role: world.job(name) for role, name in names.items()}
     return {role: job for role, job in jobs.items() if job is not None}
 
@@ -111,7 +116,7 @@ def test_a_base_model_on_a_claim_is_mounted_read_only_from_its_path() -> None:
     world = World()
     world.put(plugin(lora={"baseModel": {"uri": "pvc://models/a/b"}}), project())
     world.frame_ready()
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     spec = job["spec"]["template"]["spec"]
     base = next(m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == str(contract.BASE_DIR))
@@ -126,7 +131,7 @@ def test_a_base_model_on_the_projects_own_claim_needs_no_second_volume() -> None
     world.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}})
     world.put(plugin(lora={"baseModel": {"uri": "pvc://mine/base/t5"}}), project(storage=storage))
     world.frame_ready()
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     claims = [v for v in job["spec"]["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
     assert len(claims) == 1
@@ -152,7 +157,7 @@ def test_resuming_from_a_run_mounts_its_model() -> None:
     world.put(run("first"))
     world.train_to_the_end("first")
     world.put(run("second", resumeFrom={"run": "first"}))
-    job = world.job("second-1")
+    job = world.job(world.attempt("second"))
     assert job is not None
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     resume = next(mount for mount in mounts if mount["mountPath"] == str(contract.RESUME_DIR))

@@ -101,6 +101,9 @@ class Place:
         assert self.status() == before
         return caught.value.cause
 
+    def frame_result(self) -> Manifest | None:
+        return self.kube.find(CONFIG_MAPS, f"home-{self.project_uid[:5]}-frame-abc123")
+
     def status(self) -> Manifest:
         run = self.kube.find(TRAINING_RUNS, "home-soft-1")
         assert run is not None
@@ -432,7 +435,7 @@ def frame(place: Place, kind: str = "FRAME_READY", **data: Any) -> bytes:
 
 async def test_a_frame_is_kept_in_an_immutable_config_map_of_the_project(place: Place) -> None:
     assert await place.send(frame(place), token="prepare") is Outcome.TAKEN
-    stored = place.kube.find(CONFIG_MAPS, "home-frame-abc123")
+    stored = place.frame_result()
     assert stored is not None
     assert stored["immutable"] is True
     assert stored["metadata"]["labels"][PREPARE_KEY_LABEL] == "abc123"
@@ -444,7 +447,7 @@ async def test_a_frame_is_kept_in_an_immutable_config_map_of_the_project(place: 
 
 async def test_a_failed_preparation_is_kept_too(place: Place) -> None:
     await place.send(frame(place, "FRAME_FAILED"), token="prepare")
-    stored = place.kube.find(CONFIG_MAPS, "home-frame-abc123")
+    stored = place.frame_result()
     assert stored is not None
     result = StoredFrame.model_validate_json(stored["data"]["result.json"])
     assert result.failed is not None
@@ -454,14 +457,14 @@ async def test_a_failed_preparation_is_kept_too(place: Place) -> None:
 @pytest.mark.parametrize("second", ["FRAME_READY", "FRAME_FAILED"])
 async def test_the_first_result_of_a_key_stands(place: Place, second: str) -> None:
     await place.send(frame(place), token="prepare")
-    before = place.kube.find(CONFIG_MAPS, "home-frame-abc123")
+    before = place.frame_result()
     assert await place.send(frame(place, second, sequence=2), token="prepare") is Outcome.KNOWN
-    assert place.kube.find(CONFIG_MAPS, "home-frame-abc123") == before
+    assert place.frame_result() == before
 
 
 async def test_a_result_left_by_a_deleted_project_of_the_same_name_is_not_taken_for_ours(place: Place) -> None:
     await place.send(frame(place), token="prepare")
-    stored = place.kube.find(CONFIG_MAPS, "home-frame-abc123")
+    stored = place.frame_result()
     assert stored is not None
     stored["metadata"]["ownerReferences"][0]["uid"] = "the-old-project"
     place.kube.put(stored)

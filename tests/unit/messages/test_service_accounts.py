@@ -16,7 +16,7 @@ from chorus_api.contract import (
     RUN_SERVICE_ACCOUNT,
     SERVICE_SPEAKER,
 )
-from chorus_operator.kube.resources import PLUGINS, PODS, TRAINING_RUNS
+from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, PODS, TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
@@ -61,8 +61,7 @@ class Place:
     def __post_init__(self) -> None:
         self.kube.issuer = discovery(SIGNER)
         self.plugin = self.kube.put(make_service_plugin(service={"serviceAccountName": "far"}))
-        self.run = self.kube.put(training_run(RUN, attempt=2))
-        self.kube.put(service_config(self.run))
+        self.run = self.accept(RUN)
         self.inbox = Inbox(
             self.kube,  # type: ignore[arg-type]
             clock=lambda: NOW + timedelta(seconds=self.seconds),
@@ -72,6 +71,13 @@ class Place:
             namespaces=self.namespaces,
         )
         self.far = self.token_of(service_pod())
+
+    def accept(self, name: str) -> Manifest:
+        """Make a run that was accepted with a configuration, and is at its second attempt."""
+        run = self.kube.put(training_run(name, attempt=2))
+        config = self.kube.put(service_config(run))
+        resolved = {"configMap": config["metadata"]["name"], "hash": "abc"}
+        return self.kube.put({**run, "status": {**run["status"], "resolved": resolved}})
 
     def token_of(self, manifest: Manifest) -> str:
         """Create a pod; the token of its service account, bound to it, as the cluster would give it."""
@@ -204,17 +210,20 @@ async def test_a_run_that_no_service_was_told_of_is_refused(place: Place) -> Non
     assert await place.refusal() is Cause.WRONG_RUN
 
 
-async def test_a_config_map_that_speaks_of_another_run_gives_no_say_about_it(place: Place) -> None:
-    forged = service_config(place.run, account="stranger")
-    forged["metadata"]["name"] = "forged-config"
-    place.kube.put(forged)
+async def test_a_config_map_that_the_run_does_not_name_or_own_gives_no_say_about_it(place: Place) -> None:
     stranger = place.token_of(service_pod(account="stranger", name="stranger-0"))
-    assert await place.refusal(token=stranger, subject="forged") is Cause.WRONG_RUN
+    forged = service_config(place.run, account="stranger")
+    place.kube.put({**forged, "metadata": {**forged["metadata"], "name": f"{RUN}-config"}})
+    true = place.kube.find(CONFIG_MAPS, forged["metadata"]["name"])
+    assert true is not None
+    place.kube.put({**forged, "metadata": {**forged["metadata"], "ownerReferences": []}})
+    assert await place.refusal(token=stranger) is Cause.WRONG_RUN
+    place.kube.put(true)
+    assert await place.refusal(token=stranger) is Cause.WRONG_POD
 
 
 async def test_another_runs_uid_is_refused(place: Place) -> None:
-    other = place.kube.put(training_run("home-far-2", attempt=2))
-    place.kube.put(service_config(other))
+    other = place.accept("home-far-2")
     assert await place.refusal(uid=other["metadata"]["uid"]) is Cause.WRONG_RUN
     assert await place.refusal(subject="home-far-2") is Cause.WRONG_RUN
 

@@ -45,8 +45,9 @@ def condition(stored: dict[str, Any], kind: str) -> dict[str, Any]:
     return next(each for each in stored["conditions"] if each["type"] == kind)
 
 
-def container(world: World, job: str = "home-soft-1-1") -> dict[str, Any]:
-    stored = world.job(job)
+def container(world: World, job: str = "") -> dict[str, Any]:
+    """The main container of a Job, which is that of the first attempt when not named."""
+    stored = world.job(job or world.attempt("home-soft-1"))
     assert stored is not None
     return dict(stored["spec"]["template"]["spec"]["containers"][0])
 
@@ -57,8 +58,8 @@ def container(world: World, job: str = "home-soft-1-1") -> dict[str, Any]:
 def test_a_container_that_names_its_model_and_leaves_files_is_trained(world: World) -> None:
     world.pod_trains("home-soft-1")
     world.pod_says("home-soft-1", modelName={"modelName": "classifier", "metrics": {"accuracy": "0.97"}})
-    world.job_ends("home-soft-1-1")
-    assert world.jobs("publish") == ["home-soft-1-publish"]
+    world.job_ends(world.attempt("home-soft-1"))
+    assert world.jobs("publish") == [world.publication("home-soft-1")]
     world.publish("home-soft-1", eval_loss=None)
     assert world.phase("home-soft-1") == "TRAINED"
     assert status(world)["model"]["metrics"] == {"accuracy": "0.97"}
@@ -66,15 +67,15 @@ def test_a_container_that_names_its_model_and_leaves_files_is_trained(world: Wor
 
 def test_a_model_named_in_the_last_word_alone_is_named(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", record=NAMED)
-    assert world.jobs("publish") == ["home-soft-1-publish"]
+    world.job_ends(world.attempt("home-soft-1"), record=NAMED)
+    assert world.jobs("publish") == [world.publication("home-soft-1")]
 
 
 def test_a_container_without_an_artefact_is_trained_without_a_publication() -> None:
     world = applied(World(), describe=False, artefact="None")
     world.pod_trains("home-soft-1")
     world.pod_says("home-soft-1", modelName={"modelName": "registry://42"})
-    world.job_ends("home-soft-1-1")
+    world.job_ends(world.attempt("home-soft-1"))
     assert world.jobs("publish") == []
     assert world.phase("home-soft-1") == "TRAINED"
     assert status(world)["model"]["name"] == "registry://42"
@@ -82,32 +83,32 @@ def test_a_container_without_an_artefact_is_trained_without_a_publication() -> N
 
 def test_exit_code_0_without_a_model_name_is_no_success(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1")
+    world.job_ends(world.attempt("home-soft-1"))
     assert (world.phase("home-soft-1"), status(world)["reason"]) == ("failed", "ModelNameMissing")
 
 
 def test_a_sidecar_that_still_forwards_is_waited_for(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.sidecar_runs("home-soft-1-1")
-    world.job_ends("home-soft-1-1")
+    world.sidecar_runs(world.attempt("home-soft-1"))
+    world.job_ends(world.attempt("home-soft-1"))
     assert world.phase("home-soft-1") == "TRAINING"
     world.pod_says("home-soft-1", modelName={"modelName": "classifier"})
-    assert world.jobs("publish") == ["home-soft-1-publish"]
+    assert world.jobs("publish") == [world.publication("home-soft-1")]
 
 
 def test_whoever_reports_progress_alone_trains(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     world.pod_says("home-soft-1", progress={"percent": 5})
     assert world.phase("home-soft-1") == "TRAINING"
     assert condition(status(world), "Applicable")["status"] == "True"
 
 
 def test_a_container_that_says_no_is_stopped_and_not_applicable(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     world.pod_says("home-soft-1", dataReport={"applicable": False, "reason": "no outcome column"})
     assert world.phase("home-soft-1") == "notApplicable"
     assert status(world)["message"] == "no outcome column"
-    assert world.job("home-soft-1-1") is None
+    assert world.job(world.attempt("home-soft-1")) is None
     assert world.project()["status"]["reason"] == "NoApplicablePlugin"
 
 
@@ -116,7 +117,7 @@ def test_the_plugins_own_error_is_told_in_place_of_the_exit_code(world: World) -
     world.pod_says(
         "home-soft-1", error={"reason": "SolverDiverged", "detail": "the solver diverged", "retryable": False}
     )
-    world.job_ends("home-soft-1-1", exit_code=1)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=1)
     assert (world.phase("home-soft-1"), status(world)["reason"]) == ("failed", "TrainingFailed")
     assert status(world)["message"] == "SolverDiverged: the solver diverged"
 
@@ -124,13 +125,13 @@ def test_the_plugins_own_error_is_told_in_place_of_the_exit_code(world: World) -
 def test_an_error_that_may_pass_is_tried_again(world: World) -> None:
     world.pod_trains("home-soft-1")
     world.pod_says("home-soft-1", error={"detail": "the licence server is away", "retryable": True})
-    world.job_ends("home-soft-1-1", exit_code=1)
-    assert world.jobs() == ["home-soft-1-1", "home-soft-1-2"]
+    world.job_ends(world.attempt("home-soft-1"), exit_code=1)
+    assert world.jobs() == [world.attempt("home-soft-1"), world.attempt("home-soft-1", 2)]
     assert status(world)["attempts"]["infrastructure"] == 1
 
 
 def test_a_plugin_that_goes_silent_after_its_data_report_ends_with_a_reason(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     world.pod_says("home-soft-1", dataReport={"applicable": True})
     world.later(3601)
     assert (world.phase("home-soft-1"), status(world)["reason"]) == ("failed", "TrainingStartDeadlineExceeded")
@@ -140,10 +141,10 @@ def test_a_script_of_another_content_ends_the_run_before_it_is_executed() -> Non
     script = {"configMap": {"name": "code", "key": "train.py"}, "sha256": "ab" * 32}
     world = applied(World(), describe=False, script=script)
     mismatch = TerminationRecord(outcome="failed", reason="ScriptHashMismatch", message="ConfigMap code has another")
-    world.init_container_fails("home-soft-1-1", "script", exit_code=64, record=mismatch)
+    world.init_container_fails(world.attempt("home-soft-1"), "script", exit_code=64, record=mismatch)
     assert (world.phase("home-soft-1"), status(world)["reason"]) == ("failed", "ScriptHashMismatch")
     assert status(world)["failure"]["container"] == "script"
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
 
 
 # What it needs
@@ -225,7 +226,7 @@ def test_parameters_are_laid_over_one_another_and_told() -> None:
         run("by-hand", parameters={"d": 4}),
     )
     world.frame_ready(result=PENGUINS)
-    told = world.config_map("by-hand-config")["training_data.json"]
+    told = world.config_map(world.frozen("by-hand"))["training_data.json"]
     assert '"parameters":{"a":1,"b":2,"c":3,"d":4}' in told.replace(" ", "").replace("\n", "")
     assert condition(status(world, "by-hand"), "ParametersValid")["status"] == "True"
 
@@ -282,7 +283,7 @@ def test_parameters_of_another_type_of_plugin_are_not_ignored() -> None:
 def test_another_parameter_of_the_project_makes_another_run(world: World) -> None:
     world.pod_trains("home-soft-1")
     world.pod_says("home-soft-1", modelName={"modelName": "classifier"})
-    world.job_ends("home-soft-1-1")
+    world.job_ends(world.attempt("home-soft-1"))
     world.publish("home-soft-1", eval_loss=None)
     world.put(project(plugins=[{"name": "soft", "pluginRef": {"name": "soft"}, "parameters": {"epochs": 9}}]))
     assert world.runs() == ["home-soft-1", "home-soft-2"]
@@ -303,17 +304,17 @@ def test_the_pod_is_told_everything_by_its_environment(world: World) -> None:
 
 def test_messages_by_file_bring_a_sidecar_that_does_not_keep_the_job() -> None:
     world = applied(World(), describe=False, messages="File")
-    stored = world.job("home-soft-1-1")
+    stored = world.job(world.attempt("home-soft-1"))
     assert stored is not None
     [sidecar] = stored["spec"]["template"]["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"], sidecar["image"]) == ("messages", "Always", "operator:1")
     assert sidecar["startupProbe"]["exec"]["command"] == ["test", "-e", "/chorus/messages/messages.jsonl.sent"]
-    assert "forward.json" in world.config_map("home-soft-1-config")
+    assert "forward.json" in world.config_map(world.frozen("home-soft-1"))
 
 
 def test_a_frame_in_another_format_is_written_by_an_init_container() -> None:
     world = applied(World(), describe=False, frameFormat="csv")
-    stored = world.job("home-soft-1-1")
+    stored = world.job(world.attempt("home-soft-1"))
     assert stored is not None
     spec = stored["spec"]["template"]["spec"]
     assert [each["name"] for each in spec["initContainers"]] == ["frame"]
@@ -324,7 +325,7 @@ def test_a_frame_in_another_format_is_written_by_an_init_container() -> None:
 def test_every_container_of_the_pod_passes_the_restricted_profile() -> None:
     script = {"configMap": {"name": "code", "key": "train.py"}, "sha256": "ab" * 32}
     world = applied(World(), describe=False, frameFormat="csv", messages="File", script=script)
-    stored = world.job("home-soft-1-1")
+    stored = world.job(world.attempt("home-soft-1"))
     assert stored is not None
     spec = stored["spec"]["template"]["spec"]
     containers = [*spec["initContainers"], *spec["containers"]]
@@ -340,8 +341,8 @@ def test_every_container_of_the_pod_passes_the_restricted_profile() -> None:
 def test_the_image_is_frozen_with_the_run(world: World) -> None:
     world.put(container_plugin(describe=False, image="registry.test/other:2"))
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", exit_code=137)
-    assert container(world, "home-soft-1-2")["image"] == "registry.test/classifier:1"
+    world.job_ends(world.attempt("home-soft-1"), exit_code=137)
+    assert container(world, world.attempt("home-soft-1", 2))["image"] == "registry.test/classifier:1"
 
 
 def test_an_accelerator_and_threads_are_those_of_the_plugin() -> None:
@@ -371,22 +372,22 @@ def lora_with(script: dict[str, Any]) -> World:
 
 def test_a_script_from_a_config_map_is_checked_before_the_trainers_image_starts() -> None:
     world = lora_with({"configMap": {"name": "code", "key": "train.py"}})
-    stored = world.job("home-soft-1-1")
+    stored = world.job(world.attempt("home-soft-1"))
     assert stored is not None
     spec = stored["spec"]["template"]["spec"]
     assert [each["name"] for each in spec["initContainers"]] == ["script"]
     assert spec["containers"][0]["image"] == "trainer:1"
     assert {"name": "CHORUS_OUT_DIR", "value": "/chorus/run/out"} in spec["containers"][0]["env"]
-    told = json.loads(world.config_map("home-soft-1-config")["run.json"])["script"]
+    told = json.loads(world.config_map(world.frozen("home-soft-1"))["run.json"])["script"]
     assert (told["root"], told["path"], told["sha256"]) == ("/chorus/script", "train.py", "ab" * 32)
 
 
 def test_a_script_in_the_image_is_left_to_the_trainer_to_check() -> None:
     world = lora_with({"path": "own/train.py"})
-    stored = world.job("home-soft-1-1")
+    stored = world.job(world.attempt("home-soft-1"))
     assert stored is not None
     assert "initContainers" not in stored["spec"]["template"]["spec"]
-    told = json.loads(world.config_map("home-soft-1-config")["run.json"])["script"]
+    told = json.loads(world.config_map(world.frozen("home-soft-1"))["run.json"])["script"]
     assert (told["root"], told["path"]) == ("/opt/chorus/scripts", "own/train.py")
 
 

@@ -28,12 +28,12 @@ def story(world: World) -> None:
     world.pod_starts(fetch)
     world.job_ends(fetch, record=TerminationRecord(outcome="succeeded"))
     world.pod_trains("home-a-1")
-    world.job_ends("home-a-1-1", exit_code=75)
+    world.job_ends(world.attempt("home-a-1"), exit_code=75)
     world.now = world.now.replace(minute=1)
     world.put(run("by-hand", plugin="a"))
     world.train_to_the_end("home-a-1")
     world.pod_trains("home-b-1")
-    world.job_ends("home-b-1-1", exit_code=1)
+    world.job_ends(world.attempt("home-b-1"), exit_code=1)
     world.put(run("by-hand") | {"spec": world.run("by-hand")["spec"] | {"cancel": True}})
 
 

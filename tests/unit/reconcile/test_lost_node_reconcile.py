@@ -20,7 +20,7 @@ def story(world: World) -> None:
     world.put(plugin(), project())
     world.frame_ready()
     world.pod_trains("home-soft-1")
-    tell_to_end(world, "home-soft-1-1")
+    tell_to_end(world, world.attempt("home-soft-1"))
 
 
 def tell_to_end(world: World, job: str) -> None:
@@ -39,7 +39,7 @@ def test_a_pod_that_is_told_to_end_is_looked_at_as_soon_as_it_can_be_lost() -> N
     story(world)
     assert min(world.wakes) == GRACE + 60 + 1
     world.later(GRACE + 59)
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
     assert min(world.wakes) == 2
 
 
@@ -47,7 +47,7 @@ def test_a_lost_attempt_is_removed_with_its_job_and_the_next_one_counts_as_a_dis
     world = World()
     story(world)
     world.later(GRACE + 61)
-    assert world.jobs() == ["home-soft-1-2"]
+    assert world.jobs() == [world.attempt("home-soft-1", 2)]
     assert world.kube.all(PODS) == []
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 1}
     assert (status(world)["failure"]["reason"], status(world)["failure"]["node"]) == ("NodeLost", "node-1")
@@ -59,7 +59,7 @@ def test_a_pod_that_ends_after_all_is_judged_by_its_end() -> None:
     world = World()
     story(world)
     world.now += timedelta(seconds=GRACE + 50)
-    world.job_ends("home-soft-1-1", exit_code=1)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=1)
     assert status(world)["reason"] == "TrainingFailed"
 
 
@@ -67,12 +67,12 @@ def test_the_next_attempt_is_not_taken_for_lost_too() -> None:
     world = World()
     story(world)
     world.later(GRACE + 61)
-    world.pod_starts("home-soft-1-2")
+    world.pod_starts(world.attempt("home-soft-1", 2))
     world.later(GRACE + 61)
-    assert world.jobs() == ["home-soft-1-2"]
-    tell_to_end(world, "home-soft-1-2")
+    assert world.jobs() == [world.attempt("home-soft-1", 2)]
+    tell_to_end(world, world.attempt("home-soft-1", 2))
     world.later(GRACE + 61)
-    assert world.jobs() == ["home-soft-1-3"]
+    assert world.jobs() == [world.attempt("home-soft-1", 3)]
     assert status(world)["attempts"]["disruption"] == 2
 
 
@@ -91,5 +91,5 @@ def test_killed_while_it_gives_a_lost_attempt_up_the_operator_counts_it_once_and
     world.kube.after = hook
     world.later(GRACE + 61)
     assert world.disturbed == 1
-    assert world.jobs() == ["home-soft-1-2"]
+    assert world.jobs() == [world.attempt("home-soft-1", 2)]
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 1}

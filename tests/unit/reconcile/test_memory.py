@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from chorus_api import contract
 from chorus_operator.kube.errors import Unavailable
 from chorus_operator.kube.resources import PLUGINS
-from chorus_operator.reconcile.memory import JOB_LABEL, SECONDS, Memory
+from chorus_operator.reconcile.memory import SECONDS, Memory
 from fakes import FakeKube
 from unit_manifests import plugin, run
 
@@ -141,7 +142,7 @@ async def test_pods_that_were_told_are_read_by_name_and_others_by_a_list() -> No
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "one-x", "namespace": NAMESPACE, "labels": {JOB_LABEL: "one"}},
+        "metadata": {"name": "one-x", "namespace": NAMESPACE, "labels": {contract.JOB_NAME_LABEL: "one"}},
     }
     kube.put(pod)
     memory = memory_of(kube)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import PODS
+from chorus_operator.kube.resources import CLAIMS, PODS
 from unit_manifests import plugin, project, run
 from world import World, frame
 
@@ -72,10 +72,10 @@ def test_project_is_training_only_when_all_plugins_are_and_trained_only_when_all
     assert shown(world)[0] == "PREPROCESSING"
     world.pod_trains("home-b-1")
     assert shown(world)[0] == "TRAINING"
-    world.job_ends("home-a-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.1))
+    world.job_ends(world.attempt("home-a-1"), record=TerminationRecord(outcome="succeeded", final_loss=0.1))
     world.publish("home-a-1")
     assert shown(world)[0] == "TRAINING"
-    world.job_ends("home-b-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.1))
+    world.job_ends(world.attempt("home-b-1"), record=TerminationRecord(outcome="succeeded", final_loss=0.1))
     world.publish("home-b-1")
     assert shown(world)[0] == "TRAINED"
 
@@ -85,9 +85,9 @@ def test_pc_1_a_plugin_that_drops_out_last_does_not_leave_the_project_training()
     world.put(plugin(), project(plugins=two_plugins()))
     world.frame_ready()
     world.train_to_the_end("home-a-1")
-    world.pod_starts("home-b-1-1")
+    world.pod_starts(world.attempt("home-b-1"))
     world.pod_says("home-b-1", dataReport={"applicable": False, "reason": "no"})
-    world.job_ends("home-b-1-1", exit_code=69)
+    world.job_ends(world.attempt("home-b-1"), exit_code=69)
     assert shown(world)[0] == "TRAINED"
     assert row(world, "b")["phase"] == "notApplicable"
 
@@ -99,7 +99,7 @@ def test_pc_2_a_project_whose_plugin_is_missing_says_so_and_heals_when_it_comes(
     assert shown(world) == ("failed", "PluginFailed")
     assert "pluginRef.name: there is no Plugin 'soft'" in world.project()["status"]["message"]
     world.put(plugin())
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
     assert shown(world)[0] == "PREPROCESSING"
 
 
@@ -133,7 +133,7 @@ def test_pc_5_a_plugin_once_not_applicable_comes_back_when_the_frame_suits_it() 
     stored["metadata"]["annotations"] = {"chorus.dev/prepare": "again"}
     world.kube.put(stored)
     world.frame_ready(result=frame("df-ffffffffffff", columns=("prompt", "response", "room")))
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
 
 
 def test_pc_6_a_new_run_does_not_fall_back_because_of_messages_of_the_old_one() -> None:
@@ -141,8 +141,8 @@ def test_pc_6_a_new_run_does_not_fall_back_because_of_messages_of_the_old_one() 
     world.put(plugin(), project())
     world.frame_ready()
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", exit_code=75)
-    world.pod_starts("home-soft-1-2")
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75)
+    world.pod_starts(world.attempt("home-soft-1", 2))
     world.pod_says("home-soft-1", dataReport={"applicable": True})
     assert world.phase("home-soft-1") == "TRAINING"
 
@@ -153,7 +153,7 @@ def test_pc_8_no_stale_error_after_recovery() -> None:
     world.frame_ready()
     world.put(run("first"))
     world.pod_trains("first")
-    world.job_ends("first-1", exit_code=1)
+    world.job_ends(world.attempt("first"), exit_code=1)
     assert shown(world)[0] == "failed"
     world.now = world.now.replace(hour=13)
     world.put(run("second"))
@@ -167,7 +167,7 @@ def test_an_optional_plugin_that_fails_degrades_and_does_not_fail() -> None:
     world.put(plugin(), project(plugins=two_plugins(optional=True)))
     world.frame_ready()
     world.pod_trains("home-b-1")
-    world.job_ends("home-b-1-1", exit_code=1)
+    world.job_ends(world.attempt("home-b-1"), exit_code=1)
     world.train_to_the_end("home-a-1")
     assert shown(world)[0] == "TRAINED"
     degraded = next(c for c in world.project()["status"]["conditions"] if c["type"] == "Degraded")
@@ -200,10 +200,10 @@ def test_queue_lets_the_next_run_go_when_the_first_has_ended() -> None:
     world.put(run("one"))
     world.later(1)
     world.put(run("two"))
-    assert world.jobs() == ["one-1"]
+    assert world.jobs() == [world.attempt("one")]
     assert world.phase("two") == "queued"
     world.train_to_the_end("one")
-    assert world.jobs() == ["one-1", "two-1"]
+    assert world.jobs() == [world.attempt("one"), world.attempt("two")]
 
 
 def test_forbid_cancels_a_run_made_by_hand_while_another_is_active() -> None:
@@ -222,7 +222,9 @@ def test_users_are_told_once_what_became_of_a_run_in_line() -> None:
     world = World()
     world.put(plugin(), project(trainOn="Manual", concurrencyPolicy="Forbid"))
     world.frame_ready()
-    world.put(run("one"), run("two"))
+    world.put(run("one"))
+    world.later(1)
+    world.put(run("two"))
     told = [(name, reason) for name, reason, _ in world.kube.events if name in ("one", "two")]
     assert told == [("one", "Accepted"), ("two", "ConcurrencyForbidden")]
 
@@ -234,7 +236,7 @@ def test_a_suspended_project_prepares_and_starts_nothing() -> None:
     assert shown(world)[0] == "suspended"
     world.put(project())
     world.frame_ready()
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
 
 
 def test_suspending_a_project_suspends_its_runs() -> None:
@@ -243,7 +245,7 @@ def test_suspending_a_project_suspends_its_runs() -> None:
     world.frame_ready()
     world.pod_trains("home-soft-1")
     world.put(project(suspend=True))
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     assert job["spec"]["suspend"] is True
     for key in [key for key in world.kube.objects if key[0] == "Pod"]:
@@ -335,13 +337,14 @@ def test_a_try_to_prepare_that_failed_is_told_while_the_next_one_is_waited_for()
     assert shown(world) == ("failed", "SecretNotFound")
 
 
+def claim_of(world: World, project: str) -> dict[str, Any]:
+    claim = world.kube.find(CLAIMS, world.project(project)["status"]["claimName"])
+    assert claim is not None
+    return claim
+
+
 def test_the_claim_outlives_the_project_unless_told_otherwise() -> None:
     world = World()
     world.put(plugin(), project(), project("gone", storage={"onDelete": "Delete"}))
-    claims = {
-        claim["metadata"]["name"]: claim
-        for claim in world.kube.objects.values()
-        if claim["kind"] == "PersistentVolumeClaim"
-    }
-    assert "ownerReferences" not in claims["home-data"]["metadata"]
-    assert claims["gone-data"]["metadata"]["ownerReferences"][0]["name"] == "gone"
+    assert "ownerReferences" not in claim_of(world, "home")["metadata"]
+    assert claim_of(world, "gone")["metadata"]["ownerReferences"][0]["name"] == "gone"

@@ -53,7 +53,7 @@ def newest_job(world: World) -> str:
 def children(world: World) -> list[str]:
     """Jobs and ConfigMaps of looks."""
     names = [each["metadata"]["name"] for kind in (JOBS, CONFIG_MAPS) for each in world.kube.all(kind)]
-    return sorted(name for name in names if name.startswith(("home-prepare-", "home-frame-")))
+    return sorted(name for name in names if "-prepare-" in name or "-frame-" in name)
 
 
 def test_the_next_look_comes_so_long_after_the_last_has_ended_and_not_before() -> None:
@@ -116,7 +116,7 @@ def test_a_look_whose_job_dies_keeps_the_frame_too() -> None:
     assert condition(world, "Refreshed")["reason"] == "SourceUnreachable"
 
 
-def test_a_source_that_is_gone_keeps_the_frame_and_is_looked_for() -> None:
+def test_a_source_that_is_gone_keeps_the_frame_also_for_new_runs_and_is_looked_for() -> None:
     world = World()
     world.kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"a.csv": "a"}})
     source = {"configMap": {"name": "rows", "key": "a.csv"}}
@@ -127,6 +127,10 @@ def test_a_source_that_is_gone_keeps_the_frame_and_is_looked_for() -> None:
     assert condition(world, "Refreshed")["reason"] == "ConfigMapNotFound"
     assert condition(world, "DatasetReady")["status"] == "True"
     assert 30.0 in world.wakes
+    world.train_to_the_end("home-soft-1")
+    world.put(run("by-hand"))
+    assert world.attempt("by-hand") in world.jobs()
+    assert condition(world, "Degraded")["status"] == "False"
 
 
 def test_a_first_look_that_failed_is_made_again_when_it_is_due() -> None:
@@ -256,7 +260,7 @@ def test_the_first_look_has_nothing_to_keep() -> None:
 def test_the_frame_in_use_and_those_of_runs_that_have_not_ended_are_kept() -> None:
     world = started(refreshSeconds=60)
     world.put(run("slow"))
-    world.pod_starts("slow-1")
+    world.pod_starts(world.attempt("slow"))
     for number in range(1, 4):
         world.later(60)
         finish_look(world, result=frame(f"df-{number:012d}"))

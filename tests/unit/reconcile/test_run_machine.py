@@ -41,6 +41,11 @@ class Runs(RuleBasedStateMachine):
                 return name
         return None
 
+    def run_of(self, name: str) -> str:
+        job = self.world.job(name)
+        assert job is not None
+        return str(job["metadata"]["labels"]["chorus.dev/run"])
+
     @rule()
     def somebody_makes_a_run(self) -> None:
         if self.made < 3:
@@ -55,7 +60,7 @@ class Runs(RuleBasedStateMachine):
         assert job is not None
         if not self.world.pods_of(job):
             self.world.pod_starts(job)
-        self.world.pod_says(job.rpartition("-")[0], dataReport={"applicable": True}, trainingStart={})
+        self.world.pod_says(self.run_of(job), dataReport={"applicable": True}, trainingStart={})
 
     @precondition(lambda self: self.training_job())
     @rule(exit_code=EXIT_CODES, keep_pod=st.booleans())
@@ -74,8 +79,9 @@ class Runs(RuleBasedStateMachine):
         if not self.world.pods_of(job):
             self.world.pod_starts(job)
         self.world.job_ends(job, record=TerminationRecord(outcome="succeeded", final_loss=0.4))
-        if f"{job.rpartition('-')[0]}-publish" in self.world.jobs("publish"):
-            self.world.publish(job.rpartition("-")[0])
+        run = self.run_of(job)
+        if self.world.publication(run) in self.world.jobs("publish"):
+            self.world.publish(run)
 
     @rule(field=st.sampled_from(["cancel", "suspend"]), which=st.integers(1, 3))
     def somebody_edits_a_run(self, field: str, which: int) -> None:

@@ -11,7 +11,6 @@ import pytest
 from builders import make_run, make_service_plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_operator.kube.resources import CONFIG_MAPS, PODS, SERVICES
-from chorus_operator.rules import names
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld
@@ -147,7 +146,7 @@ def test_a_service_that_was_never_there_fails_the_run_as_offline(world: ServiceW
 def test_a_run_keeps_the_service_account_that_it_was_accepted_with(world: ServiceWorld) -> None:
     world.begin(service={"serviceAccountName": "far"})
     world.put(make_service_plugin(service={"serviceAccountName": "another"}))
-    stored = world.kube.find(CONFIG_MAPS, names.config_map(RUN))
+    stored = world.kube.find(CONFIG_MAPS, world.frozen(RUN))
     assert stored is not None
     assert json.loads(stored["data"]["run.json"])["serviceAccount"] == "far"
 
@@ -155,8 +154,8 @@ def test_a_run_keeps_the_service_account_that_it_was_accepted_with(world: Servic
 def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWorld) -> None:
     world.begin(spec={"parameters": {"depth": 3}})
     assert world.phase(RUN) == "queued"
-    assert world.jobs("exchange") == [f"{RUN}-1"]
-    world.pod_starts(f"{RUN}-1")
+    assert world.jobs("exchange") == [world.attempt(RUN)]
+    world.pod_starts(world.attempt(RUN))
     assert world.phase(RUN) == "PREPROCESSING"
     assert world.courier.events("TRAINING_DATA") == []
     world.pod_says(RUN, exchange={"podUid": "x", "certificate": CERTIFICATE})
@@ -165,7 +164,7 @@ def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWo
     assert (event["id"], event["subjectuid"], event["attempt"]) == (f"{uid}-1", uid, "1")
     assert read_run(event["subject"]) == RUN
     data = event["data"]
-    host = "https://ex-shop-far-1-1.default.svc:8443"
+    host = f"https://{world.exchange(RUN)}.default.svc:8443"
     assert data["location"] == f"{host}/v1/frame/"
     assert data["exchange_url"] == f"{host}/v1/artefact/"
     assert (data["training_df_name"], data["parameters"], data["info"]) == (frame().name, {"depth": 3}, {"a": "b"})
@@ -176,12 +175,12 @@ def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWo
 def test_the_exchange_knows_the_hash_of_the_token_that_the_service_gets(world: ServiceWorld) -> None:
     world.begin()
     world.exchange_serves()
-    stored = world.kube.find(CONFIG_MAPS, names.exchange(RUN, 1))
+    stored = world.kube.find(CONFIG_MAPS, world.exchange(RUN))
     assert stored is not None
     config = ExchangeConfig.model_validate_json(stored["data"]["job.json"])
     token = world.courier.events("TRAINING_DATA")[0]["data"]["token"]
     assert config.token_sha256 == token_hash(token)
-    assert config.hosts[0] == "ex-shop-far-1-1.default.svc"
+    assert config.hosts[0] == f"{world.exchange(RUN)}.default.svc"
     grant = TOKENS.read(token, now=world.now)
     assert isinstance(grant, RunGrant)
     assert (grant.uid, grant.attempt) == (world.run(RUN)["metadata"]["uid"], 1)
@@ -190,15 +189,15 @@ def test_the_exchange_knows_the_hash_of_the_token_that_the_service_gets(world: S
 
 def test_the_exchange_sees_the_frame_and_its_own_run_and_has_a_name(world: ServiceWorld) -> None:
     world.begin()
-    job = world.job(f"{RUN}-1")
+    job = world.job(world.attempt(RUN))
     assert job is not None
     mounts = {m["mountPath"]: m for m in job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
     assert mounts["/chorus/data"]["readOnly"]
     assert mounts["/chorus/run"]["subPath"] == f"runs/{world.run(RUN)['metadata']['uid']}"
     assert "/chorus/volume" not in mounts
-    service = world.kube.find(SERVICES, names.exchange(RUN, 1))
+    service = world.kube.find(SERVICES, world.exchange(RUN))
     assert service is not None
-    assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": world.attempt(RUN)}
     assert service["metadata"]["ownerReferences"][0]["uid"] == world.run(RUN)["metadata"]["uid"]
 
 
@@ -233,7 +232,7 @@ def test_a_named_model_ends_the_exchange_and_is_then_published(world: ServiceWor
     assert world.phase(RUN) == "TRAINING"
     world.pod_says(RUN, modelName=MODEL)
     assert world.jobs("exchange") == []
-    config = json.loads(world.kube.find(CONFIG_MAPS, names.publish_job(RUN))["data"]["job.json"])  # type: ignore[index]
+    config = json.loads(world.kube.find(CONFIG_MAPS, world.publication(RUN))["data"]["job.json"])  # type: ignore[index]
     assert (config["kind"], config["optional"]) == ("files", True)
     world.publish(RUN)
     assert world.phase(RUN) == "TRAINED"
@@ -244,21 +243,21 @@ def test_a_named_model_ends_the_exchange_and_is_then_published(world: ServiceWor
 def test_nothing_is_published_while_the_exchange_can_still_write(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    pod = world.pods_of(f"{RUN}-1")[0]
+    pod = world.pods_of(world.attempt(RUN))[0]
     world.kube.put({**pod, "metadata": {**pod["metadata"], "finalizers": ["a.test/held"]}})
     world.pod_says(RUN, modelName=MODEL)
     assert world.jobs("publish") == []
     world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
     world.settle()
-    assert world.jobs("publish") == [names.publish_job(RUN)]
+    assert world.jobs("publish") == [world.publication(RUN)]
 
 
 def test_a_service_that_left_no_file_has_trained_all_the_same(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
     world.pod_says(RUN, modelName=MODEL)
-    world.pod_starts(names.publish_job(RUN))
-    world.job_ends(names.publish_job(RUN), record=TerminationRecord(outcome="succeeded"))
+    world.pod_starts(world.publication(RUN))
+    world.job_ends(world.publication(RUN), record=TerminationRecord(outcome="succeeded"))
     status = world.run(RUN)["status"]
     assert (status["phase"], status["model"]["name"], status["model"]["uri"]) == ("TRAINED", "best", "")
 
@@ -267,13 +266,13 @@ def test_a_service_that_tells_a_digest_must_have_left_its_artefact(world: Servic
     world.begin()
     world.trains()
     world.pod_says(RUN, modelName={**MODEL, "digest": "sha256:" + "ab" * 32})
-    config = json.loads(world.kube.find(CONFIG_MAPS, names.publish_job(RUN))["data"]["job.json"])  # type: ignore[index]
+    config = json.loads(world.kube.find(CONFIG_MAPS, world.publication(RUN))["data"]["job.json"])  # type: ignore[index]
     assert (config["expectedDigest"], config["optional"]) == ("sha256:" + "ab" * 32, False)
 
 
 def test_a_service_without_an_artefact_is_not_published(world: ServiceWorld) -> None:
     world.begin(service={"artefact": "None"})
-    config = json.loads(world.kube.find(CONFIG_MAPS, names.exchange(RUN, 1))["data"]["job.json"])  # type: ignore[index]
+    config = json.loads(world.kube.find(CONFIG_MAPS, world.exchange(RUN))["data"]["job.json"])  # type: ignore[index]
     assert config["maxBytes"] == 0
     world.trains()
     world.pod_says(RUN, modelName=MODEL)
@@ -313,7 +312,7 @@ def test_an_error_that_may_pass_is_tried_again_with_another_exchange(world: Serv
     world.trains()
     world.pod_says(RUN, error={"detail": "no GPU is free", "retryable": True})
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 1, "disruption": 0}
-    assert world.jobs("exchange") == [f"{RUN}-2"]
+    assert world.jobs("exchange") == [world.attempt(RUN, 2)]
     world.exchange_serves(attempt=2)
     events = world.courier.events("TRAINING_DATA")
     assert [event["attempt"] for event in events] == ["1", "2"]
@@ -373,7 +372,7 @@ def test_a_message_that_was_never_taken_is_named_at_the_deadline(world: ServiceW
 def test_an_exchange_that_fails_is_replaced_and_the_service_told_again(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    world.job_ends(f"{RUN}-1", exit_code=70, job_reason="PodFailurePolicy")
+    world.job_ends(world.attempt(RUN), exit_code=70, job_reason="PodFailurePolicy")
     assert world.run(RUN)["status"]["attempts"]["infrastructure"] == 1
     world.exchange_serves(attempt=2)
     assert len(world.courier.events("TRAINING_DATA")) == 2
@@ -382,9 +381,9 @@ def test_an_exchange_that_fails_is_replaced_and_the_service_told_again(world: Se
 def test_an_exchange_that_somebody_deleted_is_replaced(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    for pod in world.pods_of(f"{RUN}-1"):
+    for pod in world.pods_of(world.attempt(RUN)):
         world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
-    world.kube.objects.pop(("Job", "default", f"{RUN}-1"))
+    world.kube.objects.pop(("Job", "default", world.attempt(RUN)))
     world.settle()
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 1, "disruption": 0}
 
@@ -417,7 +416,7 @@ def test_a_suspended_run_begins_anew_and_nobody_is_charged(world: ServiceWorld) 
 def test_a_run_that_goes_on_before_its_exchange_has_ended_begins_anew_too(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    pod = world.pods_of(f"{RUN}-1")[0]
+    pod = world.pods_of(world.attempt(RUN))[0]
     world.kube.put({**pod, "metadata": {**pod["metadata"], "finalizers": ["a.test/held"]}})
     world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
     world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
@@ -431,14 +430,14 @@ def test_a_run_that_goes_on_before_its_exchange_has_ended_begins_anew_too(world:
 def test_a_job_that_takes_its_time_to_go_is_not_taken_for_one_that_goes_on(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    job = world.job(f"{RUN}-1")
+    job = world.job(world.attempt(RUN))
     assert job is not None
     world.kube.put({**job, "metadata": {**job["metadata"], "finalizers": ["a.test/held"]}})
     world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
     world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
     assert world.run(RUN)["status"]["attempts"]["current"] == 1
     for kind in ("Pod", "Job"):
-        for key in [key for key in world.kube.objects if key[0] == kind and key[2].startswith(f"{RUN}-1")]:
+        for key in [key for key in world.kube.objects if key[0] == kind and key[2].startswith(world.attempt(RUN))]:
             world.kube.objects.pop(key)
     world.settle()
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}

@@ -27,7 +27,7 @@ def status(world: World, name: str = "home-soft-1") -> dict[str, Any]:
 
 
 def test_an_applied_project_ends_with_a_trained_run_and_a_promoted_model(world: World) -> None:
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
     assert world.phase("home-soft-1") == "queued"
     world.train_to_the_end("home-soft-1")
     assert world.phase("home-soft-1") == "TRAINED"
@@ -39,14 +39,14 @@ def test_an_applied_project_ends_with_a_trained_run_and_a_promoted_model(world: 
 
 
 def test_the_phases_follow_what_is_observed(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     assert world.phase("home-soft-1") == "PREPROCESSING"
     world.pod_says("home-soft-1", dataReport={"applicable": True})
     assert world.phase("home-soft-1") == "PREPROCESSING"
     world.pod_says("home-soft-1", trainingStart={})
     assert world.phase("home-soft-1") == "TRAINING"
     assert world.project()["status"]["phase"] == "TRAINING"
-    world.job_ends("home-soft-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.4))
+    world.job_ends(world.attempt("home-soft-1"), record=TerminationRecord(outcome="succeeded", final_loss=0.4))
     assert world.phase("home-soft-1") == "TRAINING"
     assert status(world)["reason"] == "Publishing"
     world.publish("home-soft-1")
@@ -58,7 +58,7 @@ def test_a_trained_run_is_never_touched_again(world: World) -> None:
     before = world.run("home-soft-1")
     world.later(100_000)
     assert world.run("home-soft-1") == before
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
 
 
 def test_the_workings_of_a_run_are_frozen_when_it_is_accepted(world: World) -> None:
@@ -74,7 +74,7 @@ def test_a_new_frame_or_new_parameters_of_the_project_make_a_new_run(world: Worl
     changed = project(plugins=[{"name": "soft", "pluginRef": {"name": "soft"}, "lora": {"epochs": 5}}])
     world.put(changed)
     assert world.runs() == ["home-soft-1", "home-soft-2"]
-    assert world.jobs() == ["home-soft-1-1", "home-soft-2-1"]
+    assert world.jobs() == [world.attempt("home-soft-1"), world.attempt("home-soft-2")]
 
 
 def test_pc_23_a_run_made_by_hand_gets_the_same_info_as_one_that_chorus_makes() -> None:
@@ -85,7 +85,7 @@ def test_pc_23_a_run_made_by_hand_gets_the_same_info_as_one_that_chorus_makes() 
     world.train_to_the_end("home-soft-1")
     world.put(run("by-hand"))
     for name in ("home-soft-1", "by-hand"):
-        frozen = world.kube.find(CONFIG_MAPS, f"{name}-config")
+        frozen = world.kube.find(CONFIG_MAPS, world.frozen(name))
         assert frozen is not None
         for file in ("training_data.json", "run.json"):
             assert json.loads(frozen["data"][file])["info"] == {"outcome": "species"}, f"{name}: {file}"
@@ -101,7 +101,7 @@ def test_a_failed_attempt_is_tried_again_as_often_as_its_class_allows(
     for attempt in range(1, attempts + 1):
         assert world.phase("home-soft-1") != "failed"
         world.pod_trains("home-soft-1")
-        world.job_ends(f"home-soft-1-{attempt}", exit_code=exit_code, terminated=terminated)
+        world.job_ends(world.attempt("home-soft-1", attempt), exit_code=exit_code, terminated=terminated)
     assert world.phase("home-soft-1") == "failed"
     assert len(world.jobs()) == attempts
     assert status(world)["failure"]["exitCode"] == exit_code
@@ -110,7 +110,7 @@ def test_a_failed_attempt_is_tried_again_as_often_as_its_class_allows(
 
 def test_a_retry_stays_in_training_and_says_so(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", exit_code=75)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75)
     assert world.phase("home-soft-1") == "TRAINING"
     assert status(world)["reason"] == "Retrying"
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 1}
@@ -123,7 +123,9 @@ def test_a_retry_stays_in_training_and_says_so(world: World) -> None:
 def test_the_cause_is_known_from_the_job_when_the_pod_is_gone(world: World, rule: int, klass: str) -> None:
     world.pod_trains("home-soft-1")
     message = f"Container trainer for pod default/x failed with exit code 9 matching FailJob rule at index {rule}"
-    world.job_ends("home-soft-1-1", exit_code=9, keep_pod=False, job_reason="PodFailurePolicy", job_message=message)
+    world.job_ends(
+        world.attempt("home-soft-1"), exit_code=9, keep_pod=False, job_reason="PodFailurePolicy", job_message=message
+    )
     assert status(world)["attempts"][klass] == 1
     assert status(world)["failure"]["class"] == klass
 
@@ -133,16 +135,16 @@ def test_the_pods_own_last_word_is_shown_with_the_fix(world: World) -> None:
         outcome="failed", reason="NonFiniteLoss", message="The loss became NaN at step 7.", hint="Lower learningRate."
     )
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", exit_code=64, record=record)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=64, record=record)
     assert status(world)["reason"] == "NonFiniteLoss"
     assert status(world)["message"] == "The loss became NaN at step 7."
     assert status(world)["failure"]["hint"] == "Lower learningRate."
 
 
 def test_a_plugin_that_says_not_applicable_takes_no_part(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     world.pod_says("home-soft-1", dataReport={"applicable": False, "reason": "texts too short"})
-    world.job_ends("home-soft-1-1", exit_code=69)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=69)
     assert world.phase("home-soft-1") == "notApplicable"
     assert world.project()["status"]["phase"] == "failed"
     assert world.project()["status"]["reason"] == "NoApplicablePlugin"
@@ -150,31 +152,31 @@ def test_a_plugin_that_says_not_applicable_takes_no_part(world: World) -> None:
 
 def test_a_job_that_somebody_deletes_is_tried_again_under_a_new_number(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.kube.objects.pop(("Job", "default", "home-soft-1-1"))
+    world.kube.objects.pop(("Job", "default", world.attempt("home-soft-1")))
     world.settle()
     assert world.jobs() == [], "not while the pod of the deleted Job still writes"
-    for pod in [key for key in world.kube.objects if key[0] == "Pod" and "home-soft-1-1" in key[2]]:
+    for pod in [key for key in world.kube.objects if key[0] == "Pod" and world.attempt("home-soft-1") in key[2]]:
         world.kube.objects.pop(pod)
     world.settle()
-    assert world.jobs() == ["home-soft-1-2"]
+    assert world.jobs() == [world.attempt("home-soft-1", 2)]
     assert status(world)["attempts"]["infrastructure"] == 1
 
 
 def test_exit_0_without_a_published_model_is_not_success(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1")
-    world.pod_starts("home-soft-1-publish")
+    world.job_ends(world.attempt("home-soft-1"))
+    world.pod_starts(world.publication("home-soft-1"))
     record = TerminationRecord(outcome="failed", reason="DigestMismatch", message="out/a differs from SHA256SUMS.")
-    world.job_ends("home-soft-1-publish", exit_code=65, record=record)
+    world.job_ends(world.publication("home-soft-1"), exit_code=65, record=record)
     assert world.phase("home-soft-1") == "failed"
     assert status(world)["reason"] == "DigestMismatch"
 
 
 def test_a_publish_job_whose_last_word_is_lost_is_asked_again(world: World) -> None:
     world.pod_trains("home-soft-1")
-    world.job_ends("home-soft-1-1", record=TerminationRecord(outcome="succeeded", final_loss=0.4))
-    world.pod_starts("home-soft-1-publish")
-    world.job_ends("home-soft-1-publish", keep_pod=False)
+    world.job_ends(world.attempt("home-soft-1"), record=TerminationRecord(outcome="succeeded", final_loss=0.4))
+    world.pod_starts(world.publication("home-soft-1"))
+    world.job_ends(world.publication("home-soft-1"), keep_pod=False)
     assert world.phase("home-soft-1") == "TRAINING"
     world.publish("home-soft-1")
     assert world.phase("home-soft-1") == "TRAINED"
@@ -190,7 +192,7 @@ def test_a_cancelled_run_stops_its_pod_and_stays_cancelled(world: World) -> None
 
 def test_a_run_is_cancelled_only_when_its_pod_has_stopped_though_its_job_is_gone(world: World) -> None:
     world.pod_trains("home-soft-1")
-    pod = world.pods_of("home-soft-1-1")[0]
+    pod = world.pods_of(world.attempt("home-soft-1"))[0]
     pod["metadata"]["finalizers"] = ["tests/saving"]
     world.kube.put(pod)
     world.put(run("home-soft-1", cancel=True) | {"spec": world.run("home-soft-1")["spec"] | {"cancel": True}})
@@ -206,7 +208,7 @@ def test_a_suspended_run_has_no_pod_and_goes_on_with_the_same_attempt(world: Wor
     world.pod_trains("home-soft-1")
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     assert job["spec"]["suspend"] is True
     assert world.phase("home-soft-1") == "TRAINING", "suspended only once no pod is left"
@@ -215,7 +217,7 @@ def test_a_suspended_run_has_no_pod_and_goes_on_with_the_same_attempt(world: Wor
     world.settle()
     assert world.phase("home-soft-1") == "suspended"
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     assert job["spec"]["suspend"] is False
     world.train_to_the_end("home-soft-1")
@@ -226,7 +228,7 @@ def test_a_job_that_failed_because_it_was_suspended_counts_against_nothing(world
     world.pod_trains("home-soft-1")
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
-    world.job_ends("home-soft-1-1", exit_code=75)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75)
     assert world.phase("home-soft-1") == "suspended"
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
@@ -237,7 +239,7 @@ def test_a_run_is_suspended_only_once_its_job_has_taken_note_of_how_the_pod_ende
     world.pod_trains("home-soft-1")
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
-    (pod,) = world.pods_of("home-soft-1-1")
+    (pod,) = world.pods_of(world.attempt("home-soft-1"))
     pod["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
     pod["status"]["phase"] = "Failed"
     world.put(pod)
@@ -255,17 +257,17 @@ def test_a_job_that_fails_after_the_run_was_resumed_for_the_pod_that_was_stopped
     world.pod_trains("home-soft-1")
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
-    (pod,) = world.pods_of("home-soft-1-1")
+    (pod,) = world.pods_of(world.attempt("home-soft-1"))
     pod["status"]["phase"] = "Failed"
     world.put(pod)
     assert world.phase("home-soft-1") == "suspended"
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
     assert world.phase("home-soft-1") != "suspended"
-    job = world.job("home-soft-1-1")
+    job = world.job(world.attempt("home-soft-1"))
     assert job is not None
     job["status"] = {"conditions": [{"type": "Suspended", "status": stopped}]}
     world.kube.put(job)
-    world.job_ends("home-soft-1-1", exit_code=75)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75)
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": counted}
 
 
@@ -274,13 +276,15 @@ def test_the_last_word_of_a_stopped_pod_tells_its_checkpoint(world: World) -> No
     spec = world.run("home-soft-1")["spec"]
     world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
     saved = TerminationRecord(outcome="preempted", retryable=True, message="Stopped by SIGTERM.", step=7)
-    world.job_ends("home-soft-1-1", exit_code=75, record=saved)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75, record=saved)
     assert world.phase("home-soft-1") == "suspended"
     assert status(world)["checkpoint"]["step"] == 7
 
 
 def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> None:
-    world.pod_waits("home-soft-1-1", unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    world.pod_waits(
+        world.attempt("home-soft-1"), unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    )
     world.later(3600)
     assert world.phase("home-soft-1") == "queued"
     assert status(world)["reason"] == "Unschedulable"
@@ -288,7 +292,7 @@ def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> No
 
 
 def test_a_fault_that_comes_late_is_borne_as_long_as_one_that_comes_at_once(world: World) -> None:
-    pod = world.pod_waits("home-soft-1-1")
+    pod = world.pod_waits(world.attempt("home-soft-1"))
     world.later(600)  # a large image is pulled
     world.pod_waits_now(pod, reason="CreateContainerConfigError", message="failed to create subPath directory")
     world.later(100)
@@ -298,7 +302,7 @@ def test_a_fault_that_comes_late_is_borne_as_long_as_one_that_comes_at_once(worl
 
 
 def test_a_fault_that_passes_is_forgotten(world: World) -> None:
-    pod = world.pod_waits("home-soft-1-1")
+    pod = world.pod_waits(world.attempt("home-soft-1"))
     world.pod_waits_now(pod, reason="CreateContainerError", message="context deadline exceeded")
     world.later(100)
     world.pod_waits_now(pod)
@@ -309,7 +313,7 @@ def test_a_fault_that_passes_is_forgotten(world: World) -> None:
 
 
 def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_own_grace(world: World) -> None:
-    world.pod_waits("home-soft-1-1", reason="ImagePullBackOff", message="trainer:1: not found")
+    world.pod_waits(world.attempt("home-soft-1"), reason="ImagePullBackOff", message="trainer:1: not found")
     assert status(world)["reason"] == "ImagePull"
     world.later(301)
     assert world.phase("home-soft-1") == "failed"
@@ -333,9 +337,9 @@ def test_every_wait_has_a_deadline_that_names_what_did_not_come(
     world.put(plugin(deadlines=deadlines), project())
     world.frame_ready()
     if not starts:
-        world.pod_waits("home-soft-1-1", unschedulable="no node")
+        world.pod_waits(world.attempt("home-soft-1"), unschedulable="no node")
     else:
-        world.pod_starts("home-soft-1-1")
+        world.pod_starts(world.attempt("home-soft-1"))
     if reports:
         world.pod_says("home-soft-1", dataReport={"applicable": True}, trainingStart={})
     world.later(seconds - 2)
@@ -381,7 +385,7 @@ def test_a_run_may_be_applied_before_its_project() -> None:
     assert world.phase("mine") == "queued"
     world.put(plugin(), project(trainOn="Manual"))
     world.frame_ready()
-    assert world.jobs() == ["mine-1"]
+    assert world.jobs() == [world.attempt("mine")]
 
 
 def test_a_plugin_without_a_base_model_fails_with_the_field_to_set() -> None:
@@ -402,7 +406,7 @@ def test_a_hub_model_is_fetched_once_before_a_gpu_is_asked_for() -> None:
     assert status(world)["reason"] == "AwaitingBaseModel"
     world.pod_starts(fetch[0])
     world.job_ends(fetch[0], record=TerminationRecord(outcome="succeeded"))
-    assert world.jobs() == ["home-soft-1-1"]
+    assert world.jobs() == [world.attempt("home-soft-1")]
 
 
 def test_a_hub_model_that_does_not_exist_fails_the_run_by_name() -> None:
@@ -419,9 +423,9 @@ def test_a_hub_model_that_does_not_exist_fails_the_run_by_name() -> None:
 
 
 def test_a_base_model_that_the_pod_cannot_load_is_named_as_the_user_did(world: World) -> None:
-    world.pod_starts("home-soft-1-1")
+    world.pod_starts(world.attempt("home-soft-1"))
     record = TerminationRecord(outcome="failed", reason="BaseModelNotFound", message="no base model at /chorus/base")
-    world.job_ends("home-soft-1-1", exit_code=64, record=record)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=64, record=record)
     uri = plugin()["spec"]["lora"]["baseModel"]["uri"]
     assert status(world)["message"] == f"lora.baseModel.uri {uri}: no base model at /chorus/base"
 
@@ -438,24 +442,11 @@ def test_a_run_is_deleted_so_long_after_its_end_as_it_asks() -> None:
     assert world.runs() == []
 
 
-def test_a_job_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
-    world = World()
-    world.kube.put(
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "mine-1", "labels": {"chorus.dev/role": "x"}}}
-    )
-    world.put(plugin(), project(trainOn="Manual"))
-    world.frame_ready()
-    world.put(run("mine"))
-    assert world.phase("mine") == "failed"
-    assert status(world, "mine")["reason"] == "JobRejected"
-    assert world.job("mine-1") is not None
-
-
 def test_the_log_of_a_failed_pod_is_kept_in_status(world: World) -> None:
     world.pod_trains("home-soft-1")
-    pod = world.pods_of("home-soft-1-1")[0]["metadata"]["name"]
+    pod = world.pods_of(world.attempt("home-soft-1"))[0]["metadata"]["name"]
     world.kube.logs[pod] = "step 1\nValueError: bad\n"
-    world.job_ends("home-soft-1-1", exit_code=1)
+    world.job_ends(world.attempt("home-soft-1"), exit_code=1)
     assert "ValueError: bad" in status(world)["failure"]["logTail"]
 
 
