@@ -69,7 +69,7 @@ def runnable(command: Command, *, project: str, run: str, plugin: str, frame: st
     text = command.text
     for before, name in (
         (r"(cproj |chorus\.dev/project=)NAME\b", project),
-        (r"(crun |chorus\.dev/run=|job/)NAME\b", run),
+        (r"(crun |chorus\.dev/run=)NAME\b", run),
         (r"(cplug |chorus\.dev/describes=)NAME\b", plugin),
         (r"(configmap )NAME\b", frame),
     ):

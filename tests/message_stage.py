@@ -101,7 +101,14 @@ class MessageStage:
 
     async def accepted(self, run: Manifest, *, account: str) -> Manifest:
         """Write down that a run was accepted with a service that has an account."""
-        return await self.api.create(service_config(run, account=account))
+        config = await self.api.create(service_config(run, account=account))
+        resolved = {"configMap": config["metadata"]["name"], "hash": "abc"}
+        metadata = run["metadata"]
+        status = {"status": {"resolved": resolved}}
+        await self.api.patch(
+            "TrainingRun", metadata["name"], status, namespace=metadata["namespace"], subresource="status"
+        )
+        return config
 
     async def serving(self, run: Manifest, *, account: str) -> Speaker:
         """Create a pod of a service that has an account of its own."""

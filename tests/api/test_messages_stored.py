@@ -187,14 +187,13 @@ async def test_a_frame_becomes_an_immutable_config_map_that_goes_with_its_projec
     assert sorted(statuses) == [202, 204, 204, 204]
     failed: dict[str, Any] = {"prepare_key": "abc123", "reason": "NoRows", "detail": "0 rows"}
     assert await stage.say(speaker, "FRAME_FAILED", sequence=2, **failed) == 204
-    stored = await stage.api.get("ConfigMap", "home-frame-abc123", namespace=stage.namespace)
+    name = f"home-{home['metadata']['uid'][:5]}-frame-abc123"
+    stored = await stage.api.get("ConfigMap", name, namespace=stage.namespace)
     assert json.loads(stored["data"]["result.json"])["ready"]["digest"] == FRAME["digest"]
     with pytest.raises(ApiError, match="immutable"):
-        await stage.api.patch(
-            "ConfigMap", "home-frame-abc123", {"data": {"result.json": "{}"}}, namespace=stage.namespace
-        )
+        await stage.api.patch("ConfigMap", name, {"data": {"result.json": "{}"}}, namespace=stage.namespace)
     await stage.api.delete("Project", "home", namespace=stage.namespace)
-    await stage.api.wait_until_gone("ConfigMap", "home-frame-abc123", namespace=stage.namespace, seconds=20)
+    await stage.api.wait_until_gone("ConfigMap", name, namespace=stage.namespace, seconds=20)
 
 
 # The client and the CA, as the API server sees them

@@ -229,7 +229,7 @@ async def check(on: Stage, expected: dict[str, Scenario]) -> None:
     created = on.jobs_created()
     assert {name: count for name, count in created.items() if count > 1} == {}
     attempts = {f"{name}-{n}" for name, scenario in expected.items() for n in range(1, scenario.jobs + 1)}
-    published = {f"{name}-publish" for name, scenario in expected.items() if scenario.phase == "TRAINED"}
+    published = {f"{name}-pub" for name, scenario in expected.items() if scenario.phase == "TRAINED"}
     prepared = {name for name in created if name.startswith(("auto-prepare-", "hand-prepare-"))}
     assert len(prepared) == 2
     assert set(created) == attempts | published | prepared

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from builders import make_plugin, make_project
+from chorus_api.contract import RUN_LABEL
 from harness.apiserver import ControlPlane
-from harness.client import Api, Manifest, eventually
+from harness.client import Api, eventually
 from harness.pods import Attempt, by_run
 from harness.proxy import ApiRequest, Cut, Fault
 from harness.proxy import Stage as When
@@ -22,14 +23,13 @@ async def apply_project(on: Stage) -> None:
     await on.create(make_project("home", namespace=on.namespace, plugins=entries))
 
 
-async def until_job_ends(on: Stage, name: str) -> Manifest:
-    return await on.api.wait_for(
-        "Job",
-        name,
-        lambda job: any(c["type"] in ("Complete", "Failed") for c in job.get("status", {}).get("conditions", ())),
-        namespace=on.namespace,
-        seconds=30,
-    )
+async def until_job_ends(on: Stage, run: str) -> None:
+    async def ended() -> bool:
+        jobs = await on.api.list("Job", namespace=on.namespace, labels=f"{RUN_LABEL}={run}")
+        conditions = [each for job in jobs for each in job.get("status", {}).get("conditions", ())]
+        return any(each["type"] in ("Complete", "Failed") for each in conditions)
+
+    await eventually(ended, what=f"a Job of {run} has ended", seconds=30)
 
 
 async def test_pods_that_speak_to_nobody_go_on_trying_and_are_heard_when_the_operator_is_back(
@@ -59,7 +59,7 @@ async def test_the_end_of_a_pod_alone_tells_how_its_run_went(installed: ControlP
     async with stage(installed, api, namespace=namespace, plan=plan) as on:
         on.kill_at_first_attempt()
         await apply_project(on)
-        await until_job_ends(on, "home-a-1-1")
+        await until_job_ends(on, "home-a-1")
         assert not on.operator.running
         on.operator.start()
         run = await on.reaches("TrainingRun", "home-a-1", "TRAINED")

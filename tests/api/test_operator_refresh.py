@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from builders import make_plugin, make_project
 from chorus_api.contract import ROLE_LABEL
 from chorus_api.messages import StoredFrame
+from chorus_api.project import Project
 from chorus_operator.kube.client import Kube
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
@@ -62,8 +63,8 @@ class Looker:
     async def reports(self, job: str, number: int) -> str:
         """The pod of a look reports a frame; the name of the ConfigMap that the receiver makes."""
         key = job.rpartition("-")[2]
-        name = names.frame_config_map("shop", key)
         project = await self.project()
+        name = names.frame_config_map(Project.model_validate(project), key).name
         owner = names.owner_reference("Project", "shop", project["metadata"]["uid"])
         result = StoredFrame(ready=frame(f"df-{number:012d}"))
         labels = names.labels("shop", role="frame")

@@ -108,7 +108,7 @@ def _what(request: ApiRequest) -> str:
     if request.subresource == "status":
         detail = f" ({request.query['fieldManager']})"
     elif request.resource == "jobs":
-        detail = " (publish)" if name.endswith("-publish") else " (training)"
+        detail = " (publish)" if name.endswith("-pub") else " (training)"
     elif request.resource == "configmaps":
         detail = " (frame)" if "-frame-" in name else f" ({name.rpartition('-')[2]})"
     return f"{request.verb} {resource}{detail}"

@@ -8,6 +8,8 @@ import pytest
 
 from builders import make_project, make_run, make_service_plugin, overlay
 from chorus_api.contract import AUDIENCE
+from chorus_api.training_run import TrainingRun
+from chorus_operator.rules import names
 from far_service import REPORT, WEIGHTS, check_signature, far_service
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
@@ -130,7 +132,9 @@ async def test_a_service_that_dies_ends_the_run_at_a_deadline_and_cancel_ends_th
             await on.create(plugin, project(namespace))
             run = await on.reaches("TrainingRun", RUN, "failed")
             assert run["status"]["reason"] == "TrainingStartDeadlineExceeded"
-            await on.api.wait_until_gone("Job", f"{RUN}-1", namespace=namespace)
+            await on.api.wait_until_gone(
+                "Job", names.attempt_job(TrainingRun.model_validate(run), 1), namespace=namespace
+            )
             await on.create(make_run("stopped", namespace=namespace, project="home", plugin="far"))
             await on.reaches("TrainingRun", "stopped", "PREPROCESSING")
             await on.set_run("stopped", cancel=True)

@@ -88,7 +88,7 @@ def test_no_run_goes_back_to_an_earlier_phase_or_leaves_its_end(told: Told) -> N
 
 def test_each_attempt_has_one_job_and_one_pod_and_is_counted_by_whose_fault_it_was(told: Told) -> None:
     assert status(told, "home-a-1")["attempts"] == {"current": 3, "user": 0, "infrastructure": 1, "disruption": 1}
-    for name in ("home-a-1-1", "home-a-1-2", "home-a-1-3", "home-a-1-publish", "home-b-1-1", "stopped-1", "last-1"):
+    for name in ("home-a-1-1", "home-a-1-2", "home-a-1-3", "home-a-1-pub", "home-b-1-1", "stopped-1", "last-1"):
         assert (told.jobs[name], told.pods[name]) == (1, 1), name
     assert set(told.jobs.values()) == {1}
 

@@ -12,6 +12,7 @@ from datetime import datetime
 import pytest
 
 from builders import Manifest
+from child_names import plain
 from cluster_builders import claim_project, lora_plugin
 from harness.client import Api
 from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place
@@ -126,8 +127,8 @@ async def everything_is_there_once(place: Place, size: Size) -> None:
     """No duplicate Job, no lost run, no wrong phase: by everything that was ever seen of the namespace."""
     record = place.record
     prepares = {name for name in record.uids("Job") if "-prepare-" in name}
-    wanted = {f"{run}-{part}" for run in size.runs for part in ("1", "publish")}
-    assert set(record.uids("Job")) - prepares == wanted
+    wanted = {f"{run}-{part}" for run in size.runs for part in ("1", "pub")}
+    assert sorted(plain(name) for name in set(record.uids("Job")) - prepares) == sorted(wanted)
     assert len(prepares) == size.projects
     assert {name: uids for name, uids in record.uids("Job").items() if len(uids) > 1} == {}
     assert {name: len(uids) for name, uids in record.uids("TrainingRun").items()} == dict.fromkeys(size.runs, 1)
@@ -137,7 +138,9 @@ async def everything_is_there_once(place: Place, size: Size) -> None:
         assert status["attempts"] == {"current": 1, "user": 0, "infrastructure": 0, "disruption": 0}
         phases = record.phases("TrainingRun", run)
         assert phases == [phase for phase in ORDER if phase in phases], phases
-        pods = [pod["metadata"] for pod in record.versions("Pod") if pod["metadata"]["name"].startswith(f"{run}-1-")]
+        labels = {"chorus.dev/run": run, "chorus.dev/attempt": "1"}
+        metadata = [pod["metadata"] for pod in record.versions("Pod")]
+        pods = [each for each in metadata if labels.items() <= each.get("labels", {}).items()]
         assert len({pod["uid"] for pod in pods}) == 1
     files = await tree(place, "models")
     published = {path.split("/")[0].rsplit("-", 1)[0] for path in files if path.endswith("SHA256SUMS")}

@@ -13,6 +13,7 @@ import pytest_asyncio
 import yaml
 
 from builders import make_run, overlay
+from child_names import plain
 from cluster_builders import lora_plugin
 from harness.binaries import REPOSITORY
 from harness.client import Manifest
@@ -101,7 +102,7 @@ async def test_an_image_is_asked_once_what_it_is(place: Place, name: str, needed
     assert report["neededInfo"] == [needed]
     assert report["parameters"].keys() == report["parametersSchema"]["properties"].keys()
     asked = place.record.uids("Job")
-    assert len([job for job in asked if job.startswith(f"{name}-describe-")]) == 1
+    assert len([job for job in asked if plain(job).startswith(f"{name}-describe-")]) == 1
 
 
 def has_report(plugin: Manifest) -> bool:

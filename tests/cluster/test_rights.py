@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from builders import make_project, make_run
+from child_names import plain
 from harness.audit import requests_of_the_operator
 from harness.binaries import REPOSITORY
 from harness.cluster import Cluster, Place
@@ -51,4 +52,4 @@ async def what_no_other_test_has(cluster: Cluster) -> None:
         )
         await cluster.api.wait_until_gone("TrainingRun", "gone", namespace=place.namespace, seconds=SECONDS)
         claims = await cluster.api.list("PersistentVolumeClaim", namespace=place.namespace)
-        assert [claim["metadata"]["name"] for claim in claims] == ["own-data"]
+        assert [plain(claim["metadata"]["name"]) for claim in claims] == ["own-data"]

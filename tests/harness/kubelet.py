@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from child_names import plain
 from chorus_api import contract
 from chorus_api.run_config import TerminationRecord
 from harness.apiserver import HOST, ControlPlane
@@ -70,7 +71,10 @@ Program = Callable[[Container], Awaitable[Exit]]
 
 
 class Kubelet:
-    """Runs the pods of one namespace that Jobs made, and no others. `started` counts them by the name of their Job."""
+    """Runs the pods of one namespace that Jobs made, and no others.
+
+    `started` counts them by the plain name of their Job.
+    """
 
     def __init__(self, control_plane: ControlPlane, *, namespace: str, program: Program) -> None:
         self.program = program
@@ -174,7 +178,7 @@ class Kubelet:
             await self._bind(name)
             container = await self._mount(pod)
             await self._report(pod, {"phase": "Running", **_state(pod, {"running": {"startedAt": _now()}})})
-            self.started[container.labels[JOB_LABEL]] += 1
+            self.started[plain(container.labels[JOB_LABEL])] += 1
             since = _now()
             done = await self.program(container)
             self.logs[name] = done.log

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from child_names import plain
 from harness import operator, pods
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually
@@ -152,9 +153,9 @@ class Stage:
         return [request for request in self.proxy.requests[after:] if request.resource != "leases"]
 
     def jobs_created(self) -> Counter[str]:
-        """Count the creations of Jobs that the API server did, by name."""
+        """Count the creations of Jobs that the API server did, by their plain names."""
         return Counter(
-            json.loads(request.body)["metadata"]["name"]
+            plain(json.loads(request.body)["metadata"]["name"])
             for request in self.proxy.requests
             if request.verb == "create"
             and request.resource == "jobs"
