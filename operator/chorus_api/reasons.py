@@ -101,11 +101,13 @@ class Reason(StrEnum):
     PLUGIN_OFFLINE = "PluginOffline"
     MODEL_NAME_MISSING = "ModelNameMissing"
     PUBLISH_FAILED = "PublishFailed"
+    VOLUME_FULL = "VolumeFull"
     DIGEST_MISMATCH = "DigestMismatch"
     CANCELLED_BY_USER = "CancelledByUser"
     CONCURRENCY_FORBIDDEN = "ConcurrencyForbidden"
     # Project
     PLUGIN_FAILED = "PluginFailed"
+    LATEST_NOT_OWNED = "LatestNotOwned"
     RUNS_ACTIVE = "RunsActive"
     ALL_WELL = "AllWell"
 

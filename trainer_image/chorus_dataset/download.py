@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +21,10 @@ from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
 from chorus_dataset.egress import Egress, refusal
 from chorus_dataset.errors import DataError
+from chorus_dataset.files import check_room
 from chorus_dataset.remote import FIELD, open_remote, shown
 from chorus_dataset.secret import SourceSecret
+from chorus_dataset.untrusted import Directory
 
 LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -102,13 +103,8 @@ def _check_size(size: int | None, *, where: str, limits: Limits, folder: Path) -
         return
     if size > limits.bytes:
         raise _too_large(where, limits)
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise DataError(
-            Reason.PREPARATION_FAILED,
-            f"{where} has {size / 1e9:.1f} GB, but the Project's volume has {free / 1e9:.1f} GB free",
-            hint="use a larger volume: spec.storage.size",
-        )
+    with Directory.at(folder) as volume:
+        check_room(volume, size, what=where)
 
 
 def _too_large(where: str, limits: Limits) -> DataError:

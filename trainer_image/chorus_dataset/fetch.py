@@ -29,12 +29,13 @@ from chorus_api.contract import BASES
 from chorus_api.reasons import Reason
 from chorus_api.run_config import FetchConfig, FileModel, TerminationRecord
 from chorus_client import StopFlag
-from chorus_dataset.artefact import file_digest
 from chorus_dataset.errors import DataError, listing
-from chorus_dataset.files import make_dir, sync, sync_tree, write_file
+from chorus_dataset.files import check_room, make_dir, sync_tree, write_file
+from chorus_dataset.untrusted import Directory, Refused
 
 LOG = logging.getLogger(__name__)
 RECORD_FILE = "base.json"
+_MAX_RECORD_BYTES = 4 << 20
 SCHEME = "hf://"
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """Files that are fetched, of the repository's top directory: weights, configuration, tokenizer. No code, no pickle."""
@@ -66,7 +67,8 @@ def run_fetch(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: st
     """Fetch the model into `base/<key>/` and return the termination record; a model that is there is used.
 
     `endpoint` is the hub's address, by default that of the environment (HF_ENDPOINT). Raises `DataError`:
-    BaseModelNotFound if the model or revision does not exist, may not be read, or has no weights that can be used;
+    BaseModelNotFound if the model or revision does not exist, may not be read, or has no weights that can be used, or
+    if something else is in its place on the volume; VolumeFull;
     BadConfiguration for a bad address; InternalError, to be retried, if the hub cannot be reached.
     """
     record = fetch_model(config, volume, stop=stop, endpoint=endpoint)
@@ -86,7 +88,8 @@ def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: 
     if not _KEY.fullmatch(config.base_key):
         raise DataError(Reason.BAD_CONFIGURATION, f"baseKey {config.base_key!r} cannot be the name of a directory")
     target = volume / BASES / config.base_key
-    if (record := _present(target)) is not None:
+    make_dir(volume / BASES)
+    if (record := _present(volume, config)) is not None:
         LOG.info("%s is already there, at commit %s", config.uri, record.commit)
         return record
     disable_progress_bars()
@@ -109,10 +112,10 @@ def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: 
     shutil.rmtree(part / ".cache", ignore_errors=True)
     write_file(part / RECORD_FILE, record.model_dump_json(indent=1).encode())
     sync_tree(part)
-    if target.exists():
-        shutil.rmtree(target)  # not whole, or it would have been used above
-    part.rename(target)
-    sync(target.parent)
+    with Directory.at(target.parent) as bases:
+        bases.remove(config.base_key)  # of this model, and not whole: else it would have been used or refused above
+        bases.move(part.name, bases, config.base_key)
+        bases.sync()
     return record
 
 
@@ -146,21 +149,16 @@ def _token(config: FetchConfig) -> str | None:
 
 def _check_room(files: Sequence[RepoSibling], folder: Path) -> None:
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    needed = sum(file.size or 0 for file in files) - there
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            Reason.PREPARATION_FAILED,
-            f"the base model needs {needed / 1e9:.1f} GB more, but the Project's volume has {free / 1e9:.1f} GB free",
-            hint="use a larger volume: spec.storage.size",
-        )
+    with Directory.at(folder) as volume:
+        check_room(volume, sum(file.size or 0 for file in files) - there, what="the base model")
 
 
 def _record(config: FetchConfig, *, commit: str, files: Sequence[RepoSibling], folder: Path) -> BaseRecord:
     entries = []
     for file in sorted(files, key=lambda each: each.rfilename):
         path = folder / file.rfilename
-        digest = file_digest(path)
+        with Directory.at(folder) as opened:
+            digest = opened.sha256(file.rfilename)
         if file.lfs is not None and file.lfs.sha256 != digest:
             path.unlink()
             raise DataError(
@@ -178,14 +176,42 @@ def _record(config: FetchConfig, *, commit: str, files: Sequence[RepoSibling], f
     )
 
 
-def _present(folder: Path) -> BaseRecord | None:
-    """Return the record of a model that is wholly there, else None."""
+def _present(volume: Path, config: FetchConfig) -> BaseRecord | None:
+    """Return the record of a model that is wholly there, else None; `BaseModelNotFound` if something else is there.
+
+    The key is a short hash of address and revision, and the claim may hold what others have put there.
+    """
+    place = f"{BASES}/{config.base_key}"
+    with Directory.at(volume) as root:
+        if not root.has(place):
+            return None
+        try:
+            with root.directory(place) as folder:
+                record = BaseRecord.model_validate_json(folder.read(RECORD_FILE, limit=_MAX_RECORD_BYTES))
+                if (record.uri, record.revision) != (config.uri, config.revision):
+                    raise _foreign(place, _shown(record.uri, record.revision), config)
+                return record if _is_whole(folder, record) else None
+        except (FileNotFoundError, Refused, ValidationError) as error:
+            raise _foreign(place, f"something without a {RECORD_FILE} of Chorus's", config) from error
+
+
+def _is_whole(folder: Directory, record: BaseRecord) -> bool:
     try:
-        record = BaseRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
-        whole = all((folder / file.path).stat().st_size == file.bytes for file in record.files)
-    except (OSError, ValidationError):
-        return None
-    return record if whole else None
+        return all(folder.status(file.path).st_size == file.bytes for file in record.files)
+    except FileNotFoundError:
+        return False
+
+
+def _foreign(place: str, what: str, config: FetchConfig) -> DataError:
+    return DataError(
+        Reason.BASE_MODEL_NOT_FOUND,
+        f"{place} of the claim holds {what}, and not {_shown(config.uri, config.revision)}",
+        hint=f"if nothing uses it, delete {place} on the claim and make a new run",
+    )
+
+
+def _shown(uri: str, revision: str | None) -> str:
+    return f"{uri} at {revision or 'its default branch'}"
 
 
 @contextmanager

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import secrets
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chorus_api.reasons import Reason
+from chorus_dataset.errors import DataError
+from chorus_dataset.untrusted import Directory
+
 STALE_SECONDS = 24 * 3600
-_PREFIX = ".tmp-"
+WORK_PREFIX = ".chorus-work-"
+"""Begins the names of work directories: what else is beside them, on a claim that holds other data, stays."""
 
 
 def sync(path: Path) -> None:
@@ -45,31 +50,43 @@ def work_dir(parent: Path, *, now: float | None = None) -> Iterator[Path]:
     """
     make_dir(parent)
     oldest = (time.time() if now is None else now) - STALE_SECONDS
-    for left in parent.glob(f"{_PREFIX}*"):
-        if left.is_dir() and left.stat().st_mtime < oldest:
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    # mkdtemp lets only its owner in; the pods of a Project share a group, not a user.
-    folder.chmod(0o777 & ~current_umask())
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Directory.at(parent) as folder:
+        for name in list(folder.names()):
+            with suppress(OSError):
+                if name.startswith(WORK_PREFIX) and _is_directory_before(folder, name, oldest):
+                    folder.remove(name)
+        name = f"{WORK_PREFIX}{secrets.token_hex(8)}"
+        (parent / name).mkdir()
+        try:
+            yield parent / name
+        finally:
+            with suppress(OSError):
+                folder.remove(name)
+
+
+def _is_directory_before(folder: Directory, name: str, moment: float) -> bool:
+    status = folder.status(name)
+    return stat.S_ISDIR(status.st_mode) and status.st_mtime < moment
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file in one step."""
-    temporary = path.with_name(f"{_PREFIX}{path.name}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync(path.parent)
+    with Directory.at(path.parent) as folder:
+        folder.write(path.name, content)
+        folder.sync()
 
 
-def current_umask() -> int:
-    """Return the process' umask, which can only be read by setting it."""
-    mask = os.umask(0o002)
-    os.umask(mask)
-    return mask
+def check_room(folder: Directory, needed: int, *, what: str) -> None:
+    """Raise `VolumeFull` with both sizes unless so many bytes can be added to the volume; `what` needs them."""
+    free = folder.free_bytes()
+    if needed > free:
+        raise DataError(
+            Reason.VOLUME_FULL,
+            f"{what} needs {_size(needed)}, but the Project's volume has {_size(free)} free",
+            hint="make room on the volume, or use a larger one: spec.storage.size",
+        )
+
+
+def _size(number: int) -> str:
+    unit, name = next(((unit, name) for unit, name in ((10**9, "GB"), (10**6, "MB")) if number >= unit), (1, "bytes"))
+    return f"{number / unit:.1f} {name}" if unit > 1 else f"{number} {name}"

@@ -55,9 +55,10 @@ def run_job(work: Callable[[StopFlag], TerminationRecord], *, termination_log: P
 
 
 def _os_failure(error: OSError) -> DataError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "make room on the Project's volume, or use a larger one: spec.storage" if full else ""
-    return DataError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", hint=hint, retryable=not full)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "make room on the Project's volume, or use a larger one: spec.storage.size"
+        return DataError(Reason.VOLUME_FULL, f"{type(error).__name__}: {error}", hint=hint)
+    return DataError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", retryable=True)
 
 
 def _failure(error: DataError) -> TerminationRecord:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from chorus_api.run_config import FetchConfig, TerminationRecord
 from chorus_client import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.fetch import BaseRecord, fetch_model
+from chorus_dataset.untrusted import Directory
 from fake_hub import COMMIT, Hub, serving_hub
 
 WANTED = {
@@ -102,6 +102,42 @@ def test_a_model_of_which_a_file_is_missing_is_fetched_again(hub: Hub, volume: P
     (volume / "base" / "tiny-t5-0f1e" / "model.safetensors").unlink()
     assert fetch(hub, volume) == first
     assert (volume / "base" / "tiny-t5-0f1e" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("field", "value"), [("uri", "hf://lab/other"), ("revision", "v2")])
+def test_a_model_of_another_address_or_revision_under_the_key_is_neither_used_nor_replaced(
+    hub: Hub, volume: Path, field: str, value: str
+) -> None:
+    """The key is 40 bits of a hash."""
+    record = fetch(hub, volume)
+    place = volume / "base" / "tiny-t5-0f1e"
+    (place / "base.json").write_text(record.model_copy(update={field: value}).model_dump_json(by_alias=True))
+    before = files(place)
+    with pytest.raises(DataError, match="base/tiny-t5-0f1e of the claim holds hf://lab/") as caught:
+        fetch(hub, volume)
+    assert value in caught.value.message
+    assert "delete base/tiny-t5-0f1e" in caught.value.hint
+    assert (caught.value.reason, caught.value.retryable) == (Reason.BASE_MODEL_NOT_FOUND, False)
+    assert files(place) == before
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "link"])
+def test_what_chorus_did_not_fetch_stays_where_a_model_should_be(hub: Hub, volume: Path, kind: str) -> None:
+    place = volume / "base" / "tiny-t5-0f1e"
+    (volume / "theirs").mkdir(parents=True)
+    (volume / "theirs" / "weights.bin").write_bytes(b"theirs")
+    place.parent.mkdir()
+    if kind == "directory":
+        (volume / "theirs").rename(place)
+    elif kind == "file":
+        place.write_bytes(b"theirs")
+    else:
+        place.symlink_to("../theirs")
+    before = place.lstat().st_ino
+    with pytest.raises(DataError, match="of Chorus's, and not hf://lab/tiny-t5"):
+        fetch(hub, volume)
+    assert place.lstat().st_ino == before
+    assert b"theirs" in (*files(volume).values(),)
 
 
 def test_a_stopped_fetch_leaves_no_model_and_goes_on_where_it_was(
@@ -223,9 +259,11 @@ def test_a_bad_address_or_key_is_a_bad_configuration(hub: Hub, volume: Path, cha
 def test_a_volume_without_room_is_an_error_before_anything_is_fetched(
     hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3))
+    monkeypatch.setattr(Directory, "free_bytes", lambda _: 3)
     error = failure(hub, volume)
-    assert "GB free" in error.message
+    assert error.reason is Reason.VOLUME_FULL
+    needed = sum(map(len, WANTED.values()))
+    assert f"the base model needs {needed} bytes, but the Project's volume has 3 bytes free" in error.message
     assert "spec.storage.size" in error.hint
     assert [request for request in hub.requests if "/resolve/" in request] == []
 

@@ -29,7 +29,7 @@ def ended(error: Exception, folder: Path) -> tuple[int, TerminationRecord]:
         (DataError(Reason.ALL_ROWS_REJECTED, "m"), ExitCode.BAD_DATA, "AllRowsRejected", False),
         (DataError(Reason.INTERNAL_ERROR, "m", retryable=True), ExitCode.INTERNAL, "InternalError", True),
         (OSError(errno.EIO, "broken disk"), ExitCode.INTERNAL, "InternalError", True),
-        (OSError(errno.ENOSPC, "no space left"), ExitCode.INTERNAL, "InternalError", False),
+        (OSError(errno.ENOSPC, "no space left"), ExitCode.INTERNAL, "VolumeFull", False),
         (RuntimeError("a bug"), ExitCode.INTERNAL, "InternalError", True),
     ],
 )
