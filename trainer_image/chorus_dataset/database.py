@@ -59,7 +59,9 @@ def open_database(
             )
         path = _on_claim(url, volume=volume, where=where)
         name = f"{where} ({path.relative_to(volume)})"
-        return SqliteReader(path, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check)
+        return SqliteReader(
+            path, root=volume, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check
+        )
     raise DataError(
         Reason.BAD_CONFIGURATION,
         f"{where}: databases of the kind {kind[:40]!r} cannot be read; those that can: postgresql, sqlite",
@@ -84,9 +86,4 @@ def _on_claim(url: URL, *, volume: Path, where: str) -> Path:
             f"{where}: the path of a SQLite file must be relative to the Project's claim, without '..' and parameters",
             hint="write sqlite:///file.db; for a file on another claim use source.volume",
         )
-    path = volume / name
-    if not path.is_file() or not path.resolve().is_relative_to(volume.resolve()):
-        raise DataError(
-            Reason.FILE_NOT_FOUND, f"{where}: the Project's claim has no file {str(name)!r}", hint="check the address"
-        )
-    return path
+    return volume / name

@@ -15,6 +15,7 @@ from chorus_dataset.jsonl_file import JsonlReader
 from chorus_dataset.parquet_file import ParquetReader
 from chorus_dataset.reader import Reader
 from chorus_dataset.secret import SourceSecret
+from chorus_dataset.source_file import SourceFile
 from chorus_dataset.sqlite_file import SqliteReader
 
 ENDINGS: dict[str, DataFormat] = {
@@ -68,18 +69,19 @@ def open_dataset(
             egress=egress,
             check=check,
         )
-    path, kind = Path(config.source_path), config.format
+    path, root, kind = Path(config.source_path), config.source_root, config.format
     if config.uri is not None:
         from chorus_dataset.download import Limits, download
         from chorus_dataset.remote import file_name
 
         # Before the file is fetched, which may take long.
         kind = format_of(file_name(config.uri.url), config.format)
-        path = work_dir / "fetched"
+        path, root = work_dir / "fetched", None
         limits = Limits(config.fetch_bytes, config.fetch_seconds)
         download(config.uri, secret=secret, target=path, egress=egress, limits=limits, check=check)
     return open_source(
         path,
+        root=Path(root) if root is not None else None,
         name=config.source_name,
         format=kind,
         query=config.query,
@@ -93,6 +95,7 @@ def open_dataset(
 def open_source(
     path: Path,
     *,
+    root: Path | None,
     name: str,
     format: DataFormat | None,
     query: str | None,
@@ -101,7 +104,10 @@ def open_source(
     work_dir: Path,
     check: Callable[[], None],
 ) -> Reader:
-    """Open a file for reading. `name` is what people call it; `check` is called now and then and may raise."""
+    """Open a file for reading. `root`: where it must lie, None for anywhere; `name` is what people call it.
+
+    `check` is called now and then and may raise.
+    """
     kind = format_of(name, format)
     if query is not None and kind != "sqlite":
         raise DataError(
@@ -116,19 +122,21 @@ def open_source(
             hint="remove spec.dataset.missingValues: it is for csv and jsonl",
         )
     missing = None if missing_values is None else frozenset(missing_values)
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise DataError(Reason.FILE_NOT_FOUND, f"the file {name} {what}", hint="check the path of spec.dataset.source")
     if kind == "sqlite":
-        return SqliteReader(path, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check)
-    readers: dict[DataFormat, Callable[[], Reader]] = {
-        "csv": lambda: CsvReader(path, where=name, missing=missing),
-        "jsonl": lambda: JsonlReader(path, where=name, missing=missing),
-        "parquet": lambda: ParquetReader(path, where=name),
-    }
-    if path.stat().st_size == 0:
-        raise DataError(Reason.NO_ROWS, f"the file {name} is empty", hint="check that the file was written completely")
-    try:
-        return readers[kind]()
-    except OSError as error:
-        raise DataError(Reason.FILE_NOT_FOUND, f"the file {name} cannot be read: {error.strerror}") from error
+        return SqliteReader(
+            path, root=root, where=name, query=query, seconds=query_seconds, work_dir=work_dir, check=check
+        )
+    with SourceFile(path, root=root, where=name) as file, file.path() as opened:
+        readers: dict[DataFormat, Callable[[], Reader]] = {
+            "csv": lambda: CsvReader(opened, where=name, missing=missing),
+            "jsonl": lambda: JsonlReader(opened, where=name, missing=missing),
+            "parquet": lambda: ParquetReader(opened, where=name),
+        }
+        if file.size == 0:
+            raise DataError(
+                Reason.NO_ROWS, f"the file {name} is empty", hint="check that the file was written completely"
+            )
+        try:
+            return readers[kind]()
+        except OSError as error:
+            raise DataError(Reason.FILE_NOT_FOUND, f"the file {name} cannot be read: {error.strerror}") from error

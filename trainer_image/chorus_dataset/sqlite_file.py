@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import struct
@@ -17,34 +16,43 @@ from chorus_dataset.errors import DataError
 from chorus_dataset.query import check_query, table_missing
 from chorus_dataset.reader import Reader
 from chorus_dataset.rejects import Reject
+from chorus_dataset.source_file import SourceFile
+from chorus_dataset.untrusted import Refused
 
 T = TypeVar("T")
 _MAGIC = b"SQLite format 3\0"
 _SIDE_FILES = ("-wal", "-journal")
 """Files that hold a part of the data. The shared-memory index `-shm` is not one: SQLite builds it anew from `-wal`."""
 _COPY_TRIES = 5
+_BLOCK = 1 << 20
 _HEAP_BYTES = 192 << 20
 _CELL_BYTES = 64 << 20
 _STEPS = 10_000
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 
 
-def copy_database(path: Path, folder: Path, *, where: str) -> Path:
+def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
     """Copy a database with the files that belong to it, and return the copy.
 
     The source is on a read-only volume, where SQLite cannot open a database in WAL mode. A copy during which the files
-    changed is made again; `FormatInvalid` (retryable) if they never rest.
+    changed is made again; `FormatInvalid` (retryable) if they never rest, and when one of them is no regular file.
     """
     target = folder / "source.sqlite"
-    files = [path, *(path.with_name(path.name + suffix) for suffix in _SIDE_FILES)]
+    suffixes = ("", *_SIDE_FILES)
     for _ in range(_COPY_TRIES):
-        before = [_version(file) for file in files]
-        for file, suffix in zip(files, ("", *_SIDE_FILES), strict=True):
+        before = [source.version(suffix) for suffix in suffixes]
+        for suffix in suffixes:
             copy = target.with_name(target.name + suffix)
             copy.unlink(missing_ok=True)
-            if file.exists():
-                shutil.copyfile(file, copy)
-        if before == [_version(file) for file in files]:
+            try:
+                with source.open(suffix) as file, copy.open("xb") as copied:
+                    shutil.copyfileobj(file, copied, _BLOCK)
+            except FileNotFoundError:
+                continue
+            except Refused as error:
+                message = f"{where}{suffix} {error.strerror}"
+                raise DataError(Reason.FORMAT_INVALID, message, hint="keep only the database's own there") from error
+        if before == [source.version(suffix) for suffix in suffixes]:
             return target
     raise DataError(
         Reason.FORMAT_INVALID,
@@ -66,8 +74,10 @@ class SqliteReader(Reader):
         seconds: float,
         work_dir: Path,
         check: Callable[[], None],
+        root: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`root`: the directory that the file must lie below, None for anywhere."""
         super().__init__(where)
         self._query = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
         self._seconds = seconds
@@ -76,8 +86,10 @@ class SqliteReader(Reader):
         self._spent = 0.0
         self._since = 0.0
         self._interruption: BaseException | None = None
-        self._check_file(path)
-        self._connection = self._connect(copy_database(path, work_dir, where=where))
+        with SourceFile(path, root=root, where=where) as source:
+            self._check_file(source)
+            copy = copy_database(source, work_dir, where=where)
+        self._connection = self._connect(copy)
         try:
             self._execute()
         except BaseException:
@@ -99,9 +111,9 @@ class SqliteReader(Reader):
         """Close the copy."""
         self._connection.close()
 
-    def _check_file(self, path: Path) -> None:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+    def _check_file(self, source: SourceFile) -> None:
+        size = source.size
+        with source.open() as file:
             header = file.read(100)
         if len(header) < 100 or not header.startswith(_MAGIC):
             raise DataError(
@@ -113,7 +125,7 @@ class SqliteReader(Reader):
         pages = struct.unpack(">I", header[28:32])[0]
         expected = pages * (65536 if page == 1 else page)
         # The count is valid only if the two counters agree; with a write-ahead log the file may lag behind.
-        if header[24:28] == header[92:96] and size < expected and not path.with_name(path.name + "-wal").exists():
+        if header[24:28] == header[92:96] and size < expected and source.version("-wal") is None:
             raise DataError(
                 Reason.FORMAT_INVALID,
                 f"{self.where} is truncated: it has {size:,} of {expected:,} bytes",
@@ -218,11 +230,3 @@ def _authorize(action: int, first: str | None, second: str | None, _database: st
 
 def _cell(value: str | int | float | bytes | None) -> Cell:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-
-
-def _version(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns

@@ -42,7 +42,7 @@ def error(address: str, *, folder: Path, **changes: object) -> DataError:
         ("postgresql://me:s3cr3t@nowhere.invalid/rooms", Reason.SOURCE_UNREACHABLE, "cannot be resolved"),
         ("sqlite:////etc/passwd", Reason.BAD_CONFIGURATION, "must be relative to the Project's claim"),
         ("sqlite:///../x.db", Reason.BAD_CONFIGURATION, "must be relative to the Project's claim"),
-        ("sqlite:///none.db", Reason.FILE_NOT_FOUND, "the Project's claim has no file 'none.db'"),
+        ("sqlite:///none.db", Reason.FILE_NOT_FOUND, "(none.db) does not exist"),
     ],
 )
 def test_an_address_of_no_use_is_told_without_what_is_secret_in_it(

@@ -19,7 +19,16 @@ from chorus_dataset.__main__ import main
 from chorus_dataset.errors import DataError
 from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.prepare import run_prepare
-from dataset_builders import PROMPT_AND_RESPONSE, Preparer, csv_text, jsonl_text, prepare_config, requests
+from dataset_builders import (
+    PROMPT_AND_RESPONSE,
+    Preparer,
+    csv_text,
+    jsonl_text,
+    prepare_config,
+    requests,
+    write_parquet,
+    write_sqlite,
+)
 from message_receiver import Receiver
 
 FAST = Pace(first_backoff=0.01, longest_backoff=0.05, longest_backoff_closing=0.05)
@@ -134,11 +143,92 @@ def test_stopping_leaves_nothing_behind(preparer: Preparer) -> None:
 
 def test_what_crashed_processes_left_is_removed_after_a_day(preparer: Preparer) -> None:
     frames = preparer.volume / "frames"
-    for name, age in ((".tmp-old", 2 * 86400), (".tmp-new", 0)):
+    for name, age in ((".chorus-work-old", 2 * 86400), (".chorus-work-new", 0)):
         (frames / name).mkdir(parents=True)
         os.utime(frames / name, (1_700_000_000, (frames / name).stat().st_mtime - age))
     frame = preparer.content("a.csv", csv_text(requests(5)))
-    assert {path.name for path in frames.iterdir()} == {".tmp-new", ".users", frame.folder.name}
+    assert {path.name for path in frames.iterdir()} == {".chorus-work-new", ".users", frame.folder.name}
+
+
+def test_what_others_keep_beside_the_frames_stays_whatever_it_is_called(preparer: Preparer) -> None:
+    frames = preparer.volume / "frames"
+    for name in (".tmp-video-17", "frame_0001", ".chorus-work"):
+        (frames / name).mkdir(parents=True)
+        os.utime(frames / name, (0, 0))
+    (frames / ".chorus-work-link").symlink_to(frames / "frame_0001")
+    preparer.content("a.csv", csv_text(requests(5)))
+    assert {".tmp-video-17", "frame_0001", ".chorus-work", ".chorus-work-link"} < {p.name for p in frames.iterdir()}
+
+
+def source_on_a_volume(preparer: Preparer, tmp_path: Path, name: str) -> DataError:
+    """Prepare from a file of a volume that others write to; return the error."""
+    with pytest.raises(DataError) as caught:
+        preparer.frame(
+            tmp_path / "source" / name,
+            source_root=str(tmp_path / "source"),
+            query="SELECT * FROM asked" if name.endswith(".db") else None,
+        )
+    return caught.value
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "db"])
+@pytest.mark.parametrize("how", ["absolute", "relative", "directory"])
+def test_a_link_out_of_the_sources_volume_is_not_followed(
+    preparer: Preparer, tmp_path: Path, ending: str, how: str
+) -> None:
+    """The prepare pod has a token, Secrets and the whole claim: none of that is data."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / f"rows.{ending}").write_text(csv_text(requests(5)))
+    if how == "directory":
+        (tmp_path / "source" / "sub").symlink_to("../secrets")
+        error = source_on_a_volume(preparer, tmp_path, f"sub/rows.{ending}")
+    else:
+        start = tmp_path if how == "absolute" else Path("..")
+        (tmp_path / "source" / f"rows.{ending}").symlink_to(start / "secrets" / f"rows.{ending}")
+        error = source_on_a_volume(preparer, tmp_path, f"rows.{ending}")
+    assert error.reason is Reason.FILE_NOT_FOUND
+    assert "out of its volume" in error.message or "link that is absolute" in error.message
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "db"])
+def test_a_source_that_is_a_fifo_is_refused_and_not_waited_for(preparer: Preparer, tmp_path: Path, ending: str) -> None:
+    (tmp_path / "source").mkdir()
+    os.mkfifo(tmp_path / "source" / f"rows.{ending}")
+    assert "is no plain file" in source_on_a_volume(preparer, tmp_path, f"rows.{ending}").message
+
+
+def test_a_fifo_beside_a_database_is_refused_and_not_waited_for(preparer: Preparer, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    write_sqlite(tmp_path / "source" / "rows.db", requests(5))
+    os.mkfifo(tmp_path / "source" / "rows.db-wal")
+    assert "rows.db-wal is no plain file" in source_on_a_volume(preparer, tmp_path, "rows.db").message
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "db"])
+def test_a_source_in_the_mount_of_a_config_map_or_behind_links_of_its_volume_is_read(
+    preparer: Preparer, tmp_path: Path, ending: str
+) -> None:
+    folder = tmp_path / "source" / "..2026_01_01"
+    folder.mkdir(parents=True)
+    real = folder / f"rows.{ending}"
+    match ending:
+        case "csv":
+            real.write_text(csv_text(requests(5)))
+        case "jsonl":
+            real.write_text(jsonl_text(requests(5)))
+        case "parquet":
+            write_parquet(real, requests(5))
+        case _:
+            write_sqlite(real, requests(5))
+    (tmp_path / "source" / "..data").symlink_to("..2026_01_01")
+    (tmp_path / "source" / f"rows.{ending}").symlink_to(f"..data/rows.{ending}")
+    frame = preparer.frame(
+        tmp_path / "source" / f"rows.{ending}",
+        source_root=str(tmp_path / "source"),
+        query="SELECT * FROM asked" if ending == "db" else None,
+    )
+    assert len(frame.train) + len(frame.eval) == 5
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pytest
 
@@ -12,6 +12,7 @@ from chorus_api.reasons import Reason
 from chorus_client import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.query import check_query
+from chorus_dataset.source_file import SourceFile
 from chorus_dataset.sqlite_file import SqliteReader, copy_database
 from dataset_builders import Preparer, requests, write_sqlite
 
@@ -166,33 +167,35 @@ def test_rows_that_are_only_in_the_write_ahead_log_are_read(preparer: Preparer, 
 def test_a_database_that_changes_while_it_is_copied_is_copied_again(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copies: list[Path] = []
-    real = shutil.copyfile
+    copies: list[None] = []
+    real = shutil.copyfileobj
 
-    def copy_while_written(source: Path, target: Path) -> None:
-        real(source, target)
-        copies.append(source)
+    def copy_while_written(source: BinaryIO, target: BinaryIO, length: int) -> None:
+        real(source, target, length)
+        copies.append(None)
         if len(copies) == 1:
             write_sqlite(database, requests(3), table="late")
 
-    monkeypatch.setattr(shutil, "copyfile", copy_while_written)
-    copy = copy_database(database, tmp_path, where="home.db")
-    assert copies == [database, database]
+    monkeypatch.setattr(shutil, "copyfileobj", copy_while_written)
+    with SourceFile(database, root=None, where="home.db") as source:
+        copy = copy_database(source, tmp_path, where="home.db")
+    assert len(copies) == 2
     assert copy.read_bytes() == database.read_bytes()
 
 
 def test_a_database_that_never_rests_is_an_error_to_be_retried(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Any = shutil.copyfile
+    real = shutil.copyfileobj
 
-    def copy_while_written(source: Path, target: Path) -> None:
-        real(source, target)
+    def copy_while_written(source: BinaryIO, target: BinaryIO, length: int) -> None:
+        real(source, target, length)
         os.utime(database, ns=(0, database.stat().st_mtime_ns + 1))
 
-    monkeypatch.setattr(shutil, "copyfile", copy_while_written)
-    with pytest.raises(DataError, match="was written to during each") as caught:
-        copy_database(database, tmp_path, where="home.db")
+    monkeypatch.setattr(shutil, "copyfileobj", copy_while_written)
+    with SourceFile(database, root=None, where="home.db") as source:
+        with pytest.raises(DataError, match="was written to during each") as caught:
+            copy_database(source, tmp_path, where="home.db")
     assert caught.value.retryable
 
 
