@@ -164,6 +164,9 @@ class PrepareConfig(FileModel):
     project_uid: str
     prepare_key: str
     source_path: str = Field("", description="The file; empty for uri and database_key.")
+    source_root: str | None = Field(
+        None, description="Directory that the file lies below: links that leave it are refused. None: any are followed."
+    )
     source_name: str = Field(description="What people call it: claim/path, ConfigMap key, inline, URL, Secret key.")
     uri: UriSource | None = Field(None, description="A file to fetch first.")
     database_key: str | None = Field(None, description="Read the database whose address is this file in `secret_dir`.")
@@ -197,6 +200,14 @@ class FetchConfig(FileModel):
     token_file: str | None = None
 
 
+class ListedRuns(FileModel):
+    """The runs that there are in the namespace."""
+
+    own: list[str] = Field(description="uids of those of the Project: their directories are marked as its own.")
+    others: list[str] = Field(description="uids of those of other Projects.")
+    listed: AwareDatetime = Field(description="When the list was made: what was marked since then is needed too.")
+
+
 class PublishConfig(FileModel):
     """/chorus/job.json of a publish Job."""
 
@@ -211,8 +222,18 @@ class PublishConfig(FileModel):
     )
     optional: bool = Field(False, description="files: there may be none, and then nothing is published.")
     promote: bool = Field(description="Move latest/<plugin> to this model.")
-    keep_run_uids: list[str] | None = Field(
-        None, description="Runs that still exist: other directories under runs/ are swept. None: nothing is swept."
+    project: str = Field("", description="Name of the Project.")
+    namespace: str = Field("", description="Its namespace.")
+    project_uid: str = Field(
+        "", description="Its uid. Empty: nobody is known to own anything, so nothing is marked or swept."
+    )
+    promoted_before: str | None = Field(
+        None, description="Model of the Project that latest/<plugin> should point to: it tells whose an old link is."
+    )
+    listed_runs: ListedRuns | None = Field(
+        None,
+        description="Directories under runs/ that the Project has marked and whose run is not listed are swept. "
+        "None: nothing is swept.",
     )
 
 
@@ -289,3 +310,6 @@ class TerminationRecord(FileModel):
     eval_loss: FiniteFloat | None = Field(None, description="Loss on the rows held back.")
     step: int | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
     promoted: bool | None = Field(None, description="Publish: whether `latest` was moved.")
+    latest_owner: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="Publish: whose `latest/<plugin>` is, where it was left because it is not the Project's."
+    )

@@ -230,7 +230,7 @@ class TrainingRunStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
-        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying.",
+        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying, Degraded.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")

@@ -8,10 +8,12 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError, listing
+from chorus_dataset.files import check_room
+from chorus_dataset.untrusted import Directory, Refused, check_status
 
 SUMS_FILE = "SHA256SUMS"
 RECORD_FILE = "training_run.json"
@@ -22,9 +24,11 @@ SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".jsonl", ".model"
 """Kinds of files in an adapter."""
 FILE_SUFFIXES = SUFFIXES | {".onnx", ".skops", ".ubj", ".gguf", ".csv"}
 """Kinds of files in what a container leaves: none of them is code, or is run when it is read."""
+MAX_SUMS_BYTES = 4 << 20
+MAX_ENTRIES = 20_000
+MAX_DEPTH = 16
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_MAX_SUMS_BYTES = 4 << 20
-_BLOCK = 1 << 20
+_DIGEST_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -34,32 +38,46 @@ class Artefact:
     digest: str
     """sha256:… of the bytes of SHA256SUMS."""
     bytes: int
+    named: frozenset[str]
+    """Files that SHA256SUMS names."""
 
 
-def seal_files(folder: Path, *, where: str) -> None:
-    """Write the SHA256SUMS of a directory that a container left without one; `PublishFailed` when it is empty."""
-    if (folder / SUMS_FILE).exists():
+def seal_files(folder: Directory, *, where: str, aside: Directory, check: Callable[[], None] = lambda: None) -> None:
+    """Write the SHA256SUMS of a directory that a container left without one; `PublishFailed` when it is empty.
+
+    `aside`: a directory of Chorus's own on the same volume, where the file is made. `VolumeFull` without room for it.
+    """
+    if folder.has(SUMS_FILE):
         return
-    names = [name for name, _ in _files(folder, where=where, suffixes=FILE_SUFFIXES) if name not in ADDED_FILES]
+    names = [name for name in _files(folder, where=where, suffixes=FILE_SUFFIXES) if name not in ADDED_FILES]
     if not names:
         raise _refused(f"{where} is empty", "the container must leave its model in $CHORUS_OUT_DIR")
-    lines = [f"{file_digest(folder / name)}  {name}\n" for name in names]
+    size = sum(_DIGEST_CHARACTERS + len(f"  {name}\n".encode()) for name in names)
+    if size > MAX_SUMS_BYTES:
+        raise _refused(f"{where} has {len(names):,} files: their digests need {size:,} bytes", "leave fewer files")
+    check_room(folder, size, what=f"{where}/{SUMS_FILE}")
+    lines = [f"{_digest(folder, name, where=where, check=check)}  {name}\n" for name in names]
     # Only a complete file may be in the directory: what is there is published.
-    temporary = folder.with_name(f"{SUMS_FILE}.new")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(folder / SUMS_FILE)
+    folder.write(SUMS_FILE, "".join(lines).encode(), aside=aside)
 
 
 def check_artefact(
-    folder: Path, *, where: str, adapter: bool = True, check: Callable[[], None] = lambda: None
+    folder: Directory, *, where: str, adapter: bool = True, check: Callable[[], None] = lambda: None
 ) -> Artefact:
     """Check a directory against its SHA256SUMS. An adapter must hold .safetensors.
 
-    Raises `DataError`: `DigestMismatch` for a missing, changed or unnamed file, `PublishFailed` for links, for files of
-    kinds that may hold code (only those of SUFFIXES, or FILE_SUFFIXES, are taken), and for sums that cannot be read.
-    `check` is called for each file and may raise.
+    Raises `DataError`: `DigestMismatch` for a missing, changed or unnamed file, `PublishFailed` for links, for files
+    with a second name, for files of kinds that may hold code (only those of SUFFIXES, or FILE_SUFFIXES, are taken), for
+    more than MAX_ENTRIES files or MAX_DEPTH levels, for more bytes than the volume has, and for sums that cannot be
+    read. `check` is called for each MiB and may raise.
     """
-    sizes = dict(_files(folder, where=where, suffixes=SUFFIXES if adapter else FILE_SUFFIXES))
+    sizes = _files(folder, where=where, suffixes=SUFFIXES if adapter else FILE_SUFFIXES)
+    total = sum(sizes.values())
+    if total > folder.volume_bytes():
+        raise _refused(
+            f"{where} says to have {total:,} bytes, and its volume has {folder.volume_bytes():,}",
+            "it holds sparse files: write what they stand for",
+        )
     sums, digest = _read_sums(folder, where=where)
     missing = sorted(set(sums) - set(sizes))
     if missing:
@@ -70,46 +88,77 @@ def check_artefact(
     if adapter and not any(name.endswith(".safetensors") for name in sums):
         raise _refused(f"{where} holds no .safetensors file", "the trainer must save the adapter's weights")
     for name, expected in sums.items():
-        check()
-        if file_digest(folder / name) != expected:
+        if _digest(folder, name, where=where, check=check) != expected:
             raise _mismatch(f"{where}/{name} is not what {SUMS_FILE} says")
-    return Artefact(digest=digest, bytes=sum(sizes.values()))
+    return Artefact(digest=digest, bytes=total, named=frozenset(sums))
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file as hex digits; a symbolic link is not followed (OSError)."""
-    digest = hashlib.sha256()
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def size_of(folder: Directory) -> int:
+    """Bytes of all files of a directory that was checked."""
+    return sum(status.st_size for _, status in _entries(folder, where="the model") if stat.S_ISREG(status.st_mode))
 
 
-def _files(folder: Path, *, where: str, suffixes: Set[str], below: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the files of a directory with their sizes; anything but plain files of known kinds is refused."""
-    with os.scandir(folder / below) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
-            name = f"{below}{entry.name}"
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                yield from _files(folder, where=where, suffixes=suffixes, below=f"{name}/")
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                raise _refused(f"{where}/{name} is a link or no plain file", "an artefact holds plain files only")
-            if name != SUMS_FILE and PurePosixPath(name).suffix.lower() not in suffixes:
-                raise _refused(
-                    f"{where}/{name}: files of this kind are not published",
-                    f"an artefact holds {', '.join(sorted(suffixes))} and {SUMS_FILE}: no pickle and no code",
-                )
-            yield name, status.st_size
+def sync_artefact(folder: Directory) -> None:
+    """Bring a directory that was checked to the disk, with everything in it."""
+    for name, status in _entries(folder, where="the artefact"):
+        if stat.S_ISDIR(status.st_mode):
+            with folder.directory(name) as nested:
+                nested.sync()
+        else:
+            folder.sync_file(name)
+    folder.sync()
 
 
-def _read_sums(folder: Path, *, where: str) -> tuple[dict[str, str], str]:
-    path = folder / SUMS_FILE
-    if not path.is_file():
-        raise _mismatch(f"{where} has no {SUMS_FILE}")
-    with path.open("rb") as file:
-        content = file.read(_MAX_SUMS_BYTES)
+def _digest(folder: Directory, name: str, *, where: str, check: Callable[[], None]) -> str:
+    check()
+    try:
+        return folder.sha256(name, check=check)
+    except Refused as error:
+        raise _refused(f"{where}/{name} {error.strerror}", "an artefact holds plain files only") from error
+
+
+def _files(folder: Directory, *, where: str, suffixes: Set[str]) -> dict[str, int]:
+    """List the files of a directory with their sizes; anything but plain files of known kinds is refused."""
+    found: dict[str, int] = {}
+    for seen, (name, status) in enumerate(_entries(folder, where=where), start=1):
+        if seen > MAX_ENTRIES:
+            raise _refused(f"{where} has more than {MAX_ENTRIES:,} files and directories", "leave fewer files")
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(f"{where}/{name} is a link or no plain file", "an artefact holds plain files only")
+        try:
+            check_status(status)
+        except Refused as error:
+            raise _refused(f"{where}/{name} {error.strerror}", "copy the file into the artefact") from error
+        if name != SUMS_FILE and PurePosixPath(name).suffix.lower() not in suffixes:
+            raise _refused(
+                f"{where}/{name}: files of this kind are not published",
+                f"an artefact holds {', '.join(sorted(suffixes))} and {SUMS_FILE}: no pickle and no code",
+            )
+        found[name] = status.st_size
+    return dict(sorted(found.items()))
+
+
+def _entries(folder: Directory, *, where: str, below: str = "", depth: int = 1) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield everything below a directory, directories before what is in them."""
+    if depth > MAX_DEPTH:
+        raise _refused(f"{where} has more than {MAX_DEPTH} levels of directories", "leave a flatter directory")
+    for entry in folder.names():
+        status = folder.status(entry)
+        yield f"{below}{entry}", status
+        if stat.S_ISDIR(status.st_mode):
+            with folder.directory(entry) as nested:
+                yield from _entries(nested, where=where, below=f"{below}{entry}/", depth=depth + 1)
+
+
+def _read_sums(folder: Directory, *, where: str) -> tuple[dict[str, str], str]:
+    try:
+        content = folder.read(SUMS_FILE, limit=MAX_SUMS_BYTES)
+    except FileNotFoundError as error:
+        raise _mismatch(f"{where} has no {SUMS_FILE}") from error
+    except Refused as error:
+        raise _refused(f"{where}/{SUMS_FILE} {error.strerror}", "write it with sha256sum") from error
     sums: dict[str, str] = {}
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
         match = _LINE.fullmatch(line)

@@ -28,6 +28,7 @@ from chorus_client import Sender, StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.exchange_certificate import make_certificate, server_context
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE
+from chorus_dataset.untrusted import Directory
 from chorus_dataset.uploads import Upload, UploadRefused, Uploads
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def run_exchange(
 
     `address`: what to listen on, every address when None. `serving` is called with the port once the socket is open.
     """
-    missing = [name for name in FILES if not (data_dir / name).is_file()]
+    missing = _missing(data_dir)
     if missing:
         raise DataError(
             Reason.INTERNAL_ERROR, f"the frame lacks {', '.join(missing)}", hint="prepare the Project's data again"
@@ -87,6 +88,18 @@ def run_exchange(
         letters.close(LAST_WORD_SECONDS)
         uploads.end()
     raise Stopped(f"stopped by {stop.signal_name}")
+
+
+def _missing(data_dir: Path) -> list[str]:
+    """Name the files that the frame lacks. It is mounted read-only, and only prepare Jobs write frames."""
+    missing = []
+    with Directory.at(data_dir) as frame:
+        for name in FILES:
+            try:
+                frame.file(name).close()
+            except OSError:
+                missing.append(name)
+    return missing
 
 
 async def _serve(

@@ -10,14 +10,14 @@ import hashlib
 import hmac
 import re
 import secrets
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from chorus_dataset.artefact import FILE_SUFFIXES, SUMS_FILE
-from chorus_dataset.files import make_dir
-from chorus_dataset.publish import OUT
+from chorus_dataset.model_directory import OUT
+from chorus_dataset.untrusted import Directory
 
 MAX_PATH = 512
 MAX_DEPTH = 8
@@ -49,7 +49,8 @@ class Upload:
     """A file on its way. `write` may be called in any thread, one call at a time."""
 
     name: str
-    path: Path
+    temporary: str
+    """Where it is written, relative to the run's directory."""
     file: IO[bytes] = field(repr=False)
     reserved: int = 0
     size: int = 0
@@ -68,11 +69,13 @@ class Upload:
 
 
 class Uploads:
-    """The artefact of one attempt, at most `max_bytes` in at most `max_files`. Belongs to one event loop."""
+    """The artefact of one attempt, at most `max_bytes` in at most `max_files`. Belongs to one event loop.
+
+    The run's directory is also the training's: what it may have left there is not followed.
+    """
 
     def __init__(self, run_dir: Path, *, max_bytes: int, max_files: int) -> None:
-        self._out = run_dir / OUT
-        self._under_way = run_dir / _UNDER_WAY
+        self._run = Directory.at(run_dir)
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._sizes: dict[str, int] = {}
@@ -80,16 +83,14 @@ class Uploads:
 
     def start(self) -> None:
         """Remove what an earlier attempt left. The artefact's directory is made with its first file."""
-        for left in (self._out, self._under_way):
-            if left.is_symlink():
-                left.unlink()
-            elif left.exists():
-                shutil.rmtree(left)
-        make_dir(self._under_way)
+        for left in (OUT, _UNDER_WAY):
+            self._run.remove(left)
+        self._run.make(_UNDER_WAY).close()
 
     def end(self) -> None:
-        """Remove what came in part."""
-        shutil.rmtree(self._under_way, ignore_errors=True)
+        """Remove what came in part, and let go of the run's directory."""
+        with self._run, suppress(OSError):
+            self._run.remove(_UNDER_WAY)
 
     @property
     def files(self) -> dict[str, int]:
@@ -104,8 +105,8 @@ class Uploads:
         self._check_place(name)
         if name not in self._sizes and len(self._sizes) >= self._max_files:
             raise UploadRefused(413, f"an artefact has at most {self._max_files} files: pack fewer, larger ones")
-        path = self._under_way / secrets.token_hex(8)
-        upload = Upload(name, path, path.open("xb"))
+        temporary = f"{_UNDER_WAY}/{secrets.token_hex(16)}"
+        upload = Upload(name, temporary, self._run.create(temporary))
         try:
             self.reserve(upload, length or 0)
         except UploadRefused:
@@ -132,9 +133,9 @@ class Uploads:
                 422, f"{upload.name}: came with the digest {upload.sha256}, not {sha256}: send it again"
             )
         self._check_place(upload.name)
-        target = self._out / upload.name
-        make_dir(target.parent)
-        upload.path.replace(target)
+        target = f"{OUT}/{upload.name}"
+        self._run.make(target.rpartition("/")[0]).close()
+        self._run.move(upload.temporary, self._run, target)
         new = upload.name not in self._sizes
         self._sizes[upload.name] = upload.size
         self._release(upload)
@@ -143,7 +144,7 @@ class Uploads:
     def abandon(self, upload: Upload) -> None:
         """Forget a file that did not come or was refused."""
         upload.file.close()
-        upload.path.unlink(missing_ok=True)
+        self._run.remove_file(upload.temporary)
         self._release(upload)
 
     def delete(self, name: str) -> bool:
@@ -151,12 +152,12 @@ class Uploads:
         check_name(name)
         if self._sizes.pop(name, None) is None:
             return False
-        path = self._out / name
-        path.unlink(missing_ok=True)
-        for folder in path.relative_to(self._out).parents:
+        path = f"{OUT}/{name}"
+        self._run.remove_file(path)
+        while path := path.rpartition("/")[0]:
             # An empty directory would keep a file of that name from coming; without any file there is no artefact.
-            if not any((self._out / folder).iterdir()):
-                (self._out / folder).rmdir()
+            if not self._run.remove_empty(path):
+                break
         return True
 
     def _release(self, upload: Upload) -> None:

@@ -14,6 +14,7 @@ from chorus_api.reasons import Reason
 from chorus_cli.plugin_check.observed import OutFile, Publication
 from chorus_dataset.artefact import SUMS_FILE, check_artefact, seal_files
 from chorus_dataset.errors import DataError
+from chorus_dataset.untrusted import Directory
 
 _SCAN_BYTES = 64 << 20
 _OPEN = 0o777  # whoever the plugin runs as may write here
@@ -135,8 +136,9 @@ def try_to_publish(out: Path, scratch: Path) -> Publication:
     """Check a copy of an artefact as the publish Job would, that of a plugin without SHA256SUMS included."""
     try:
         shutil.copytree(out, scratch, symlinks=True)
-        seal_files(scratch, where=out.name)
-        return Publication(digest=check_artefact(scratch, where=out.name, adapter=False).digest)
+        with Directory.at(scratch) as folder, Directory.at(scratch.parent) as aside:
+            seal_files(folder, where=out.name, aside=aside)
+            return Publication(digest=check_artefact(folder, where=out.name, adapter=False).digest)
     except DataError as error:
         return Publication(fault=error)
     except (OSError, shutil.Error) as error:

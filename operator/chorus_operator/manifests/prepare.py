@@ -8,7 +8,7 @@ from chorus_api import contract
 from chorus_api.lora import BaseModelSource
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
-from chorus_api.run_config import FetchConfig, FrozenRun, KeptFrames, PrepareConfig, PublishConfig
+from chorus_api.run_config import FetchConfig, FrozenRun, KeptFrames, ListedRuns, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
@@ -42,6 +42,7 @@ def prepare_manifests(
         project_uid=project.metadata.uid,
         prepare_key=key,
         source_path=path,
+        source_root=_SOURCE,
         source_name=source_name,
         uri=source.uri,
         database_key=source.sql.url_secret_key_ref.key if source.sql else None,
@@ -184,9 +185,9 @@ def publish_manifests(
     wanted: StartPublish,
     *,
     image: str,
-    keep_run_uids: Sequence[str] | None,
+    listed_runs: ListedRuns | None,
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that check and publish a run's artefact; `keep_run_uids`: see PublishConfig."""
+    """The ConfigMap and the Job that check and publish a run's artefact; `listed_runs`: see PublishConfig."""
     name = names.publish_job(run)
     labels = names.labels(project.metadata.name, role="publish", plugin=run.spec.plugin, run=run.metadata.name)
     config = PublishConfig(
@@ -199,7 +200,11 @@ def publish_manifests(
         kind=wanted.kind,
         optional=wanted.optional,
         promote=wanted.promote,
-        keep_run_uids=None if keep_run_uids is None else list(keep_run_uids),
+        project=project.metadata.name,
+        namespace=project.metadata.namespace,
+        project_uid=project.metadata.uid,
+        promoted_before=next((row.name for row in project.status.latest_model if row.plugin == run.spec.plugin), None),
+        listed_runs=listed_runs,
     )
     job = cpu_job(
         name=name,

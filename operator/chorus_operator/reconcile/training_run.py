@@ -10,7 +10,7 @@ from chorus_api import contract
 from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.run_config import ContainerConfig, FrozenFile, RunConfig, ServiceConfig
+from chorus_api.run_config import ContainerConfig, FrozenFile, ListedRuns, RunConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRun, TrainingRunStatus
 from chorus_operator.kube.errors import Invalid
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
@@ -48,6 +48,7 @@ from chorus_operator.rules.decision import (
     SuspendJob,
 )
 from chorus_operator.rules.draft import RunView
+from chorus_operator.rules.listed_runs import listed_runs
 from chorus_operator.rules.names import ChildName
 from chorus_operator.rules.observed import JobView, PodView, job_view
 from chorus_operator.rules.run import await_name, decide_run, is_published, refuse_run
@@ -56,7 +57,7 @@ from chorus_operator.services.letters import about_attempt
 from chorus_operator.services.tokens import token_hash
 
 SWEEP_SECONDS = 600.0
-"""A claim is swept of what deleted runs left by one publication in this time, since that takes a list of all runs."""
+"""One publication of a Project in this time sweeps what its deleted runs left, since that takes a list of all runs."""
 
 
 async def reconcile_run(environment: Environment, key: Key) -> float | None:
@@ -219,10 +220,21 @@ async def _read_side_jobs(environment: Environment, view: RunView, known: dict[s
         known["publish"], known["publish_pods"] = await _read_job(
             environment, Owner.of(view.run), names.publish_job(view.run)
         )
+        if known["publish"] is None:
+            known["pods_left"] = await _pods_left(environment, view.run)
         failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
     if failed_pods:
         known["log_tail"] = await log_tail(environment.kube, view.run.metadata.namespace, failed_pods)
     return RunView(**known)
+
+
+async def _pods_left(environment: Environment, run: TrainingRun) -> Sequence[PodView]:
+    """Read the pods of any attempt that have not ended: they may write to the artefact that is to be published."""
+    labels = {contract.RUN_LABEL: run.metadata.name}
+    pods = await environment.kube.list(PODS, namespace=run.metadata.namespace, labels=labels)
+    key, uid = contract.RUN_UID_ANNOTATION, run.metadata.uid
+    ours = [pod_view(pod) for pod in pods if pod["metadata"].get("annotations", {}).get(key) == uid]
+    return tuple(pod for pod in ours if not pod.ended)
 
 
 async def _act(environment: Environment, view: RunView, action: Action) -> None:
@@ -289,7 +301,7 @@ async def _job_manifests(
             view.frozen,
             action,
             image=environment.operator_image,
-            keep_run_uids=await _runs_to_keep(environment, view.project),
+            listed_runs=await _runs_to_keep(environment, view.project),
         )
     if isinstance(view.frozen, ServiceConfig):
         assert isinstance(action, StartAttempt)
@@ -337,9 +349,10 @@ async def _job_manifests(
     ]
 
 
-async def _runs_to_keep(environment: Environment, project: Project) -> list[str] | None:
-    """Name the runs of the namespace, for Projects may share a claim; None when it was swept a while ago."""
-    namespace = project.metadata.namespace
-    if not environment.memory.is_due("sweep", namespace, names.claim(project), every=SWEEP_SECONDS):
+async def _runs_to_keep(environment: Environment, project: Project) -> ListedRuns | None:
+    """List the runs of the namespace, for Projects may share a claim; None when the Project did so a while ago."""
+    if not environment.memory.is_due("sweep", project.metadata.uid, every=SWEEP_SECONDS):
         return None
-    return [run["metadata"]["uid"] for run in await environment.kube.list(TRAINING_RUNS, namespace=namespace)]
+    listed = environment.clock()
+    runs = await environment.kube.list(TRAINING_RUNS, namespace=project.metadata.namespace)
+    return listed_runs(project, runs, listed=listed)

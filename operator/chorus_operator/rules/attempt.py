@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -250,9 +251,9 @@ def look_again(draft: Draft) -> float:
     return min(max(limit / 4, MIN_LOOK_SECONDS), MAX_LOOK_SECONDS)
 
 
-def force_delete_lost(draft: Draft) -> None:
-    """Remove pods whose node will never report that they are gone."""
-    for pod in draft.view.pods:
+def force_delete_lost(draft: Draft, pods: Sequence[PodView] | None = None) -> None:
+    """Remove pods whose node will never report that they are gone: of the present attempt when None are given."""
+    for pod in draft.view.pods if pods is None else pods:
         if is_lost(pod, now=draft.view.now):
             draft.actions.append(ForceDeletePod(pod.name, pod.uid))
 

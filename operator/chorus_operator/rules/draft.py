@@ -26,6 +26,7 @@ _TOLD = {
     "Retrying": "True",
     "Suspended": "True",
     "ModelPublished": "True",
+    "Degraded": "True",
 }
 """Conditions whose turning to this is told by an Event."""
 
@@ -51,6 +52,8 @@ class RunView:
     fetch_pods: Sequence[PodView] = ()
     publish: JobView | None = None
     publish_pods: Sequence[PodView] = ()
+    pods_left: Sequence[PodView] = ()
+    """Pods of the run, of any attempt, that have not ended; read when the training is over and nothing is published."""
     log_tail: str | None = None
     delivery: Delivery = field(default_factory=Delivery)
     """TRAINING_DATA of the present attempt, on its way to a service."""
@@ -126,7 +129,7 @@ def _events(
         same = condition.type in old and old[condition.type].status == condition.status
         if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
             continue
-        warning = condition.type == "Retrying"
+        warning = condition.type in ("Retrying", "Degraded")
         events.append(Event(Reason(condition.reason), condition.message, warning))
     if phase in FINAL and phase_before != phase:
         succeeded = next(condition for condition in after if condition.type == "Succeeded")

@@ -276,7 +276,7 @@ def _close(
     busy = any(is_accepted(run) and not is_final(run) and run.status.phase != "suspended" for run in view.runs) or (
         view.prepare is not None and not view.prepare.finished and not view.prepare.suspended
     )
-    _set_degraded(draft, entries)
+    draft.conditions.set("Degraded", *_degraded(draft, entries))
     phase, reason, message = project_phase(entries, draft.conditions.all(), suspended=draft.suspended, busy=busy)
     draft.conditions.set("Ready", phase == "TRAINED", reason, message)
     status = view.project.status.model_copy(
@@ -302,16 +302,22 @@ def _close(
     )
 
 
-def _set_degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> None:
-    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
+def _degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> tuple[bool, Reason, str]:
+    """Say what is not well although the Project may be TRAINED: names, failed optional plugins, links of others."""
     refused = draft.view.refused
     if refused is not None and draft.frame is not None:  # without a frame DatasetReady says it
-        draft.conditions.set("Degraded", True, *refused)
-    elif broken:
-        told = "; ".join(f"{row.name}: {row.reason}" for row in broken)
-        draft.conditions.set("Degraded", True, Reason.PLUGIN_FAILED, told)
-    else:
-        draft.conditions.set("Degraded", False, Reason.ALL_WELL, "")
+        return True, *refused
+    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
+    shown = {entry.row.run for entry in entries}
+    problems = [
+        f"{run.spec.plugin}: {problem}"
+        for run in draft.view.runs
+        if run.metadata.name in shown and (problem := standing.latest_problem(run)) is not None
+    ]
+    if not broken and not problems:
+        return False, Reason.ALL_WELL, ""
+    message = "; ".join([*(f"{row.name}: {row.reason}" for row in broken), *problems])
+    return True, Reason.PLUGIN_FAILED if broken else Reason.LATEST_NOT_OWNED, message
 
 
 def _look_again(draft: ProjectDraft, again: float | None) -> float | None:

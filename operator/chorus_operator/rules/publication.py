@@ -9,12 +9,15 @@ from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.rules import names
-from chorus_operator.rules.attempt import failure_of
+from chorus_operator.rules.attempt import failure_of, force_delete_lost
 from chorus_operator.rules.classify import Cause, cause_of
 from chorus_operator.rules.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.rules.draft import Draft
 from chorus_operator.rules.observed import newest
 
+POD_END_SECONDS = 600
+"""How long pods of a run may outlive its training, beyond the grace that they have to stop."""
+POD_LOOK_SECONDS = 5.0
 _METRICS = {"train_loss": "final_loss"}
 """Metrics that an objective calls by another name than the run record."""
 
@@ -69,6 +72,8 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
     job = view.publish
     draft.conditions.set("PodsReady", False, Reason.PUBLISHING, "Training is over.")
     draft.conditions.drop("Retrying")
+    if job is None and view.pods_left:
+        return _wait_for_pods(draft)
     if job is None:
         draft.actions.append(_start(draft, record))
         draft.conditions.set("ModelPublished", False, Reason.PUBLISHING, "The artefact is being checked and published.")
@@ -86,6 +91,28 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
         draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
+
+
+def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
+    """Wait until nobody holds a file of the artefact open: what is checked must be what is published."""
+    view, told = draft.view, draft.conditions.get("ModelPublished")
+    assert view.plugin is not None
+    since = told.last_transition_time if told is not None and told.status == "False" else view.now
+    limit = view.plugin.spec.checkpoint.grace_seconds + POD_END_SECONDS
+    shown = ", ".join(pod.name for pod in view.pods_left)
+    if (view.now - since).total_seconds() > limit:
+        cause = Cause(
+            FailureClass.INFRASTRUCTURE,
+            Reason.PUBLISH_FAILED,
+            f"Training is over, but pods of the run have not ended within {limit} s: {shown}.",
+            "Delete them, and make a new run.",
+        )
+        draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
+        draft.fail(cause.reason, cause.message, failure=failure_of(cause, None, None))
+        return draft.done()
+    force_delete_lost(draft, view.pods_left)
+    draft.conditions.set("ModelPublished", False, Reason.PUBLISHING, f"Waiting for pods of the run to end: {shown}.")
+    return draft.done(again=POD_LOOK_SECONDS)
 
 
 def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
@@ -106,7 +133,7 @@ def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
 
 
 def _publish_reason(cause: Cause) -> Reason:
-    told = {Reason.DIGEST_MISMATCH, Reason.NON_FINITE_LOSS, Reason.PUBLISH_FAILED}
+    told = {Reason.DIGEST_MISMATCH, Reason.NON_FINITE_LOSS, Reason.PUBLISH_FAILED, Reason.VOLUME_FULL}
     return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
 
 
@@ -160,6 +187,15 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     draft.changes["completion_time"] = view.now
     draft.changes["failure"] = None
     draft.conditions.set("ModelPublished", True, Reason.MODEL_PUBLISHED, f"Model {name}.")
+    if record.latest_owner is not None:
+        plugin, claim = view.run.spec.plugin, names.claim(view.project)
+        draft.conditions.set(
+            "Degraded",
+            True,
+            Reason.LATEST_NOT_OWNED,
+            f"latest/{plugin} of claim {claim} belongs to {record.latest_owner} and was left as it is. Give the plugin "
+            f"another name; or delete latest/{plugin} and latest/.owners/{plugin} there, and the next model takes it.",
+        )
     loss = "" if record.final_loss is None else f", final loss {record.final_loss:.4g}"
     draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}{loss}.")
     return draft.done()

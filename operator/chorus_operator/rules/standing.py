@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chorus_api.project import LatestModel, LeaderboardRow, Project
+from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import names
 from chorus_operator.rules.admission import is_final
+from chorus_operator.rules.conditions import find
 from chorus_operator.rules.decision import DeleteRun
 from chorus_operator.rules.publication import latest_row, metric_of
 
@@ -30,16 +32,27 @@ def leaderboard(project: Project, runs: Iterable[TrainingRun], frame: str) -> li
 
 
 def latest_models(project: Project, runs: Sequence[TrainingRun]) -> list[LatestModel]:
-    """Give the promoted model of each plugin: that of the newest promoted run, else the one known before."""
+    """Give the promoted model of each plugin: that of the newest promoted run, else the one known before.
+
+    None where a later run has found that `latest/<plugin>` is somebody else's.
+    """
     rows = {row.plugin: row for row in project.status.latest_model}
-    promoted = [run for run in runs if run.status.model is not None and run.status.model.promoted]
-    for run in sorted(promoted, key=_ended):
-        assert run.status.model is not None
+    for run in sorted(runs, key=_ended):
+        if latest_problem(run) is not None:
+            rows.pop(run.spec.plugin, None)
+        if run.status.model is None or not run.status.model.promoted:
+            continue
         frame = run.status.resolved.frame if run.status.resolved else ""
         rows[run.spec.plugin] = latest_row(
             run.spec.plugin, run.metadata.name, run.status.model, project.spec.objective, frame
         )
     return [rows[plugin] for plugin in sorted(rows)]
+
+
+def latest_problem(run: TrainingRun) -> str | None:
+    """Say whose `latest/<plugin>` is, if the run's model could not become it for that."""
+    degraded = find(run.status.conditions, "Degraded")
+    return degraded.message if degraded is not None and degraded.reason == Reason.LATEST_NOT_OWNED else None
 
 
 def outlived(project: Project, runs: Sequence[TrainingRun]) -> list[DeleteRun]:

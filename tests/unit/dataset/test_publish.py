@@ -2,114 +2,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chorus_api.reasons import ExitCode, Reason
-from chorus_api.run_config import PublishConfig, RunRecord, TerminationRecord
+from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs import run_job
 from chorus_dataset.publish import run_publish
-
-RECORD = RunRecord(
-    base_model="hf://lab/tiny-t5",
-    samples_used=1873,
-    epochs=3,
-    learning_rate=5e-5,
-    run_directory="/chorus/run",
-    trained_at="2026-11-21T10:15:02Z",
-    final_loss=0.5,
-    run_id="run_20261121_101502_3f9c",
-    eval_loss=0.75,
-    steps=705,
-)
-FILES = {
-    "adapter_model.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
-    "adapter_config.json": b"{}",
-    "README.md": b"# A model\n",
-    "tokenizer/spiece.model": b"pieces",
-}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing may catch it."""
-
-
-class Volume:
-    """A Project's volume with one finished run."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.run = root / "runs" / "uid-1"
-        self.out = self.run / "out"
-        self.model = root / "models" / "home-soft-prompt-1"
-        self.latest = root / "latest" / "soft-prompt"
-        for name, content in FILES.items():
-            self.write(f"out/{name}", content)
-        self.write("training_run.json", RECORD.model_dump_json().encode())
-        self.write("metrics.jsonl", b'{"step": 1, "loss": 2.0}\n')
-        self.write("log.txt", b"training\n")
-        self.write("1-700/adapter_model.safetensors", b"checkpoint")
-        self.digest = self.write_sums(FILES)
-
-    def write(self, name: str, content: bytes) -> None:
-        path = self.run / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def write_sums(self, files: dict[str, bytes]) -> str:
-        sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
-        self.write("out/SHA256SUMS", sums.encode())
-        return f"sha256:{hashlib.sha256(sums.encode()).hexdigest()}"
-
-    def old_run(self, uid: str, *, age: int = 86400) -> Path:
-        folder = self.root / "runs" / uid
-        (folder / "1-10").mkdir(parents=True)
-        (folder / "1-10" / "optimizer.pt").write_bytes(b"state")
-        moment = (self.out / "SHA256SUMS").stat().st_mtime - age
-        os.utime(folder, (moment, moment))
-        return folder
-
-    def config(self, **changes: Any) -> PublishConfig:
-        values = {
-            "run_name": "home-soft-prompt-1",
-            "run_uid": "uid-1",
-            "run_id": RECORD.run_id,
-            "plugin": "soft-prompt",
-            "model_name": "home-soft-prompt-1",
-            "expected_digest": self.digest,
-            "promote": True,
-            "keep_run_uids": ["uid-1", "uid-2"],
-        }
-        return PublishConfig.model_validate({**values, **changes})
-
-    def publish(self, *, step: Callable[[str], None] = lambda _: None, **changes: Any) -> TerminationRecord:
-        return run_publish(self.config(**changes), self.root, stop=StopFlag(), step=step)
-
-    def error(self, **changes: Any) -> DataError:
-        """Publish what must not be published; return the error, and see that nothing changed place."""
-        with pytest.raises(DataError) as caught:
-            self.publish(**changes)
-        assert self.out.exists()
-        assert not self.latest.is_symlink()
-        return caught.value
-
-    def tree(self) -> dict[str, str]:
-        """All files with a digest of their content, and links with their targets."""
-        found: dict[str, str] = {}
-        for path in sorted(self.root.rglob("*")):
-            name = str(path.relative_to(self.root))
-            if path.is_symlink():
-                found[name] = f"-> {path.readlink()}"
-            elif path.is_file():
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
+from publish_builders import FILES, ME, MODEL, RECORD, RUN, Volume, killed_before, uid
 
 
 @pytest.fixture
@@ -126,7 +31,7 @@ def test_a_model_holds_the_artefact_the_record_and_the_metrics(volume: Volume) -
     assert record == TerminationRecord(
         outcome="succeeded",
         reason="ModelPublished",
-        model_name="home-soft-prompt-1",
+        model_name=MODEL,
         digest=volume.digest,
         bytes=sum(path.stat().st_size for path in volume.model.rglob("*") if path.is_file()),
         base_model="hf://lab/tiny-t5",
@@ -140,15 +45,8 @@ def test_a_model_holds_the_artefact_the_record_and_the_metrics(volume: Volume) -
 
 def test_latest_points_to_the_promoted_model(volume: Volume) -> None:
     volume.publish()
-    assert volume.latest.readlink() == Path("../models/home-soft-prompt-1")
+    assert volume.latest.readlink() == Path(f"../models/{MODEL}")
     assert (volume.latest / "adapter_config.json").read_bytes() == b"{}"
-
-
-def test_latest_is_moved_from_an_older_model(volume: Volume) -> None:
-    volume.latest.parent.mkdir()
-    volume.latest.symlink_to("../models/older")
-    volume.publish()
-    assert volume.latest.resolve() == volume.model
 
 
 def test_without_promotion_latest_stays(volume: Volume) -> None:
@@ -160,30 +58,6 @@ def test_without_promotion_latest_stays(volume: Volume) -> None:
     assert volume.model.is_dir()
 
 
-def test_directories_of_deleted_runs_are_swept_and_no_others(volume: Volume) -> None:
-    kept, deleted, young = volume.old_run("uid-2"), volume.old_run("uid-3"), volume.old_run("uid-4", age=-5)
-    outside = volume.root / "other"
-    outside.mkdir()
-    (outside / "file").write_text("stays")
-    link = volume.root / "runs" / "uid-5"
-    link.symlink_to(outside)
-    moment = (volume.out / "SHA256SUMS").stat().st_mtime - 86400
-    os.utime(link, (moment, moment), follow_symlinks=False)
-    volume.publish(keep_run_uids=["uid-2"])
-    assert kept.is_dir()
-    assert volume.run.is_dir(), "its own directory is kept even if it is not on the list"
-    assert not deleted.exists()
-    assert young.is_dir(), "what is younger than the artefact may belong to a run that came after the list was made"
-    assert not link.is_symlink()
-    assert (outside / "file").read_text() == "stays"
-
-
-def test_nothing_is_swept_by_a_publication_that_knows_no_runs(volume: Volume) -> None:
-    deleted = volume.old_run("uid-3")
-    volume.publish(keep_run_uids=None)
-    assert deleted.is_dir()
-
-
 def test_publishing_twice_gives_the_same_result(volume: Volume) -> None:
     first = volume.publish()
     tree = volume.tree()
@@ -191,40 +65,56 @@ def test_publishing_twice_gives_the_same_result(volume: Volume) -> None:
     assert volume.tree() == tree
 
 
-def steps_of(volume: Volume) -> list[str]:
+STEPS = [
+    "mark",
+    "take",
+    "sync taken",
+    "add training_run.json",
+    "add metrics.jsonl",
+    "sync",
+    "own model",
+    "rename",
+    "sync directories",
+    "remove work directory",
+    "own latest",
+    "link",
+    "promote",
+    "sync latest",
+    f"sweep {uid(3)}",
+    f"remove {uid(3)}",
+    f"unmark {uid(3)}",
+]
+
+
+def with_a_deleted_run(root: Path) -> Volume:
+    volume = Volume(root)
+    volume.old_run(uid(3), ME)
+    return volume
+
+
+def test_publishing_goes_by_these_steps(tmp_path: Path) -> None:
     steps: list[str] = []
-    volume.old_run("uid-3")
-    volume.publish(step=steps.append)
-    return steps
+    with_a_deleted_run(tmp_path).publish(step=steps.append)
+    assert steps == STEPS
 
 
-def test_killed_before_any_step_and_run_again_it_gives_the_same_result(tmp_path: Path) -> None:
-    whole = Volume(tmp_path / "whole")
-    steps = steps_of(whole)
-    assert steps == [
-        "add training_run.json",
-        "add metrics.jsonl",
-        "sync",
-        "rename",
-        "sync directories",
-        "link",
-        "promote",
-        "sync latest",
-        "sweep uid-3",
-    ]
-    for number, name in enumerate(steps):
-        volume = Volume(tmp_path / f"killed-{number}")
-        volume.old_run("uid-3")
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_any_step_and_run_again_it_gives_the_same_result(tmp_path: Path, step: str) -> None:
+    whole, volume = with_a_deleted_run(tmp_path / "whole"), with_a_deleted_run(tmp_path / "killed")
+    expected = whole.publish()
+    killed_before(volume, step)
+    assert volume.model.is_dir() == (STEPS.index(step) > STEPS.index("rename"))
+    assert volume.publish() == expected
+    assert volume.tree() == whole.tree()
 
-        def kill(step: str, name: str = name) -> None:
-            if step == name:
-                raise Killed
 
-        with pytest.raises(Killed):
-            volume.publish(step=kill)
-        assert volume.model.is_dir() == (number > steps.index("rename"))
-        assert volume.publish().digest == whole.digest
-        assert volume.tree() == whole.tree(), f"killed before {name}"
+@pytest.mark.parametrize("step", ["seal", "give back"])
+def test_killed_while_a_containers_files_are_sealed_or_refused_it_is_the_same_again(tmp_path: Path, step: str) -> None:
+    volume = Volume(tmp_path)
+    foreign(volume, {"model.onnx": b"onnx"})
+    volume.write("training_run.json", b"{}")
+    killed_before(volume, step, kind="files", expected_digest=None)
+    assert "training_run.json" in volume.error(kind="files", expected_digest=None).message
 
 
 def test_a_model_never_appears_before_it_is_whole(tmp_path: Path) -> None:
@@ -254,7 +144,7 @@ def test_a_changed_file_is_refused(volume: Volume) -> None:
     volume.write("out/adapter_config.json", b"[]")
     error = volume.error()
     assert error.reason is Reason.DIGEST_MISMATCH
-    assert "runs/uid-1/out/adapter_config.json is not what SHA256SUMS says" in error.message
+    assert f"runs/{RUN}/out/adapter_config.json is not what SHA256SUMS says" in error.message
 
 
 def test_a_missing_file_is_refused(volume: Volume) -> None:
@@ -278,7 +168,7 @@ def test_files_that_may_hold_code_are_refused(volume: Volume, name: str) -> None
     digest = volume.write_sums({**FILES, name: b"code"})
     error = volume.error(expected_digest=digest)
     assert error.reason is Reason.PUBLISH_FAILED
-    assert f"runs/uid-1/out/{name}: files of this kind are not published" in error.message
+    assert f"runs/{RUN}/out/{name}: files of this kind are not published" in error.message
 
 
 def test_an_artefact_without_weights_is_refused(volume: Volume) -> None:
@@ -301,7 +191,7 @@ def test_a_linked_directory_is_refused(volume: Volume, tmp_path: Path) -> None:
 def test_an_artefact_that_is_a_link_is_refused(volume: Volume) -> None:
     volume.out.rename(volume.run / "elsewhere")
     volume.out.symlink_to("elsewhere")
-    assert "runs/uid-1/out is no directory" in volume.error().message
+    assert f"runs/{RUN}/out is no directory" in volume.error().message
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd.json", "../training_run.json", "a/../../b.json", "./a/./b.json"])
@@ -340,7 +230,7 @@ def test_a_missing_record_is_refused(volume: Volume) -> None:
 def test_a_record_that_is_a_link_is_refused(volume: Volume) -> None:
     (volume.run / "training_run.json").rename(volume.run / "other.json")
     (volume.run / "training_run.json").symlink_to("other.json")
-    assert "symbolic link" in volume.error().message
+    assert "is a symbolic link" in volume.error().message
 
 
 def test_a_model_of_another_run_is_never_replaced(volume: Volume) -> None:
@@ -353,7 +243,7 @@ def test_a_model_of_another_run_is_never_replaced(volume: Volume) -> None:
 def test_a_run_without_an_artefact_is_an_error(tmp_path: Path) -> None:
     volume = Volume(tmp_path)
     volume.out.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="neither runs/uid-1/out nor models/home-soft-prompt-1"):
+    with pytest.raises(DataError, match=f"neither runs/{RUN}/out nor models/{MODEL}"):
         volume.publish()
 
 
