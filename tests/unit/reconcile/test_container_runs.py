@@ -338,6 +338,26 @@ def test_every_container_of_the_pod_passes_the_restricted_profile() -> None:
         }
 
 
+@pytest.mark.parametrize("options", [{}, {"messages": "File"}, {"frameFormat": "csv"}])
+def test_of_the_claim_a_containers_pod_sees_parts_and_can_write_to_its_runs_directory_alone(
+    options: dict[str, str],
+) -> None:
+    """Marks of who owns what, models and other runs' directories are out of its reach."""
+    world = applied(World(), describe=False, **options)
+    world.frame_ready()
+    spec = world.job("home-soft-1-1")["spec"]["template"]["spec"]  # type: ignore[index]
+    mounts = [
+        mount
+        for each in [*spec["containers"], *spec.get("initContainers", ())]
+        for mount in each["volumeMounts"]
+        if mount["name"] == "data"
+    ]
+    assert all(mount.get("subPath") for mount in mounts)
+    assert {mount["subPath"] for mount in mounts if not mount["readOnly"]} == {
+        f"runs/{world.run('home-soft-1')['metadata']['uid']}"
+    }
+
+
 def test_the_image_is_frozen_with_the_run(world: World) -> None:
     world.put(container_plugin(describe=False, image="registry.test/other:2"))
     world.pod_trains("home-soft-1")
