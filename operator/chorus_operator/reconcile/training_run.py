@@ -50,7 +50,7 @@ from chorus_operator.rules.decision import (
 from chorus_operator.rules.draft import RunView
 from chorus_operator.rules.listed_runs import listed_runs
 from chorus_operator.rules.names import ChildName
-from chorus_operator.rules.observed import JobView, PodView, job_view
+from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
 from chorus_operator.rules.run import await_name, decide_run, is_published, refuse_run
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.services.letters import about_attempt
