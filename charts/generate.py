@@ -147,6 +147,7 @@ def rules() -> str:
     named = {
         "chorus.rules.work": _role("rbac.yaml", "ClusterRole", "chorus-operator"),
         "chorus.rules.own": _role("rbac.yaml", "Role", "chorus-operator"),
+        "chorus.rules.apiServer": _role("rbac.yaml", "Role", "chorus-operator-api-server"),
         "chorus.rules.view": _role("user-roles.yaml", "ClusterRole", "chorus-view"),
         "chorus.rules.edit": _role("user-roles.yaml", "ClusterRole", "chorus-edit"),
     }

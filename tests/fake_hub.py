@@ -27,6 +27,10 @@ class Hub:
     """Answer everything with this status."""
     damaged: set[str] = field(default_factory=set)
     """Files that arrive with other content than announced."""
+    elsewhere: str = ""
+    """Redirect files there."""
+    xet: bool = False
+    """Offer files by Xet, as the real hub does."""
     requests: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
     url: str = ""
@@ -44,6 +48,13 @@ class Hub:
         if revision not in self.revisions:
             return 404, {"X-Error-Code": "RevisionNotFound"}
         return None
+
+    def offers(self, model: str, content: bytes) -> dict[str, str]:
+        """Headers that offer a file by Xet, if it is."""
+        if not self.xet:
+            return {}
+        route = f"{self.url}/api/models/{model}/xet-read-token/{COMMIT}"
+        return {"X-Xet-Hash": hashlib.sha256(content).hexdigest(), "X-Xet-Refresh-Route": route}
 
     def info(self, model: str) -> dict[str, Any]:
         """What the hub says of a model."""
@@ -89,7 +100,10 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
                 self.reply(404, {"X-Error-Code": "EntryNotFound"}, b"", with_body)
             else:
                 content = hub.models[model][name]
-                headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT}
+                headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT, **hub.offers(model, content)}
+                if hub.elsewhere:
+                    self.reply(302, {**headers, "Location": hub.elsewhere}, b"", with_body)
+                    return
                 sent = bytes(len(content)) if name in hub.damaged else content
                 self.reply(200, headers, sent, with_body)
 

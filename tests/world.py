@@ -14,6 +14,7 @@ from chorus_api.messages import ColumnProfile, FrameManifest, OnlineReport
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import TrainingRun
+from chorus_net.addresses import ApiServer
 from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.messages.plugins import entry_of
@@ -93,6 +94,8 @@ class World:
     now: datetime = START
     images: tuple[str, str] = ("operator:1", "trainer:1")
     claims: tuple[str, ...] = ("models",)
+    api_server: tuple[str, ...] = ()
+    """Where the API server is, as the operator finds it."""
     wakes: list[float] = field(default_factory=list)
     disturbed: int = 0
     observer: Observer = field(default_factory=Nobody)
@@ -148,6 +151,9 @@ class World:
         async def ensure_namespace(namespace: str) -> None:
             return None
 
+        async def api_server() -> ApiServer:
+            return ApiServer.parse(self.api_server)
+
         return Environment(
             kube=self.kube,  # type: ignore[arg-type]
             operator_image=self.images[0],
@@ -155,6 +161,7 @@ class World:
             messages_url="https://chorus.test:8443/v1/messages",
             clock=lambda: self.now,
             since=self.operator_since,
+            api_server=api_server,
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
             memory=Memory(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]

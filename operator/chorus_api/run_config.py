@@ -188,6 +188,10 @@ class PrepareConfig(FileModel):
     keep_frames: KeptFrames | None = Field(
         None, description="Other frames that this Project alone has used are removed. None: nothing is removed."
     )
+    api_server: list[str] = Field(
+        default_factory=list,
+        description="Where the API server is, as host or host:port: nothing is fetched from there.",
+    )
     messaging: Messaging
 
 
@@ -198,6 +202,10 @@ class FetchConfig(FileModel):
     revision: str | None
     base_key: str
     token_file: str | None = None
+    api_server: list[str] = Field(
+        default_factory=list,
+        description="Where the API server is, as host or host:port: nothing is fetched from there.",
+    )
 
 
 class ListedRuns(FileModel):

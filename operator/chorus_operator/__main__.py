@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 
+from chorus_net.addresses import Address, nothing
 from chorus_operator.health import Health
 from chorus_operator.kube.ca import Authority, BrokenAuthority, CaBundle, load_authority
 from chorus_operator.kube.client import Kube
@@ -37,8 +37,9 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.reconcile.queue import Key, WorkQueue
-from chorus_operator.rules.service_address import Address, nothing, url_problem
+from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.addresses import AddressGuard
+from chorus_operator.services.api_server import ApiServerFinder
 from chorus_operator.services.client import ServiceClient
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.keys import ServiceKeys, service_keys
@@ -83,9 +84,10 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         registry, runs = make_registry(), RunBook()
         recorder = Recorder(registry, runs=runs, clock=time.time)
         keys = service_keys(authority)
-        courier = Courier(
-            ServiceClient(key=keys.webhooks, guard=await _guard(kube, allows=allows), clock=utc_now), clock=utc_now
-        )
+        # A Role in the namespace `default` comes with the ClusterRole.
+        api_server = ApiServerFinder(kube, reads_slice=not settings.watch_namespaces)
+        guard = AddressGuard(api_server=api_server.known, allows=allows)
+        courier = Courier(ServiceClient(key=keys.webhooks, guard=guard, clock=utc_now), clock=utc_now)
         stack.push_async_callback(courier.close)
         leading = _Leading(
             settings,
@@ -96,6 +98,7 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
             recorder=recorder,
             keys=keys,
             courier=courier,
+            api_server=api_server,
             allows=allows,
         )
         collect_from(_sources(clients, receiver, leading, runs), registry=registry)
@@ -119,11 +122,6 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
                 "leading": leading.lead(),
             }
         )
-
-
-async def _guard(kube: Kube, *, allows: Callable[[Address], bool]) -> AddressGuard:
-    server = urlsplit((await kube.credentials()).server).hostname
-    return AddressGuard(api_hosts=[server] if server else [], allows=allows)
 
 
 def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> Receiver:
@@ -171,6 +169,7 @@ class _Leading:
         recorder: Recorder,
         keys: ServiceKeys,
         courier: Courier,
+        api_server: ApiServerFinder,
         allows: Callable[[Address], bool],
     ):
         self._kube = kube
@@ -197,6 +196,7 @@ class _Leading:
                     tokens=ServiceTokens(keys.tokens),
                     address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
                     judge_url=partial(url_problem, allows=allows),
+                    api_server=api_server.known,
                     observer=recorder,
                 )
             ),

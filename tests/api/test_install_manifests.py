@@ -49,7 +49,7 @@ async def test_the_api_server_takes_everything_and_runs_the_operator_under_the_r
 
 def test_no_right_is_a_wildcard_or_reads_many_secrets_or_enters_a_pod(rendered: list[Manifest]) -> None:
     roles = [manifest for manifest in rendered if manifest["kind"] in {"Role", "ClusterRole"}]
-    assert len(roles) == 4
+    assert len(roles) == 5
     for rule in (rule for role in roles for rule in role["rules"]):
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert not {"pods/exec", "pods/attach", "pods/portforward"} & set(rule["resources"])

@@ -116,6 +116,17 @@ async def test_in_its_own_namespace_the_operator_has_its_lease_and_its_keys_alon
         assert not await allowed(api, OPERATOR, verb, "secrets", namespace=own)
 
 
+async def test_of_the_clusters_endpoints_the_operator_reads_those_of_the_api_server_alone(
+    installed: ControlPlane, api: Api
+) -> None:
+    slices = "discovery.k8s.io/endpointslices"
+    assert await allowed(api, OPERATOR, "get", slices, namespace="default", name="kubernetes")
+    assert not await allowed(api, OPERATOR, "get", slices, namespace="default", name="another")
+    assert not await allowed(api, OPERATOR, "get", slices, namespace="anywhere", name="kubernetes")
+    for verb in ("list", "watch", "update"):
+        assert not await allowed(api, OPERATOR, verb, slices, namespace="default")
+
+
 async def test_children_may_block_the_deletion_of_their_owner(operator: Api, api: Api, namespace: str) -> None:
     for kind, manifest in (
         ("Project", make_project(namespace=namespace)),

@@ -16,6 +16,7 @@ from chorus_dataset.prepare import prepare_frame
 from dataset_builders import Frame, csv_text, requests
 from harness.objects import BUCKET, REGION, Objects, serving_objects
 from harness.web import Answer, Web, serving_web
+from local_sources import local_egress
 from source_builders import fetched, secret_files
 
 CONTENT = csv_text(requests(50)).encode()
@@ -43,7 +44,8 @@ def plain_web(tmp_path: Path) -> Iterator[Web]:
 
 
 def frame(url: str, *, volume: Path, **changes: Any) -> Frame:
-    manifest = prepare_frame(fetched(url, **changes), volume)
+    config = fetched(url, **changes)
+    manifest = prepare_frame(config, volume, egress=local_egress(config))
     return Frame(manifest, volume / "frames" / manifest.name)
 
 
@@ -172,7 +174,7 @@ def test_neither_a_url_nor_a_redirect_leads_to_metadata_or_the_api_server(
     web.answers["/away.csv"] = Answer(302, headers={"Location": target})
     for url in (target, f"{web.url}/away.csv"):
         with pytest.raises(DataError) as caught:
-            prepare_frame(fetched(url, secret=secret), tmp_path, api_server=["10.96.0.1"])
+            frame(url, volume=tmp_path, secret=secret, api_server=["10.96.0.1"])
         assert caught.value.reason is Reason.SOURCE_REFUSED, caught.value.message
         assert caught.value.exit_code == 64
 

@@ -17,6 +17,7 @@ from chorus_dataset.prepare import prepare_frame
 from dataset_builders import Frame
 from harness.pki import Authority
 from harness.postgres import PASSWORD, QUOTED, Postgres
+from local_sources import local_egress
 from message_receiver import serving
 from source_builders import ca_files, queried, secret_files
 
@@ -47,7 +48,8 @@ def secret(postgres: Postgres, tmp_path: Path) -> Path:
 
 
 def read(query: str, *, secret: Path, volume: Path, **changes: object) -> Frame:
-    manifest = prepare_frame(queried(query, secret=secret, **changes), volume)
+    config = queried(query, secret=secret, **changes)
+    manifest = prepare_frame(config, volume, egress=local_egress(config))
     return Frame(manifest, volume / "frames" / manifest.name)
 
 
@@ -95,13 +97,13 @@ def test_a_million_rows_are_read_in_bounded_memory(secret: Path) -> None:
     program = """
 import pathlib, resource, sys
 from sqlalchemy.engine import make_url
-from chorus_dataset.egress import Egress
+from local_sources import local_egress
 from chorus_dataset.postgres import PostgresReader
 from chorus_dataset.secret import SourceSecret
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 secret = SourceSecret(pathlib.Path(sys.argv[1]), name="warehouse")
 options = {"where": "a", "query": sys.argv[2], "seconds": 300, "check": lambda: None}
-reader = PostgresReader(make_url(secret.get("url")), secret=secret, egress=Egress(), **options)
+reader = PostgresReader(make_url(secret.get("url")), secret=secret, egress=local_egress(), **options)
 rows = reader.rows()
 first, before = next(rows), peak()
 print(sum(1 for _ in rows) + 1, peak() - before)
@@ -202,7 +204,7 @@ def test_no_word_of_the_job_holds_the_password(postgres: Postgres, tmp_path: Pat
     with serving(identity) as receiver:
         config.write_text(queried("SELECT 1", secret=secret, messaging=receiver.messaging()).model_dump_json())
         places = ["--config", str(config), "--volume", str(tmp_path / "volume"), "--termination-log", str(log)]
-        command = [sys.executable, "-m", "chorus_dataset", "prepare", *places]
+        command = [sys.executable, "-m", "local_sources", "prepare", *places]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     [post] = receiver.posts
     assert done.returncode == ExitCode.BAD_CONFIGURATION

@@ -29,7 +29,9 @@ def rights(role: Manifest) -> set[Right]:
 @pytest.fixture(scope="module")
 def plain() -> dict[str, set[Right]]:
     text = (REPOSITORY / "deploy" / "rbac.yaml").read_text(encoding="utf-8")
-    return {one["kind"]: rights(one) for one in yaml.safe_load_all(text) if one["kind"] in {"ClusterRole", "Role"}}
+    roles = [one for one in yaml.safe_load_all(text) if one["kind"] in {"ClusterRole", "Role"}]
+    named = {one["metadata"]["name"]: rights(one) for one in roles if one["metadata"].get("namespace") == "default"}
+    return named | {one["kind"]: rights(one) for one in roles if one["metadata"]["name"] == "chorus-operator"}
 
 
 def test_in_the_whole_cluster_the_rights_are_those_of_the_plain_manifests(
@@ -37,7 +39,13 @@ def test_in_the_whole_cluster_the_rights_are_those_of_the_plain_manifests(
 ) -> None:
     made = helm.template()
     assert rights(only(made, "ClusterRole", "chorus-operator")) == plain["ClusterRole"]
-    assert rights(only(made, "Role")) == plain["Role"]
+    assert rights(only(made, "Role", "chorus-operator")) == plain["Role"]
+    api_server = only(made, "Role", "chorus-operator-api-server")
+    assert rights(api_server) == plain["chorus-operator-api-server"]
+    assert api_server["metadata"]["namespace"] == "default"
+    bound = only(made, "RoleBinding", "chorus-operator-api-server")
+    assert (bound["metadata"]["namespace"], bound["roleRef"]["name"]) == ("default", "chorus-operator-api-server")
+    assert bound["subjects"] == [{"kind": "ServiceAccount", "name": "chorus-operator", "namespace": NAMESPACE}]
     [binding] = of_kind(made, "ClusterRoleBinding")
     assert binding["roleRef"]["name"] == "chorus-operator"
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "chorus-operator", "namespace": NAMESPACE}]

@@ -158,3 +158,32 @@ def test_go_modules_are_pinned_by_sums() -> None:
     assert modules
     for module in modules:
         assert (module / "go.sum").stat().st_size > 0, f"{module.name} has no go.sum"
+
+
+ADDRESSES = "chorus_net/addresses.py"
+LISTED_ADDRESS = re.compile(
+    r"ip_network\(|IPv[46]Network\(|\.is_(?:loopback|link_local|multicast|unspecified|reserved)\b"
+    r"|inet_aton|ip_address\(\s*[\"']|IPv[46]Address\(\s*[\"']|metadata\.google|169\.254\."
+)
+
+
+def sources() -> list[Path]:
+    return [path for root in ("operator", "trainer_image") for path in sorted((REPOSITORY / root).rglob("*.py"))]
+
+
+def test_addresses_that_are_never_connected_to_are_listed_and_judged_in_one_module_alone() -> None:
+    found = {
+        str(path.relative_to(REPOSITORY)): matches
+        for path in sources()
+        if not str(path).endswith(ADDRESSES) and (matches := LISTED_ADDRESS.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}, f"use {ADDRESSES}"
+
+
+def test_whoever_connects_where_a_tenant_says_asks_that_module() -> None:
+    asking = {str(path.relative_to(REPOSITORY)) for path in sources() if "address_problem" in path.read_text("utf-8")}
+    assert asking == {
+        f"operator/{ADDRESSES}",
+        "operator/chorus_operator/services/addresses.py",
+        "trainer_image/chorus_dataset/egress.py",
+    }

@@ -6,17 +6,22 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chorus_api.contract import ATTEMPT_ENV, DATA_DIR, JOB_CONFIG, RUN_DIR, TERMINATION_LOG, VOLUME_DIR
 from chorus_api.run_config import ExchangeConfig, FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
 from chorus_client import StopFlag
+from chorus_dataset.egress import Egress
 from chorus_dataset.jobs import read_config, run_job
+from chorus_net.addresses import Address, nothing
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one Job and return its exit code."""
+def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], bool] = nothing) -> int:
+    """Run one Job and return its exit code.
+
+    `allows`: addresses that data may come from although they would be refused (`Egress`), for tests.
+    """
     parser = argparse.ArgumentParser(prog="chorus_dataset", description=__doc__)
     parser.add_argument("job", choices=["prepare", "fetch", "publish", "exchange"])
     parser.add_argument("--config", type=Path, default=Path(JOB_CONFIG), help="configuration (default: %(default)s)")
@@ -32,19 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     stop = StopFlag().install()
 
+    def guard(api_server: Sequence[str]) -> Egress:
+        # The kubelet tells every container where the Service of the API server is.
+        return Egress(api_server=[os.environ.get("KUBERNETES_SERVICE_HOST", ""), *api_server], allows=allows)
+
     def work(flag: StopFlag) -> TerminationRecord:
         # Imported here, so that each Job loads only what it needs.
         if options.job == "prepare":
             from chorus_dataset.prepare import run_prepare
 
-            # The kubelet tells every container where the API server is.
-            api_server = [os.environ.get("KUBERNETES_SERVICE_HOST", "")]
-            config = read_config(options.config, PrepareConfig)
-            return run_prepare(config, options.volume, stop=flag, api_server=api_server)
+            prepare = read_config(options.config, PrepareConfig)
+            return run_prepare(prepare, options.volume, stop=flag, egress=guard(prepare.api_server))
         if options.job == "fetch":
             from chorus_dataset.fetch import run_fetch
 
-            return run_fetch(read_config(options.config, FetchConfig), options.volume, stop=flag)
+            fetch = read_config(options.config, FetchConfig)
+            return run_fetch(fetch, options.volume, stop=flag, egress=guard(fetch.api_server))
         if options.job == "exchange":
             from chorus_dataset.exchange import run_exchange
 

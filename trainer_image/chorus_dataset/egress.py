@@ -1,4 +1,4 @@
-"""Keep a prepare pod from being sent to where only the cluster's own programs should go.
+"""Keep a prepare or fetch pod from being sent to where only the cluster's own programs should go.
 
 Users say where data is fetched from, and servers may redirect. What counts is therefore not the URL but the address of
 every connection that Python opens, whichever library opens it, after names are resolved.
@@ -6,58 +6,46 @@ every connection that Python opens, whichever library opens it, after names are 
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
+from chorus_net.addresses import Address, ApiServer, address_problem, host_problem, nothing, read_address
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_FORBIDDEN = [
-    (ipaddress.ip_network(network), what)
-    for network, what in (
-        ("169.254.0.0/16", "a link-local address: clouds hand out credentials there"),
-        ("fe80::/10", "a link-local address"),
-        ("fd00:ec2::/32", "the metadata service of a cloud"),
-        ("100.100.100.200/32", "the metadata service of a cloud"),
-        ("168.63.129.16/32", "the metadata service of a cloud"),
-        ("0.0.0.0/8", "no address of a server"),
-        ("::/128", "no address of a server"),
-    )
-]
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_API_SERVER_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
-_HINT = "name a server that holds data; metadata services and the API server are never asked"
+_HINT = "name a server that holds data; this machine, metadata services and the API server are never asked"
+_PORTS = {"http": 80, "https": 443}
 
 
 class AddressRefused(PermissionError):
-    """A connection to a forbidden address was about to be opened."""
+    """A connection to a refused address was about to be opened."""
 
 
 class Egress:
-    """Refuses connections to link-local and metadata addresses and to the API server, while it is entered.
+    """Refuses connections to where nothing of Chorus connects to (`chorus_net.addresses`), while it is entered.
 
-    `api_server`: addresses and names of the API server beyond `kubernetes.default`. It works by an audit hook of the
-    interpreter, which sees every `connect` of a Python socket; hooks cannot be taken out again, so one that was left
-    does nothing. Libraries in C that open sockets themselves must be given addresses that `resolve` let pass.
+    `api_server`: where the API server is, as `ApiServer.parse` reads it. `allows`: addresses that are taken although
+    they would be refused, for tests. It works by an audit hook of the interpreter, which sees every `connect` of a
+    Python socket; hooks cannot be taken out again, so one that was left does nothing. Libraries in C that open sockets
+    themselves must be given addresses that `resolve` let pass.
     """
 
-    def __init__(self, *, api_server: Sequence[str] = ()) -> None:
-        self._api_server = frozenset(_plain(name) for name in api_server if name)
-        self._entered = False
+    def __init__(self, *, api_server: Collection[str] = (), allows: Callable[[Address], bool] = nothing) -> None:
+        self._api_server = ApiServer.parse(api_server)
+        self._allows = allows
+        self._entered = self._hooked = False
         self.refused: str | None = None
         """What was refused last, for people: libraries wrap the error or try again."""
 
     def __enter__(self) -> Self:
         self._entered = True
-        sys.addaudithook(self._hook)
+        if not self._hooked:
+            self._hooked = True
+            sys.addaudithook(self._hook)
         return self
 
     def __exit__(
@@ -66,21 +54,24 @@ class Egress:
         self._entered = False
 
     def check_url(self, url: str) -> None:
-        """Raise `SourceRefused` for a URL whose host alone says that it is forbidden."""
+        """Raise `SourceRefused` for a URL whose host alone says that it is refused."""
         try:
-            host = urlsplit(url).hostname or ""
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
         except ValueError as error:
             raise DataError(Reason.BAD_CONFIGURATION, f"not a URL: {error}", hint="correct the address") from error
-        if problem := self._problem_of_host(host):
+        if problem := self._problem(host, port):
             raise refusal(problem)
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """Addresses of a host, none of them forbidden. Raises `SourceRefused`; OSError if there are none."""
+        """Addresses of a host, none of them refused. Raises `SourceRefused`; OSError if there are none."""
+        if problem := self._problem(host, port):
+            raise refusal(problem)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for address in addresses:
-            if problem := self._problem_of_host(address):
-                raise refusal(f"{host} stands for {problem}" if host != address else problem)
+            if problem := self._problem(address, port):
+                raise refusal(f"{host}, which stands for {problem}" if host != address else problem)
         return addresses
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -89,45 +80,22 @@ class Egress:
         address = arguments[1]
         if not isinstance(address, tuple):
             return  # a socket of the file system
-        if problem := self._problem_of_host(str(address[0])):
+        if problem := self._problem_of_connection(str(address[0]), int(address[1])):
             self.refused = problem
             raise AddressRefused(f"connections to {problem} are refused")
 
-    def _problem_of_host(self, host: str) -> str | None:
-        name = _plain(host)
-        if name in self._api_server or name in _API_SERVER_NAMES or name.startswith("kubernetes.default.svc."):
-            return f"{host}, the API server of this cluster"
-        if (address := _address(name)) is None:
-            return None
-        if str(address) in self._api_server:
-            return f"{host}, the API server of this cluster"
-        return next((f"{host}, {what}" for network, what in _FORBIDDEN if address in network), None)
+    def _problem_of_connection(self, host: str, port: int) -> str | None:
+        if (address := read_address(host)) is None:
+            # The system has resolved it, or will, and the hook is not told to what.
+            return self._problem(host, port) or f"{host}, a name that was not resolved before"
+        what = address_problem(address, port=port, api_server=self._api_server, allows=self._allows)
+        return f"{host}, {what}" if what else None
+
+    def _problem(self, host: str, port: int | None) -> str | None:
+        what = host_problem(host, port=port, api_server=self._api_server, allows=self._allows)
+        return f"{host}, {what}" if what else None
 
 
 def refusal(what: str) -> DataError:
     """Say that a source is where none may be."""
     return DataError(Reason.SOURCE_REFUSED, f"the data may not come from {what}", hint=_HINT)
-
-
-def _plain(host: str) -> str:
-    return host.casefold().strip("[]").rstrip(".").partition("%")[0]
-
-
-def _address(text: str) -> IPAddress | None:
-    """Read an address, also one of IPv4 that is packed into IPv6; None for a name."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        # Systems also take addresses such as 2852039166, 0xa9fea9fe and 127.1, which this module does not.
-        if not re.fullmatch(r"[0-9a-fx.]+", text) or not text[0].isdecimal():
-            return None
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(text))
-        except OSError:
-            return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address

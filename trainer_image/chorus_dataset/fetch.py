@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -29,6 +29,7 @@ from chorus_api.contract import BASES
 from chorus_api.reasons import Reason
 from chorus_api.run_config import FetchConfig, FileModel, TerminationRecord
 from chorus_client import StopFlag
+from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError, listing
 from chorus_dataset.files import check_room, make_dir, sync_tree, write_file
 from chorus_dataset.untrusted import Directory, Refused
@@ -63,15 +64,18 @@ class BaseRecord(FileModel):
     files: list[BaseFile]
 
 
-def run_fetch(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None) -> TerminationRecord:
+def run_fetch(
+    config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None, egress: Egress | None = None
+) -> TerminationRecord:
     """Fetch the model into `base/<key>/` and return the termination record; a model that is there is used.
 
-    `endpoint` is the hub's address, by default that of the environment (HF_ENDPOINT). Raises `DataError`:
-    BaseModelNotFound if the model or revision does not exist, may not be read, or has no weights that can be used, or
-    if something else is in its place on the volume; VolumeFull;
-    BadConfiguration for a bad address; InternalError, to be retried, if the hub cannot be reached.
+    `endpoint` is the hub's address, by default that of the environment (HF_ENDPOINT). `egress`: where the hub may be,
+    by default as the configuration says. Raises `DataError`: BaseModelNotFound if the model or revision does not exist,
+    may not be read, or has no weights that can be used, or if something else is in its place on the volume; VolumeFull;
+    SourceRefused if the hub, or where it redirects, is where none may be; BadConfiguration for a bad address or token;
+    InternalError, to be retried, if the hub cannot be reached.
     """
-    record = fetch_model(config, volume, stop=stop, endpoint=endpoint)
+    record = fetch_model(config, volume, stop=stop, endpoint=endpoint, egress=egress)
     return TerminationRecord(
         outcome="succeeded",
         message=f"{config.uri} at commit {record.commit}",
@@ -81,7 +85,9 @@ def run_fetch(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: st
     )
 
 
-def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None) -> BaseRecord:
+def fetch_model(
+    config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: str | None = None, egress: Egress | None = None
+) -> BaseRecord:
     """Do the work of `run_fetch` and return what is on the volume."""
     if not config.uri.startswith(SCHEME):
         raise DataError(Reason.BAD_CONFIGURATION, f"{config.uri} is no hf:// address", hint="use hf://owner/name")
@@ -93,10 +99,14 @@ def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: 
         LOG.info("%s is already there, at commit %s", config.uri, record.commit)
         return record
     disable_progress_bars()
+    # Its transfers by Xet go over sockets that no hook of Python sees.
+    constants.HF_HUB_DISABLE_XET = True
+    egress = egress or Egress(api_server=config.api_server)
+    egress.check_url(endpoint or constants.ENDPOINT)
     token = _token(config)
     api = HfApi(endpoint=endpoint, token=token or False)
     repository = config.uri.removeprefix(SCHEME)
-    with _hub_errors(config):
+    with _hub_errors(config, egress):
         info = api.model_info(repository, revision=config.revision, files_metadata=True, timeout=30)
     files = choose(info, uri=config.uri)
     # Under a fixed name, so that what a stopped Job has fetched is not fetched again.
@@ -105,7 +115,7 @@ def fetch_model(config: FetchConfig, volume: Path, *, stop: StopFlag, endpoint: 
     for file in files:
         stop.check()
         LOG.info("fetching %s (%s bytes)", file.rfilename, file.size)
-        with _hub_errors(config):
+        with _hub_errors(config, egress):
             api.hf_hub_download(repository, file.rfilename, revision=info.sha, local_dir=part)
     stop.check()
     record = _record(config, commit=str(info.sha), files=files, folder=part)
@@ -215,27 +225,43 @@ def _shown(uri: str, revision: str | None) -> str:
 
 
 @contextmanager
-def _hub_errors(config: FetchConfig) -> Iterator[None]:
-    """Turn what the hub's client raises into a `DataError` that names the model."""
+def _hub_errors(config: FetchConfig, egress: Egress) -> Iterator[None]:
+    """Hold connections to `egress`, and turn what the hub's client raises into a `DataError` that names the model."""
     try:
-        yield
-    except HFValidationError as error:
-        raise DataError(Reason.BAD_CONFIGURATION, f"{config.uri}: {error}", hint="use hf://owner/name") from error
-    except GatedRepoError as error:
-        message = f"{config.uri} is open only to those who accepted its terms"
-        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=_SECRET_HINT) from error
-    except RevisionNotFoundError as error:
-        message = f"{config.uri} has no revision {config.revision!r}"
-        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint="give a commit, tag or branch of it") from error
-    except RepositoryNotFoundError as error:
-        message = f"{config.uri} does not exist on the hub, or may not be read"
-        raise DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=f"check the name; or {_SECRET_HINT}") from error
-    except HfHubHTTPError as error:
-        raise _http_error(error, config) from error
-    except (httpx.TransportError, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
-        message = f"the hub cannot be reached for {config.uri}: {str(error).splitlines()[0] if str(error) else error!r}"
-        hint = "see whether pods of this namespace may reach it, or use a pvc:// model"
-        raise DataError(Reason.INTERNAL_ERROR, message, hint=hint, retryable=True) from error
+        with egress:
+            yield
+    except Exception as error:
+        told = _hub_error(error, config, egress)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _hub_error(error: Exception, config: FetchConfig, egress: Egress) -> DataError | None:
+    """Say what an error of the hub's client means; None for what is none of its own."""
+    if egress.refused is not None:
+        message = f"{config.uri} may not be fetched from {egress.refused}"
+        return DataError(Reason.SOURCE_REFUSED, message, hint="see where the hub is, and where it redirects to")
+    match error:
+        case HFValidationError():
+            return DataError(Reason.BAD_CONFIGURATION, f"{config.uri}: {error}", hint="use hf://owner/name")
+        case GatedRepoError():
+            message = f"{config.uri} is open only to those who accepted its terms"
+            return DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=_SECRET_HINT)
+        case RevisionNotFoundError():
+            message = f"{config.uri} has no revision {config.revision!r}"
+            return DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint="give a commit, tag or branch of it")
+        case RepositoryNotFoundError():
+            message = f"{config.uri} does not exist on the hub, or may not be read"
+            return DataError(Reason.BASE_MODEL_NOT_FOUND, message, hint=f"check the name; or {_SECRET_HINT}")
+        case HfHubHTTPError():
+            return _http_error(error, config)
+        case httpx.TransportError() | LocalEntryNotFoundError() | ConnectionError() | TimeoutError():
+            said = str(error).splitlines()[0] if str(error) else repr(error)
+            hint = "see whether pods of this namespace may reach it, or use a pvc:// model"
+            message = f"the hub cannot be reached for {config.uri}: {said}"
+            return DataError(Reason.INTERNAL_ERROR, message, hint=hint, retryable=True)
+    return None
 
 
 def _http_error(error: HfHubHTTPError, config: FetchConfig) -> DataError:

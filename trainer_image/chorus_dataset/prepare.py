@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -37,17 +37,17 @@ def prepare_frame(
     volume: Path,
     *,
     check: Callable[[], None] = lambda: None,
-    api_server: Sequence[str] = (),
+    egress: Egress | None = None,
     now: Callable[[], float] = time.time,
 ) -> FrameManifest:
     """Read, check, map and split the source, and put the frame into `frames/<name>/` of the volume.
 
     A frame of the same content that is already there is used again. Those that the Project needs no more are removed
     first: the volume may be full of them. `check` is called often and may raise to stop.
-    `api_server`: hosts that no data may come from (`Egress`). Raises `DataError` for everything that is wrong with the
-    data or the configuration.
+    `egress`: where data may come from; by default as the configuration says. Raises `DataError` for everything that is
+    wrong with the data or the configuration.
     """
-    egress = Egress(api_server=api_server)
+    egress = egress or Egress(api_server=config.api_server)
     fraction = parse_fraction(config.eval_fraction)
     mapping = Mapping(config.fields)
     with work_dir(volume / FRAMES) as folder, Spool(folder) as spool:
@@ -85,15 +85,15 @@ def run_prepare(
     stop: StopFlag,
     sender: Sender | None = None,
     deliver_seconds: float = DELIVER_SECONDS,
-    api_server: Sequence[str] = (),
+    egress: Egress | None = None,
 ) -> TerminationRecord:
     """Prepare, and report FRAME_READY or FRAME_FAILED until it is acknowledged, for at most `deliver_seconds`.
 
-    Raises the `DataError` of the preparation once it is reported, `Stopped` if the pod is stopped meanwhile, and
-    `DataError` with reason PreparationFailed if the control plane did not take the message.
+    `egress`: see `prepare_frame`. Raises the `DataError` of the preparation once it is reported, `Stopped` if the pod
+    is stopped meanwhile, and `DataError` with reason PreparationFailed if the control plane did not take the message.
     """
     try:
-        manifest = prepare_frame(config, volume, check=stop.check, api_server=api_server)
+        manifest = prepare_frame(config, volume, check=stop.check, egress=egress)
     except DataError as error:
         if not error.retryable:
             failed = FrameFailed(

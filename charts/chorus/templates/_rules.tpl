@@ -55,6 +55,12 @@
   resourceNames: ["chorus-ca"]
   verbs: ["get"]
 {{- end }}
+{{- define "chorus.rules.apiServer" }}
+- apiGroups: ["discovery.k8s.io"]
+  resources: ["endpointslices"]
+  resourceNames: ["kubernetes"]
+  verbs: ["get"]
+{{- end }}
 {{- define "chorus.rules.view" }}
 - apiGroups: ["chorus.dev"]
   resources: ["projects", "plugins", "trainingruns", "projects/status", "plugins/status", "trainingruns/status"]

@@ -296,6 +296,11 @@ class Kube:
         """
         return await self._transport.json("GET", _OPENID_KEYS)
 
+    async def server_addresses(self) -> list[str]:
+        """Read what the API server that answers gives as its own address: `host:port`, mostly one."""
+        answer = await self._transport.json("GET", _VERSIONS)
+        return [str(entry["serverAddress"]) for entry in answer.get("serverAddressByClientCIDRs") or ()]
+
     async def _apply(
         self, resource: Resource, manifest: Manifest, *, manager: str, subresource: str | None
     ) -> Manifest:
@@ -314,6 +319,7 @@ class Kube:
 
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 _OPENID_CONFIGURATION = Page("", "", "openid-configuration", "/.well-known/openid-configuration")
+_VERSIONS = Page("", "", "api", "/api")
 _OPENID_KEYS = Page("", "", "jwks", "/openid/v1/jwks")
 
 __all__ = ["FIELD_MANAGER", "Kube", "KubeError", "Manifest"]

@@ -47,6 +47,7 @@ CLAIMS = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SERVICE_ACCOUNTS = Resource("v1", "ServiceAccount", "serviceaccounts")
 SERVICES = Resource("v1", "Service", "services")
 SECRETS = Resource("v1", "Secret", "secrets")
+ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS = Resource("v1", "Event", "events")
 
@@ -61,6 +62,7 @@ ALL = (
     SERVICE_ACCOUNTS,
     SERVICES,
     SECRETS,
+    ENDPOINT_SLICES,
     LEASES,
     EVENTS,
 )

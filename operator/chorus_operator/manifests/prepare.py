@@ -29,8 +29,9 @@ def prepare_manifests(
     plugins: Sequence[Plugin],
     messages_url: str,
     keep_frames: KeptFrames | None = None,
+    api_server: Sequence[str] = (),
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that prepare the frame; `keep_frames`: see PrepareConfig."""
+    """The ConfigMap and the Job that prepare the frame; `keep_frames`, `api_server`: see PrepareConfig."""
     name = names.prepare_job(project, key).name
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
@@ -59,6 +60,7 @@ def prepare_manifests(
         eval_fraction=project.spec.dataset.eval_fraction,
         info=dict(project.spec.dataset.info),
         keep_frames=keep_frames,
+        api_server=list(api_server),
         messaging=messaging(
             messages_url,
             subject_uid=project.metadata.uid,
@@ -144,9 +146,15 @@ def _secret_volume(name: str, secret: str, *, key: str | None) -> Manifest:
 
 
 def fetch_manifests(
-    project: Project, source: BaseModelSource, key: str, *, image: str, plugin: Plugin
+    project: Project,
+    source: BaseModelSource,
+    key: str,
+    *,
+    image: str,
+    plugin: Plugin,
+    api_server: Sequence[str] = (),
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that put a hub's model on the claim."""
+    """The ConfigMap and the Job that put a hub's model on the claim; `api_server`: see FetchConfig."""
     name = names.fetch_job(project, key).name
     labels = names.labels(project.metadata.name, role="fetch")
     volumes: list[Manifest] = []
@@ -160,6 +168,7 @@ def fetch_manifests(
         revision=source.revision,
         base_key=key,
         token_file=f"{TOKEN_DIR}/token" if source.secret_ref else None,
+        api_server=list(api_server),
     )
     job = cpu_job(
         name=name,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from chorus_net.addresses import UNKNOWN, ApiServer
 from chorus_operator.kube.client import Kube
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
@@ -14,6 +15,11 @@ from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
+
+
+async def unknown() -> ApiServer:
+    """Know of no address of the API server."""
+    return UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -37,4 +43,6 @@ class Environment:
     """Where services answer."""
     judge_url: Callable[[str], str | None] = url_problem
     """Says what is wrong with a service's URL."""
+    api_server: Callable[[], Awaitable[ApiServer]] = unknown
+    """Says where the API server is, so that pods that fetch from where users say do not go there."""
     observer: Observer = field(default_factory=Nobody)

@@ -283,6 +283,7 @@ async def _act(
                     plugins=_enabled_plugins(view),
                     messages_url=environment.messages_url,
                     keep_frames=_kept_frames(view, action),
+                    api_server=(await environment.api_server()).texts(),
                 ),
                 owner=Owner.of(project),
             )

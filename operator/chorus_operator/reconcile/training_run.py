@@ -331,7 +331,14 @@ async def _job_manifests(
     source = resolve.base_model_of(view.plugin, entry, view.run)
     assert source is not None
     if isinstance(action, StartFetch):
-        return fetch_manifests(view.project, source, action.key, image=environment.operator_image, plugin=view.plugin)
+        return fetch_manifests(
+            view.project,
+            source,
+            action.key,
+            image=environment.operator_image,
+            plugin=view.plugin,
+            api_server=(await environment.api_server()).texts(),
+        )
     assert isinstance(view.frozen, RunConfig)
     resume = view.resume.status.model.name if view.resume and view.resume.status.model else None
     return [

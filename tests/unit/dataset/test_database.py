@@ -19,7 +19,7 @@ from source_builders import ca_files, queried, secret_files
 def error(address: str, *, folder: Path, **changes: object) -> DataError:
     secret = secret_files(folder / "secret", url=address)
     with pytest.raises(DataError) as caught:
-        prepare_frame(queried("SELECT 1", secret=secret, **changes), folder / "volume", api_server=["10.96.0.1"])
+        prepare_frame(queried("SELECT 1", secret=secret, api_server=["10.96.0.1"], **changes), folder / "volume")
     assert "s3cr3t" not in caught.value.detail
     return caught.value
 

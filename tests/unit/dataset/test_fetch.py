@@ -18,6 +18,7 @@ from chorus_dataset.errors import DataError
 from chorus_dataset.fetch import BaseRecord, fetch_model
 from chorus_dataset.untrusted import Directory
 from fake_hub import COMMIT, Hub, serving_hub
+from local_sources import local_egress
 
 WANTED = {
     "model.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
@@ -54,7 +55,7 @@ def config(**changes: Any) -> FetchConfig:
 
 
 def fetch(hub: Hub, volume: Path, **changes: Any) -> BaseRecord:
-    return fetch_model(config(**changes), volume, stop=StopFlag(), endpoint=hub.url)
+    return fetch_model(config(**changes), volume, stop=StopFlag(), endpoint=hub.url, egress=local_egress())
 
 
 def failure(hub: Hub, volume: Path, **changes: Any) -> DataError:
@@ -153,7 +154,7 @@ def test_a_stopped_fetch_leaves_no_model_and_goes_on_where_it_was(
 
     monkeypatch.setattr(stop, "check", check)
     with pytest.raises(Stopped):
-        fetch_model(config(), volume, stop=stop, endpoint=hub.url)
+        fetch_model(config(), volume, stop=stop, endpoint=hub.url, egress=local_egress())
     assert not (volume / "base" / "tiny-t5-0f1e").exists()
     fetched = [request for request in hub.requests if request.startswith("GET /lab")]
     assert len(fetched) == 3
@@ -273,8 +274,48 @@ def test_the_job_takes_the_hub_from_the_environment(hub: Hub, tmp_path: Path) ->
     log = tmp_path / "termination-log"
     options = ["--config", str(tmp_path / "job.json"), "--volume", str(tmp_path), "--termination-log", str(log)]
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run([sys.executable, "-m", "chorus_dataset", "fetch", *options], env=environment, timeout=100)
+    done = subprocess.run([sys.executable, "-m", "local_sources", "fetch", *options], env=environment, timeout=100)
     assert done.returncode == ExitCode.DONE
     record = TerminationRecord.model_validate_json(log.read_bytes())
     assert (record.outcome, record.base_model) == ("succeeded", "hf://lab/tiny-t5")
     assert json.loads((tmp_path / "base" / "tiny-t5-0f1e" / "base.json").read_text())["commit"] == COMMIT
+
+
+# Where the hub may not be, and where it may not lead
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:80", "https://169.254.169.254", "https://kubernetes.default.svc"]
+)
+def test_a_hub_is_not_asked_where_nothing_may_be_fetched_from(volume: Path, endpoint: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fetch_model(config(), volume, stop=StopFlag(), endpoint=endpoint)
+    assert caught.value.reason is Reason.SOURCE_REFUSED
+
+
+def test_a_hub_that_the_environment_names_is_not_asked_at_the_api_server(hub: Hub, tmp_path: Path) -> None:
+    """The name passes, and the address of the connection does not."""
+    host = hub.url.removeprefix("http://")
+    (tmp_path / "job.json").write_text(config(api_server=[host]).model_dump_json())
+    log = tmp_path / "termination-log"
+    options = ["--config", str(tmp_path / "job.json"), "--volume", str(tmp_path), "--termination-log", str(log)]
+    environment = {**os.environ, "HF_ENDPOINT": hub.url.replace("127.0.0.1", "localhost"), "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "chorus_dataset", "fetch", *options], env=environment, timeout=100)
+    assert done.returncode == ExitCode.BAD_CONFIGURATION
+    assert TerminationRecord.model_validate_json(log.read_bytes()).reason == Reason.SOURCE_REFUSED
+    assert hub.requests == []
+
+
+def test_a_redirect_of_the_hub_leads_nowhere_where_nothing_may_be_fetched_from(hub: Hub, volume: Path) -> None:
+    hub.elsewhere = "http://169.254.169.254/latest/model.safetensors"
+    error = failure(hub, volume)
+    assert error.reason is Reason.SOURCE_REFUSED
+    assert "hf://lab/tiny-t5 may not be fetched from 169.254.169.254, a link-local address" in error.message
+
+
+def test_weights_are_fetched_over_connections_that_are_looked_at(hub: Hub, volume: Path) -> None:
+    """The hub offers Xet, whose client opens its own connections."""
+    hub.xet = True
+    fetch(hub, volume)
+    assert [request for request in hub.requests if "xet" in request] == []
+    assert (volume / "base" / "tiny-t5-0f1e" / "model.safetensors").read_bytes() == WANTED["model.safetensors"]

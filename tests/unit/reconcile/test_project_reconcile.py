@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -348,3 +349,13 @@ def test_the_claim_outlives_the_project_unless_told_otherwise() -> None:
     world.put(plugin(), project(), project("gone", storage={"onDelete": "Delete"}))
     assert "ownerReferences" not in claim_of(world, "home")["metadata"]
     assert claim_of(world, "gone")["metadata"]["ownerReferences"][0]["name"] == "gone"
+
+
+def test_pods_that_fetch_are_told_where_the_api_server_is() -> None:
+    """They have no right to find out, and what users write must not lead them there."""
+    world = World(api_server=("10.96.0.1", "172.18.0.2:6443"))
+    world.put(plugin(lora={"baseModel": {"uri": "hf://lab/tiny-t5"}}), project())
+    world.frame_ready()
+    for role in ("prepare", "fetch"):
+        [job] = world.jobs(role)
+        assert json.loads(world.config_map(job)["job.json"])["apiServer"] == ["10.96.0.1", "172.18.0.2:6443"]

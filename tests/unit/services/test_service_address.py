@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
 
-from chorus_operator.rules.service_address import address_problem, host_problem, url_problem
-
-API_SERVER = (ipaddress.ip_address("10.96.0.1"), ipaddress.ip_address("fd00:10::1"))
+from chorus_operator.rules.service_address import url_problem
 
 
 @pytest.mark.parametrize(
@@ -48,13 +44,14 @@ def test_a_service_may_be_anywhere_else(url: str) -> None:
         ("http://[64:ff9b::a9fe:a9fe]/", "link-local"),
         ("http://[2002:a9fe:a9fe::]/", "link-local"),
         ("http://[fd00:ec2::254]/", "metadata"),
+        ("https://2130706433/", "four decimal numbers"),
         ("http://100.100.100.200/", "metadata"),
         ("http://metadata.google.internal/", "metadata"),
         ("https://kubernetes.default/", "API server"),
         ("https://kubernetes.default.svc:443/api", "API server"),
         ("https://Kubernetes.Default.svc.cluster.local./", "API server"),
-        ("http://224.0.0.1/", "of many"),
-        ("http://255.255.255.255/", "of many"),
+        ("http://224.0.0.1/", "multicast or broadcast"),
+        ("http://255.255.255.255/", "multicast or broadcast"),
     ],
 )
 def test_a_url_that_is_refused_says_why(url: str, why: str) -> None:
@@ -65,14 +62,3 @@ def test_a_url_that_is_refused_says_why(url: str, why: str) -> None:
 
 def test_the_secret_in_a_url_is_not_repeated() -> None:
     assert "secret" not in (url_problem("https://me:secret@trainer.example.org/") or "")
-
-
-@pytest.mark.parametrize("address", ["10.96.0.1", "fd00:10::1", "::ffff:10.96.0.1", "64:ff9b::a60:1"])
-def test_the_api_servers_addresses_are_refused_by_whatever_name_they_were_found(address: str) -> None:
-    assert address_problem(address) is None
-    assert "API server" in (address_problem(address, api_server=API_SERVER) or "")
-
-
-@pytest.mark.parametrize("spelling", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
-def test_other_spellings_of_addresses_are_refused(spelling: str) -> None:
-    assert "four decimal numbers" in (host_problem(spelling) or "")

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chorus_net.addresses import ApiServer
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import Letter, ServiceClient
 from message_receiver import write_certificate
@@ -64,8 +65,17 @@ async def service() -> AsyncIterator[Service]:
     await runner.cleanup()
 
 
+def at(*addresses: str) -> Callable[[], Awaitable[ApiServer]]:
+    """Where the API server is."""
+
+    async def known() -> ApiServer:
+        return ApiServer.parse(addresses)
+
+    return known
+
+
 def client(*, loopback: bool = True, seconds: float = 5.0) -> ServiceClient:
-    guard = AddressGuard(allows=lambda address: loopback and address.is_loopback)
+    guard = AddressGuard(api_server=at(), allows=lambda address: loopback and address.is_loopback)
     return ServiceClient(key=KEY, guard=guard, clock=lambda: NOW, seconds=seconds)
 
 
@@ -128,8 +138,8 @@ async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolv
     assert service.got == []
 
 
-async def test_the_api_server_is_refused_at_the_address_that_the_operator_knows_it_by(service: Service) -> None:
-    guard = AddressGuard(api_hosts=["192.0.2.10"], allows=lambda address: False)
+async def test_the_api_server_is_refused_at_the_endpoint_that_the_operator_found(service: Service) -> None:
+    guard = AddressGuard(api_server=at(f"192.0.2.10:{service.port}"))
     problem = await ServiceClient(key=KEY, guard=guard, clock=lambda: NOW).post(service.letter(host="192.0.2.10"))
     assert problem is not None
     assert "API server" in problem
