@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -45,18 +46,18 @@ _TYPE_OF_SEEN: dict[int, ColumnType] = {
 
 def check_names(names: Sequence[str], *, where: str) -> None:
     """Raise `FormatInvalid` for column names that a frame cannot have: double, empty, too long, too many."""
-    doubles = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if doubles:
-        raise DataError(
-            Reason.FORMAT_INVALID,
-            f"{where}: more than one column is called {listing(doubles)}",
-            hint="give every column a name of its own",
-        )
     if len(names) > MAX_COLUMNS:
         raise DataError(
             Reason.FORMAT_INVALID,
             f"{where}: more than {MAX_COLUMNS} columns",
             hint="leave out the columns that the plugins do not need",
+        )
+    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
+    if doubles:
+        raise DataError(
+            Reason.FORMAT_INVALID,
+            f"{where}: more than one column is called {listing([name[:MAX_NAME] for name in doubles])}",
+            hint="give every column a name of its own",
         )
     for position, name in enumerate(names, start=1):
         if not name or len(name) > MAX_NAME or not _is_clean(name):

@@ -1,34 +1,35 @@
-"""Read the result of one SELECT over a SQLite database, from a copy, with limits on what the query may do and cost."""
+"""Read the result of one SELECT over a SQLite database, from a copy, with limits on what the query may do and cost.
+
+The query runs in a process of its own (`sqlite_query`), which is killed when it takes too long or too much.
+"""
 
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import Cell, check_names
 from chorus_dataset.errors import DataError
+from chorus_dataset.files import make_dir
 from chorus_dataset.query import check_query, table_missing
 from chorus_dataset.reader import Reader
 from chorus_dataset.rejects import Reject
 from chorus_dataset.source_file import SourceFile
+from chorus_dataset.sqlite_process import OutOfSpace, OutOfTime, QueryProcess
+from chorus_dataset.sqlite_query import CELL_BYTES, HEAP_BYTES
 from chorus_dataset.untrusted import Refused
 
-T = TypeVar("T")
 _MAGIC = b"SQLite format 3\0"
 _SIDE_FILES = ("-wal", "-journal")
 """Files that hold a part of the data. The shared-memory index `-shm` is not one: SQLite builds it anew from `-wal`."""
 _COPY_TRIES = 5
 _BLOCK = 1 << 20
-_HEAP_BYTES = 192 << 20
-_CELL_BYTES = 64 << 20
-_STEPS = 10_000
-_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_SPILL_BYTES = 1 << 30
 
 
 def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
@@ -63,7 +64,11 @@ def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
 
 
 class SqliteReader(Reader):
-    """The rows of a query. `seconds` limits the time that SQLite itself takes; `check` may raise to stop the query."""
+    """The rows of a query.
+
+    `seconds` limits the time that SQLite itself takes, also within one call; `check` may raise to stop the query.
+    `spill_bytes` limits what sorting may write to `work_dir`: by default twice the database and 1 GiB.
+    """
 
     def __init__(
         self,
@@ -75,23 +80,38 @@ class SqliteReader(Reader):
         work_dir: Path,
         check: Callable[[], None],
         root: Path | None = None,
+        spill_bytes: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`root`: the directory that the file must lie below, None for anywhere."""
         super().__init__(where)
-        self._query = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
+        told = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
         self._seconds = seconds
-        self._check = check
-        self._monotonic = monotonic
-        self._spent = 0.0
-        self._since = 0.0
-        self._interruption: BaseException | None = None
         with SourceFile(path, root=root, where=where) as source:
             self._check_file(source)
             copy = copy_database(source, work_dir, where=where)
-        self._connection = self._connect(copy)
+        self._spill_bytes = _SPILL_BYTES + 2 * copy.stat().st_size if spill_bytes is None else spill_bytes
+        self._process = QueryProcess(
+            copy,
+            query=told,
+            seconds=seconds,
+            spill_bytes=self._spill_bytes,
+            spill_dir=make_dir(work_dir / "temporary"),
+            check=check,
+            monotonic=monotonic,
+        )
         try:
-            self._execute()
+            self._tables: list[str] = []
+            self._tables = self._part("tables")
+            columns = self._part("columns")
+            if columns is None:
+                raise DataError(
+                    Reason.QUERY_INVALID,
+                    "spec.dataset.query is not a SELECT",
+                    hint="write one SELECT in spec.dataset.query",
+                )
+            self.columns = columns
+            check_names(self.columns, where=f"spec.dataset.query over {self.where}")
         except BaseException:
             self.close()
             raise
@@ -99,17 +119,14 @@ class SqliteReader(Reader):
     def rows(self) -> Iterator[tuple[int, list[Cell] | Reject]]:
         """Yield the rows of the result."""
         number = 0
-        while True:
-            rows = self._timed(lambda: self._cursor.fetchmany(200))
-            if not rows:
-                return
+        while (rows := self._part("rows", last="end")) is not True:
             for row in rows:
                 number += 1
-                yield number, [_cell(value) for value in row]
+                yield number, row
 
     def close(self) -> None:
-        """Close the copy."""
-        self._connection.close()
+        """End the query, wherever it is."""
+        self._process.close()
 
     def _check_file(self, source: SourceFile) -> None:
         size = source.size
@@ -132,81 +149,53 @@ class SqliteReader(Reader):
                 hint="copy the whole file again",
             )
 
-    def _connect(self, copy: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(copy, isolation_level=None)
+    def _part(self, name: str, *, last: str = "") -> Any:
+        """Wait for the next part, called `name`, or `last` if nothing follows it; `DataError` if none comes."""
         try:
-            # Opened for writing first, so that SQLite can apply the write-ahead log and a journal to the copy.
-            connection.execute(f"PRAGMA hard_heap_limit = {_HEAP_BYTES}")
-            connection.execute("PRAGMA cache_size = -8000")
-            connection.execute("PRAGMA temp_store = FILE")
-            connection.execute("PRAGMA trusted_schema = OFF")
-            self.tables = [
-                name
-                for (name,) in connection.execute(
-                    "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
-                    " ORDER BY name"
-                )
-            ]
-            # Table functions declare their columns when they are first used, which the authorizer would not allow.
-            for function in ("json_each", "json_tree"):
-                connection.execute(f"SELECT 1 FROM {function}('[]')")  # noqa: S608
-            connection.execute("PRAGMA query_only = ON")
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            raise self._translate(error) from error
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _CELL_BYTES)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-        connection.set_authorizer(_authorize)
-        connection.set_progress_handler(self._tick, _STEPS)
-        return connection
-
-    def _execute(self) -> None:
-        self._cursor = self._timed(lambda: self._connection.execute(self._query))
-        if self._cursor.description is None:
+            part = self._process.part()
+        except OutOfTime:
             raise DataError(
-                Reason.QUERY_INVALID,
-                "spec.dataset.query is not a SELECT",
-                hint="write one SELECT in spec.dataset.query",
-            )
-        self.columns = [column[0] for column in self._cursor.description]
-        check_names(self.columns, where=f"spec.dataset.query over {self.where}")
-
-    def _timed(self, work: Callable[[], T]) -> T:
-        self._since = self._monotonic()
-        try:
-            return work()
-        except (sqlite3.Error, sqlite3.Warning, MemoryError) as error:
-            raise self._interruption or self._translate(error) from error
-        finally:
-            self._spent += self._monotonic() - self._since
-
-    def _tick(self) -> int:
-        """Called by SQLite every few thousand steps; 1 stops the query."""
-        try:
-            self._check()
-        except Exception as error:  # whatever it is, it is raised again outside of SQLite
-            self._interruption = error
-            return 1
-        if self._spent + self._monotonic() - self._since > self._seconds:
-            self._interruption = DataError(
                 Reason.QUERY_TIMEOUT,
                 f"spec.dataset.query took more than {self._seconds:g} s over {self.where}",
                 hint="select fewer rows, or give the database an index that the query can use",
-            )
-            return 1
-        return 0
+            ) from None
+        except OutOfSpace:
+            raise self._too_much_sorting() from None
+        except (EOFError, ValueError, RecursionError) as error:
+            raise self._too_much_memory(f"its process ended early ({error})") from error
+        if "error" in part:
+            raise self._translate(str(part["error"]), str(part.get("code")))
+        if name in part or last in part:
+            return part.get(name, part.get(last))
+        raise self._too_much_memory("its process said something else than it was asked for")
 
-    def _translate(self, error: BaseException) -> DataError:
-        text = str(error) or type(error).__name__
-        if isinstance(error, MemoryError) or "out of memory" in text or "too big" in text:
+    def _too_much_memory(self, said: str) -> DataError:
+        return DataError(
+            Reason.QUERY_INVALID,
+            f"spec.dataset.query needs too much memory over {self.where}: {said}",
+            hint=f"a value may have at most {CELL_BYTES >> 20} MiB, a query {HEAP_BYTES >> 20} MiB",
+        )
+
+    def _too_much_sorting(self) -> DataError:
+        return DataError(
+            Reason.QUERY_INVALID,
+            f"spec.dataset.query wrote more than {self._spill_bytes >> 20:,} MiB of temporary files over {self.where}",
+            hint="sort, group and join fewer rows, or give the database an index in the order that is asked for",
+        )
+
+    def _translate(self, text: str, code: str) -> DataError:
+        if "out of memory" in text or "too big" in text or text == "MemoryError":
+            return self._too_much_memory(text)
+        if code == "SQLITE_IOERR_WRITE":  # of one file, by the kernel
+            return self._too_much_sorting()
+        if code == "SQLITE_FULL":
             return DataError(
-                Reason.QUERY_INVALID,
-                f"spec.dataset.query needs too much memory over {self.where}: {text}",
-                hint=f"a value may have at most {_CELL_BYTES >> 20} MiB, a query {_HEAP_BYTES >> 20} MiB",
+                Reason.PREPARATION_FAILED,
+                f"spec.dataset.query over {self.where} found no room on the Project's volume for temporary files",
+                hint="sort fewer rows, or use a larger volume: spec.storage.size",
             )
         if "no such table" in text:
-            return table_missing(text.rpartition(": ")[2], self.tables, where=self.where)
+            return table_missing(text.rpartition(": ")[2], self._tables, where=self.where)
         if "not a database" in text or "malformed" in text or "disk I/O error" in text:
             return DataError(
                 Reason.FORMAT_INVALID,
@@ -222,11 +211,3 @@ class SqliteReader(Reader):
         return DataError(Reason.QUERY_INVALID, f"spec.dataset.query over {self.where}: {text}", hint="check the query")
 
 
-def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension":
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-
-
-def _cell(value: str | int | float | bytes | None) -> Cell:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

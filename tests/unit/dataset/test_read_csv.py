@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,12 @@ def test_no_bytes_make_it_fail_otherwise_than_with_a_data_error(content: bytes) 
 
 def test_the_rows_of_a_written_table_come_back_with_their_types(preparer: Preparer) -> None:
     assert preparer.content("a.csv", csv_text(requests(10))).train == requests(10)
+
+
+def test_a_header_of_very_many_columns_of_which_two_are_alike_is_refused_in_no_time(preparer: Preparer) -> None:
+    header = ",".join(str(number) for number in range(100_000)) + ",7\n"
+    began = time.monotonic()
+    error = preparer.error(preparer.file("wide.csv", header))
+    assert error.reason is Reason.FORMAT_INVALID
+    assert "more than 500 columns" in error.message
+    assert time.monotonic() - began < 5

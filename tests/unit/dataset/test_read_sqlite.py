@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -244,3 +246,99 @@ def test_a_column_of_several_types_becomes_text(preparer: Preparer, database: Pa
 def test_what_the_grammar_checker_cannot_read_is_left_to_sqlite() -> None:
     query = "SELECT FROM WHERE"
     assert check_query(query, dialect="sqlite", where="home.db is a SQLite database") == query
+
+
+# What one call may cost
+
+ENDLESS_CALLS = {
+    "a text that is padded": "SELECT printf('%.1000000000c', 'x')",
+    "a text that is looked for": "SELECT instr(hex(zeroblob(15000000)), hex(zeroblob(1000000)) || '1')",
+    "a text that is replaced": "SELECT replace(hex(zeroblob(15000000)), hex(zeroblob(1000000)) || '1', '')",
+    "characters that are trimmed": "SELECT trim(hex(zeroblob(15000000)), hex(zeroblob(20000)) || '1')",
+    "a pattern": "SELECT hex(zeroblob(15000000)) LIKE '%' || hex(zeroblob(20000)) || '1%'",
+    "a view of the file's owner": "SELECT * FROM slow",
+}
+
+
+@pytest.mark.parametrize("query", ENDLESS_CALLS.values(), ids=ENDLESS_CALLS)
+def test_the_time_limit_of_a_query_holds_inside_one_call(preparer: Preparer, database: Path, query: str) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE VIEW slow AS SELECT printf('%.1000000000c', 'x') AS text")
+    connection.close()
+    began = time.monotonic()
+    error = preparer.error(database, query=query, query_seconds=1)
+    assert error.reason is Reason.QUERY_TIMEOUT
+    assert time.monotonic() - began < 10
+
+
+def test_a_query_stops_inside_one_call_when_the_pod_is_stopped(preparer: Preparer, database: Path) -> None:
+    stop = StopFlag()
+    checks: list[None] = []
+
+    def check() -> None:
+        checks.append(None)
+        if len(checks) > 5:
+            stop.request()
+        stop.check()
+
+    with pytest.raises(Stopped):
+        preparer.frame(database, query=ENDLESS_CALLS["a text that is looked for"], check=check)
+
+
+SORTED = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+SORTS = {
+    "one sort": f"{SORTED} SELECT hex(randomblob(500)) AS x FROM n ORDER BY x",
+    "two sorts, each within the limit": f"{SORTED} SELECT a.x FROM (SELECT hex(randomblob(250)) AS x FROM n ORDER BY x)"
+    " AS a, (SELECT hex(randomblob(250)) AS y FROM n ORDER BY y) AS b ORDER BY a.x || b.y",
+    "a table in between": f"{SORTED}, t AS MATERIALIZED (SELECT hex(randomblob(500)) AS x FROM n)"
+    " SELECT count(*) FROM t, t AS u",
+}
+
+
+@pytest.mark.parametrize("query", SORTS.values(), ids=SORTS)
+def test_sorting_that_would_fill_the_disk_ends_and_names_query_and_limit(
+    database: Path, tmp_path: Path, query: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_all(database, tmp_path, query=query.format(rows=300_000), spill_bytes=50 << 20)
+    assert caught.value.reason is Reason.QUERY_INVALID
+    assert "spec.dataset.query wrote more than 50 MiB of temporary files over home.db" in caught.value.message
+    assert list((tmp_path / "work" / "temporary").iterdir()) == []
+
+
+def test_more_rows_than_the_cache_holds_are_sorted(database: Path, tmp_path: Path) -> None:
+    query = f"{SORTED.format(rows=30_000)} SELECT i, hex(randomblob(200)) AS x FROM n ORDER BY x"
+    rows = read_all(database, tmp_path, query=query, spill_bytes=None)
+    assert sorted(row[0] for row in rows) == list(range(1, 30_001))
+    assert [row[1] for row in rows] == sorted(row[1] for row in rows)
+
+
+def test_texts_numbers_and_bytes_come_out_of_the_other_process_as_they_are(database: Path, tmp_path: Path) -> None:
+    query = "SELECT 'é😀', 9223372036854775807, -1e308, 9e999, NULL, x'66ff', 0.1, ''"
+    [row] = read_all(database, tmp_path, query=query, spill_bytes=None)
+    assert row == ["é😀", 9223372036854775807, -1e308, math.inf, None, "f\udcff", 0.1, ""]
+
+
+def test_no_process_is_left_of_a_query_that_was_given_up(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        read_all(database, tmp_path, query=ENDLESS, spill_bytes=None, seconds=0.3)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert [pid for pid in children if b"sqlite_query" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
+
+
+def read_all(
+    database: Path, folder: Path, *, query: str, spill_bytes: int | None, seconds: float = 60
+) -> list[list[Any]]:
+    """Run a query and give its rows."""
+    work = folder / "work"
+    work.mkdir()
+    with SqliteReader(
+        database,
+        where="home.db",
+        query=query,
+        seconds=seconds,
+        work_dir=work,
+        check=lambda: None,
+        spill_bytes=spill_bytes,
+    ) as reader:
+        return [row for _, row in reader.rows() if isinstance(row, list)]
