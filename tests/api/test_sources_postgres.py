@@ -15,6 +15,7 @@ from chorus_api.run_config import TerminationRecord
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
 from dataset_builders import Frame
+from docs_text import fences
 from harness.pki import Authority
 from harness.postgres import PASSWORD, QUOTED, Postgres
 from local_sources import local_egress
@@ -284,3 +285,46 @@ def test_a_wrong_password_behind_a_certificate_that_is_trusted_is_still_that(
     found = error("SELECT 1", secret=secret, volume=tmp_path, ca=ca_files(tmp_path / "ca", AUTHORITY.pair.certificate))
     assert found.reason is Reason.ACCESS_DENIED
     assert "wr0ng" not in found.detail
+
+
+# The user that the handbook gives Chorus
+
+READER = "chorus_reader"
+HARM = {
+    "ends the connections of others": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+    "reads files of the server": "SELECT pg_read_file('PG_VERSION')",
+    "writes files of the server": "SELECT lo_export(lo_from_bytea(0, 'x'), '/tmp/chorus-never')",
+    "writes by another connection": "SELECT dblink_exec('dbname=postgres', 'DROP TABLE requests')",
+    "reads another table": "SELECT * FROM birds",
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres: Postgres) -> str:
+    """The address of the handbook's user, in a database with tables and functions that do harm."""
+    [granted] = [fence.text for fence in fences("sql") if READER in fence.text]
+    postgres.run("CREATE TABLE requests (id int); INSERT INTO requests VALUES (1), (2)")
+    postgres.run("CREATE EXTENSION dblink; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+    postgres.run(granted)
+    return postgres.url(user=READER, password="change-me")
+
+
+def test_the_handbooks_user_reads_what_it_was_granted(guarded: str, tmp_path: Path) -> None:
+    secret = secret_files(tmp_path / "secret", url=guarded)
+    assert len(read("SELECT id FROM requests", secret=secret, volume=tmp_path).train) == 2
+
+
+@pytest.mark.parametrize("query", HARM.values(), ids=HARM)
+def test_the_handbooks_user_can_do_nothing_that_a_reading_transaction_lets_pass(
+    postgres: Postgres, guarded: str, tmp_path: Path, query: str
+) -> None:
+    secret = secret_files(tmp_path / "secret", url=guarded)
+    found = error(query, secret=secret, volume=tmp_path)
+    assert found.reason is Reason.ACCESS_DENIED, found.message
+    postgres.run("SELECT 1 FROM requests")
+
+
+def test_a_reading_transaction_does_not_bind_a_mighty_user(secret: Path, guarded: str, tmp_path: Path) -> None:
+    """Which is why the handbook asks for a user that may do nothing else."""
+    [row] = read("SELECT pg_read_file('PG_VERSION') AS version", secret=secret, volume=tmp_path).train
+    assert row["version"]
