@@ -92,8 +92,8 @@ class UriSource(Model):
     secret_ref: NameRef | None = Field(
         None,
         description="Secret of the same namespace with the credentials, seen by the prepare Job alone; without it "
-        "the file must be open to everyone. Keys: authorization or token (https), access-key-id and "
-        "secret-access-key (s3), credentials.json (gs), token (hf).",
+        "the file must be open to everyone. Keys: authorization or token, with hosts that "
+        "they may be sent to (https), access-key-id and secret-access-key (s3), credentials.json (gs), token (hf).",
     )
 
 

@@ -17,7 +17,7 @@ from dataset_builders import Frame, csv_text, requests
 from harness.objects import BUCKET, REGION, Objects, serving_objects
 from harness.web import Answer, Web, serving_web
 from local_sources import local_egress
-from source_builders import fetched, secret_files
+from source_builders import fetched, secret_files, service_account_token
 
 CONTENT = csv_text(requests(50)).encode()
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -113,7 +113,9 @@ def test_a_store_that_is_not_there_is_worth_another_try(objects: Objects, tmp_pa
 
 
 def web_secret(web: Web, folder: Path, **keys: str) -> Path:
-    return secret_files(folder / "secret", **{"ca.crt": web.authority, "token": "t0ken-of-mine", **keys})
+    return secret_files(
+        folder / "secret", **{"ca.crt": web.authority, "token": "t0ken-of-mine", "hosts": web.host, **keys}
+    )
 
 
 def test_a_file_of_a_web_server_becomes_a_frame(web: Web, tmp_path: Path) -> None:
@@ -187,6 +189,47 @@ def test_credentials_do_not_follow_a_redirect_to_another_server(web: Web, tmp_pa
         secret = web_secret(web, tmp_path, **{"ca.crt": web.authority + other.authority})
         frame(f"{web.url}/away.csv", volume=tmp_path, secret=secret)
         assert {authorization for _, authorization in other.requests} == {None}
+
+
+@pytest.mark.parametrize(
+    "hosts", [None, "data.example", "127.0.0.1", "127.0.0.1:1", "other.example,127.0.0.1:", "*", "*:{port}", ".0.0.1"]
+)
+@pytest.mark.parametrize("key", ["token", "authorization"])
+def test_credentials_go_to_no_host_that_their_secret_does_not_name(
+    web: Web, tmp_path: Path, hosts: str | None, key: str
+) -> None:
+    keys = {"ca.crt": web.authority, key: "t0ken-of-mine"}
+    if hosts is not None:
+        keys["hosts"] = hosts.format(port=web.host.partition(":")[2])
+    found = error(f"{web.url}/requests.csv", volume=tmp_path, secret=secret_files(tmp_path / "secret", **keys))
+    assert (found.reason, found.exit_code) == (Reason.BAD_CONFIGURATION, 64)
+    assert f"Secret 'reader' does not say that its credentials are for {web.host}" in found.message
+    assert "kubectl patch secret reader" in found.hint
+    assert web.host in found.hint
+    assert "t0ken" not in found.detail
+    assert web.requests == []
+
+
+def test_a_secret_may_name_several_hosts(web: Web, tmp_path: Path) -> None:
+    secret = web_secret(web, tmp_path, hosts=f"data.example,\n {web.host}  other.example:8443")
+    assert len(frame(f"{web.url}/requests.csv", volume=tmp_path, secret=secret).train) == 50
+
+
+@pytest.mark.parametrize("key", ["token", "authorization", "hosts"])
+def test_the_token_of_a_service_account_is_sent_to_no_server(web: Web, tmp_path: Path, key: str) -> None:
+    secret = web_secret(web, tmp_path, **{key: f"Bearer {service_account_token()}"})
+    found = error(f"{web.url}/requests.csv", volume=tmp_path, secret=secret)
+    assert found.reason is Reason.BAD_CONFIGURATION
+    assert "holds the token of a Kubernetes service account" in found.message
+    assert web.requests == []
+
+
+def test_the_secret_of_a_service_account_is_used_for_nothing(web: Web, tmp_path: Path) -> None:
+    """By its keys, whatever the token in it looks like."""
+    secret = web_secret(web, tmp_path, namespace="ci")
+    found = error(f"{web.url}/requests.csv", volume=tmp_path, secret=secret)
+    assert found.reason is Reason.BAD_CONFIGURATION
+    assert web.requests == []
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(web: Web, tmp_path: Path) -> None:

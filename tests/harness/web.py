@@ -32,6 +32,8 @@ class Web:
     """Method and path, and the Authorization header, of each request."""
     answer: Callable[[str], Answer | None] = lambda path: None
     url: str = ""
+    host: str = ""
+    """Host and port of `url`."""
     authority: str = ""
     """The certificate of its authority, in PEM."""
 
@@ -77,7 +79,8 @@ def serving_web(folder: Path, *, tls: bool = True) -> Iterator[Web]:
         web.authority = authority.pair.certificate.decode()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    web.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    web.host = f"127.0.0.1:{server.server_address[1]}"
+    web.url = f"{'https' if tls else 'http'}://{web.host}"
     try:
         yield web
     finally:

@@ -32,6 +32,7 @@ from chorus_client import StopFlag
 from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError, listing
 from chorus_dataset.files import check_room, make_dir, sync_tree, write_file
+from chorus_dataset.secret import SourceSecret
 from chorus_dataset.untrusted import Directory, Refused
 
 LOG = logging.getLogger(__name__)
@@ -150,11 +151,11 @@ def choose(info: ModelInfo, *, uri: str) -> list[RepoSibling]:
 def _token(config: FetchConfig) -> str | None:
     if config.token_file is None:
         return None
-    try:
-        return Path(config.token_file).read_text(encoding="utf-8").strip() or None
-    except OSError as error:
-        message = f"the hub's token cannot be read from {config.token_file}: {error.strerror}"
-        raise DataError(Reason.BAD_CONFIGURATION, message, hint=_SECRET_HINT) from error
+    path = Path(config.token_file)
+    if not path.is_file():
+        message = f"the hub's token cannot be read from {config.token_file}: no such file"
+        raise DataError(Reason.BAD_CONFIGURATION, message, hint=_SECRET_HINT)
+    return SourceSecret(path.parent, name="of spec.lora.baseModel.secretRef").get(path.name)
 
 
 def _check_room(files: Sequence[RepoSibling], folder: Path) -> None:

@@ -96,6 +96,8 @@ def _web(url: str, secret: SourceSecret, egress: Egress) -> Remote:
         authorization = secret.get("authorization")
         token = secret.get("token")
         if authorization is not None or token is not None:
+            parts = urlsplit(url)
+            secret.must_name(parts.hostname or "", parts.port, field=FIELD)
             headers["Authorization"] = authorization or f"Bearer {token}"
         elif secret.path("ca.crt") is None:
             raise secret.missing("authorization or token", field=FIELD)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from chorus_api.reasons import Reason
 from chorus_client.masking import MASK, mask
+from chorus_dataset.credentials import (
+    HOSTS_KEY,
+    HTTPS_PORT,
+    SERVICE_ACCOUNT_KEYS,
+    holds_service_account_token,
+    names_host,
+)
 from chorus_dataset.errors import DataError
+from chorus_net.addresses import pair
 
 _MAX_BYTES = 1 << 20
 _LEAST_MASKED = 4
@@ -49,6 +58,8 @@ class SourceSecret:
                 f"Secret {self.name}, key {key} is not UTF-8 text",
                 hint="write the credential as text: kubectl create secret generic --from-literal",
             ) from error
+        if SERVICE_ACCOUNT_KEYS <= set(self.keys()) or holds_service_account_token(self._read[key]):
+            raise service_account_refused(f"Secret {self.name!r}, key {key}")
         return self._read[key] or None
 
     def need(self, *keys: str, field: str) -> list[str]:
@@ -58,6 +69,20 @@ class SourceSecret:
         if missing:
             raise self.missing(" and ".join(missing), field=field)
         return [value for value in values if value is not None]
+
+    def must_name(self, host: str, port: int | None, *, field: str) -> None:
+        """Raise `BadConfiguration` unless the Secret says that its credentials are for a host: its key `hosts`."""
+        hosts = self.get(HOSTS_KEY)
+        if hosts is not None and names_host(hosts, host, port):
+            return
+        wanted = host if port in (None, HTTPS_PORT) else pair(host, port or 0)
+        raise DataError(
+            Reason.BAD_CONFIGURATION,
+            f"{field}: Secret {self.name!r} does not say that its credentials are for {wanted}: "
+            + (f"its key {HOSTS_KEY} does not name it" if hosts else f"it has no key {HOSTS_KEY}"),
+            hint=f"whoever may write the Secret adds it: kubectl patch secret {self.name} --type=merge -p "
+            f"'{json.dumps({'stringData': {HOSTS_KEY: f'{hosts} {wanted}' if hosts else wanted}})}'",
+        )
 
     def missing(self, keys: str, *, field: str) -> DataError:
         """Say that the Secret or keys of it are not there."""
@@ -84,3 +109,12 @@ class SourceSecret:
             if len(value) >= _LEAST_MASKED:
                 text = text.replace(value, MASK)
         return mask(text)
+
+
+def service_account_refused(where: str) -> DataError:
+    """Say that a credential is one for Kubernetes itself, which is sent to no source of data."""
+    return DataError(
+        Reason.BAD_CONFIGURATION,
+        f"{where} holds the token of a Kubernetes service account, which is sent nowhere",
+        hint="use a credential that the source's own server gave out",
+    )

@@ -19,6 +19,7 @@ from chorus_dataset.fetch import BaseRecord, fetch_model
 from chorus_dataset.untrusted import Directory
 from fake_hub import COMMIT, Hub, serving_hub
 from local_sources import local_egress
+from source_builders import service_account_token
 
 WANTED = {
     "model.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
@@ -174,6 +175,14 @@ def test_no_token_is_sent_where_none_is_given(hub: Hub, volume: Path, monkeypatc
     monkeypatch.setenv("HF_TOKEN", "somebody-elses")
     fetch(hub, volume)
     assert hub.tokens == {None}
+
+
+def test_the_token_of_a_service_account_is_sent_to_no_hub(hub: Hub, volume: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{service_account_token()}\n")
+    error = failure(hub, volume, token_file=str(tmp_path / "token"))
+    assert error.reason is Reason.BAD_CONFIGURATION
+    assert "holds the token of a Kubernetes service account" in error.message
+    assert hub.requests == []
 
 
 def test_a_token_that_cannot_be_read_is_an_error(hub: Hub, volume: Path, tmp_path: Path) -> None:
