@@ -24,9 +24,10 @@ from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
-from chorus_operator.rules.delivery import Delivery
+from chorus_operator.rules.dispatch import Limits
 from chorus_operator.rules.refresh import key_now, looks_now
 from chorus_operator.services.client import Letter
+from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
 from fakes import FakeKube
@@ -60,26 +61,28 @@ class Killed(Exception):
     """The operator's process ends at this very call; a new one starts and sees only what the API server holds."""
 
 
-@dataclass
-class PretendCourier:
-    """Carries letters to services at once. `error`: why the services do not take them, if they do not."""
+class PretendCourier(Courier):
+    """The courier of services that answer at once. `error`: why they do not take what they are sent, if they do not."""
 
-    clock: Callable[[], datetime]
-    error: str = ""
-    letters: list[Letter] = field(default_factory=list)
-    _known: dict[str, Delivery] = field(default_factory=dict)
+    def __init__(self, clock: Callable[[], datetime], *, limits: Limits | None = None):
+        super().__init__(self, clock=clock, limits=limits)
+        self.error = ""
+        self.letters: list[Letter] = []
 
-    def known(self, about: str) -> Delivery:
-        return self._known.get(about, Delivery())
-
-    def send(self, letter: Letter, *, then: Callable[[], None]) -> None:
+    async def post(self, letter: Letter) -> str | None:
         self.letters.append(letter)
-        self.fail(letter.about, self.error)
-        then()
+        return self.error or None
 
-    def fail(self, about: str, error: str) -> None:
-        tries = self.known(about).tries + 1
-        self._known[about] = Delivery(tries=tries, delivered=not error, error=error, time=self.clock())
+    async def rest(self) -> None:
+        """Wait until nothing is being sent."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    def restart(self) -> None:
+        """Be the courier of a new process, which has sent nothing yet."""
+        for task in self._tasks:
+            task.cancel()
+        super().__init__(self, clock=self._clock, limits=self._limits)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of a type that were sent."""
@@ -130,6 +133,7 @@ class World:
                 metadata = stored["metadata"]
                 project = stored["spec"].get("projectRef", {}).get("name", metadata["name"] if kind is PROJECTS else "")
                 again = await self._one(reconcile, Key(kind.kind, metadata["namespace"], metadata["name"], project))
+                await self.courier.rest()
                 if again is not None:
                     self.wakes.append(again)
 
@@ -165,7 +169,7 @@ class World:
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
             memory=Memory(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
-            courier=self.courier,  # type: ignore[arg-type]
+            courier=self.courier,
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
             observer=self.observer,

@@ -42,7 +42,7 @@ class Looker:
             ensure_namespace=_nothing,
             wake=lambda key: None,
             memory=Memory(kube),
-            courier=PretendCourier(lambda: self.now),  # type: ignore[arg-type]
+            courier=PretendCourier(lambda: self.now),
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
         )

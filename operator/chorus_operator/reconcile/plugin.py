@@ -57,7 +57,7 @@ async def _read(environment: Environment, plugin: Plugin) -> PluginView:
     """Read the Job that asks, only while there is something to ask."""
     known: dict[str, Any] = {"plugin": plugin, "now": environment.clock(), "since": environment.since}
     if plugin.spec.service is not None:
-        asked = environment.courier.known(about_plugin(plugin))
+        asked = environment.courier.known(about_plugin(plugin), namespace=plugin.metadata.namespace)
         return PluginView(**known, inquiry=asked, judge_url=environment.judge_url)
     if not wants_report(plugin):
         return PluginView(**known)

@@ -1,9 +1,10 @@
-"""Tell services: read what a message needs, write it, and hand it to the courier."""
+"""Have messages sent to services: what each needs is read, and the message written, when its turn has come."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from chorus_api.messages import MessageType
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_operator.kube.resources import CONFIG_MAPS
@@ -12,13 +13,12 @@ from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules.decision import Deliver
+from chorus_operator.rules.dispatch import Outgoing, host_of
 from chorus_operator.rules.draft import RunView
 from chorus_operator.rules.service_address import target_url
 from chorus_operator.services import letters
-
-
-class _NoCertificates(Exception):
-    """The ConfigMap that a service is known by is not there."""
+from chorus_operator.services.client import Letter
+from chorus_operator.services.courier import CannotWrite
 
 
 def token_of(environment: Environment, view: RunView, *, attempt: int) -> str:
@@ -28,52 +28,54 @@ def token_of(environment: Environment, view: RunView, *, attempt: int) -> str:
     return letters.run_token(environment.tokens, view.frozen, attempt=attempt, created=created)
 
 
-async def deliver(environment: Environment, view: RunView, action: Deliver) -> None:
-    """Send TRAINING_DATA of an attempt once; the run is looked at again when that has ended. Raises KubeError."""
+def deliver(environment: Environment, view: RunView, action: Deliver) -> None:
+    """Have TRAINING_DATA of an attempt sent once; the run is looked at again when that has ended."""
     config, report, run = view.frozen, view.run.status.report, view.run.metadata
     assert isinstance(config, ServiceConfig)
     assert report is not None
     assert report.exchange is not None
+    certificate = report.exchange.certificate
+
+    async def write() -> Letter:
+        return letters.training_data(
+            config,
+            environment.address,
+            attempt=action.attempt,
+            host=exchange_host(view.run, action.attempt),
+            certificate=certificate,
+            token=token_of(environment, view, attempt=action.attempt),
+            ca=await _certificates(environment, run.namespace, config.ca_config_map, config.ca_key),
+        )
+
     key = Key("TrainingRun", run.namespace, run.name, config.project)
-    try:
-        ca = await _certificates(environment, run.namespace, config.ca_config_map, config.ca_key)
-    except _NoCertificates as error:
-        environment.courier.fail(letters.about_attempt(run.uid, action.attempt), str(error))
-        return
-    letter = letters.training_data(
-        config,
-        environment.address,
-        attempt=action.attempt,
-        host=exchange_host(view.run, action.attempt),
-        certificate=report.exchange.certificate,
-        token=token_of(environment, view, attempt=action.attempt),
-        ca=ca,
-    )
-    environment.courier.send(letter, then=lambda: environment.wake(key))
+    about, host = letters.about_attempt(run.uid, action.attempt), host_of(config.url)
+    message = Outgoing(namespace=run.namespace, about=about, kind=MessageType.TRAINING_DATA, host=host)
+    environment.courier.send(message, write, then=lambda: environment.wake(key))
 
 
 async def inquire(environment: Environment, plugin: Plugin) -> None:
-    """Send ONLINE_INQUIRY once; the Plugin is looked at again when that has ended. Raises KubeError."""
+    """Have ONLINE_INQUIRY sent once; the Plugin is looked at again when that has ended. Raises KubeError."""
     service, metadata = plugin.spec.service, plugin.metadata
     assert service is not None
     # The key that the inquiry's signature is checked with shall be there before it.
     await environment.ensure_namespace(metadata.namespace)
-    ref = service.ca_config_map
-    try:
-        ca = await _certificates(environment, metadata.namespace, ref.name if ref else None, ref.key if ref else None)
-    except _NoCertificates as error:
-        environment.courier.fail(letters.about_plugin(plugin), str(error))
-        return
-    letter = letters.inquiry(
-        plugin,
-        environment.address,
-        tokens=environment.tokens,
-        now=environment.clock(),
-        url=target_url(service, metadata.namespace),
-        ca=ca,
-    )
+    ref, url = service.ca_config_map, target_url(service, metadata.namespace)
+    name, ca_key = (ref.name, ref.key) if ref else (None, None)
+
+    async def write() -> Letter:
+        return letters.inquiry(
+            plugin,
+            environment.address,
+            tokens=environment.tokens,
+            now=environment.clock(),
+            url=url,
+            ca=await _certificates(environment, metadata.namespace, name, ca_key),
+        )
+
     key = Key("Plugin", metadata.namespace, metadata.name, "")
-    environment.courier.send(letter, then=lambda: environment.wake(key))
+    about, host = letters.about_plugin(plugin), host_of(url)
+    message = Outgoing(namespace=metadata.namespace, about=about, kind=MessageType.ONLINE_INQUIRY, host=host)
+    environment.courier.send(message, write, then=lambda: environment.wake(key))
 
 
 async def _certificates(environment: Environment, namespace: str, name: str | None, key: str | None) -> str | None:
@@ -82,5 +84,5 @@ async def _certificates(environment: Environment, namespace: str, name: str | No
     stored = await read_named_by_user(environment.kube, CONFIG_MAPS, namespace=namespace, name=name)
     found = stored.get("data", {}).get(key) if stored is not None else None
     if not isinstance(found, str):
-        raise _NoCertificates(f"spec.service.caConfigMap: there is no key {key!r} in a ConfigMap {name!r}; create it")
+        raise CannotWrite(f"spec.service.caConfigMap: there is no key {key!r} in a ConfigMap {name!r}; create it")
     return found

@@ -121,7 +121,8 @@ async def _read(environment: Environment, run: TrainingRun, known: dict[str, Any
         return RunView(**known)
     known |= await _read_frozen(environment, run)
     if isinstance(known.get("frozen"), ServiceConfig):
-        known["delivery"] = environment.courier.known(about_attempt(run.metadata.uid, run.status.attempts.current))
+        about = about_attempt(run.metadata.uid, run.status.attempts.current)
+        known["delivery"] = environment.courier.known(about, namespace=namespace)
     if "frozen" not in known:
         return RunView(**known, missing_claim=await _missing_claim(environment, RunView(**known)))
     run, current = known["run"], run.status.attempts.current
@@ -248,7 +249,7 @@ async def _act(environment: Environment, view: RunView, action: Action) -> None:
             owner = view.project if isinstance(action, StartFetch) and view.project else view.run
             await create_once(environment, await _job_manifests(environment, view, action), owner=Owner.of(owner))
         case Deliver():
-            await deliver(environment, view, action)
+            deliver(environment, view, action)
         case SuspendJob():
             await kube.patch(
                 JOBS, namespace=namespace, name=action.name, merge_patch={"spec": {"suspend": action.suspend}}

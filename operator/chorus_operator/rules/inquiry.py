@@ -11,6 +11,7 @@ from chorus_api.plugin import Plugin, PluginStatus, ServicePlugin
 from chorus_api.reasons import Reason
 from chorus_operator.rules.conditions import Conditions
 from chorus_operator.rules.decision import Action, Decision, Inquire
+from chorus_operator.rules.delivery import backoff
 from chorus_operator.rules.observed import parse_time
 from chorus_operator.rules.service_address import target_url
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 MISSED_INQUIRIES = 3
 ANSWER_SECONDS = 30.0
 """How long the answer to the last of them may take."""
-AGAIN_SECONDS = 30.0
-"""Longest pause after an inquiry that was not taken."""
+FIRST_PAUSE_SECONDS = 10.0
+"""Pause after the first inquiry that was not taken; it doubles with each further one."""
+LONGEST_PAUSE_SECONDS = 300.0
+"""What it comes to, unless `inquirySeconds` is longer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def _seconds_until_due(view: PluginView, service: ServicePlugin) -> float:
         return 0.0
     pause = float(service.inquiry_seconds)
     if not view.inquiry.delivered:
-        pause = min(pause, AGAIN_SECONDS)
+        pause = backoff(view.inquiry.failures, first=FIRST_PAUSE_SECONDS, longest=max(pause, LONGEST_PAUSE_SECONDS))
     return pause - (view.now - view.inquiry.time).total_seconds()
 
 

@@ -20,6 +20,7 @@ from chorus_operator.rules.retry import failed_attempt
 
 LOOK_AGAIN_SECONDS = 5.0
 DELIVERED = "TrainingDataDelivered"
+IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to the same host"
 
 
 def train(draft: Draft) -> Decision[TrainingRunStatus]:
@@ -72,9 +73,9 @@ def overdue(draft: Draft) -> Cause | None:
         return late
     view = draft.view
     assert view.plugin is not None
-    undelivered = "" if draft.conditions.is_true(DELIVERED) else " TRAINING_DATA was not delivered."
-    if undelivered and view.delivery.error:
-        undelivered = f" TRAINING_DATA was not delivered: {view.delivery.error}."
+    undelivered = (
+        "" if draft.conditions.is_true(DELIVERED) else f" TRAINING_DATA was not delivered: {_waits_for(draft)}."
+    )
     if view.plugin.status.last_seen_time is None:
         message = f"Plugin {view.plugin.metadata.name!r} has never answered an inquiry.{undelivered}"
         return replace(late, reason=Reason.PLUGIN_OFFLINE, message=message)
@@ -121,9 +122,21 @@ def _deliver(draft: Draft) -> float:
     due = delivery.seconds_until_due(draft.view.now)
     if due <= 0 and not delivery.under_way:
         draft.actions.append(Deliver(draft.attempts.current))
-    told = f"The service has not taken TRAINING_DATA: {delivery.error}." if delivery.error else "It is being sent."
+    told = "It is being sent."
+    if delivery.error or delivery.queued:
+        told = f"The service has not taken TRAINING_DATA: {_waits_for(draft)}."
     conditions.set(DELIVERED, False, Reason.UNDELIVERED, told)
     return max(due, LOOK_AGAIN_SECONDS)
+
+
+def _waits_for(draft: Draft) -> str:
+    """Say why TRAINING_DATA has not been taken yet."""
+    delivery, said = draft.view.delivery, attempt.said_now(draft)
+    if said is None or said.exchange is None:
+        return "the exchange has not said that it serves"
+    if delivery.error:
+        return delivery.error
+    return IN_QUEUE if delivery.queued else "it is being sent"
 
 
 def _end_exchange(draft: Draft) -> Decision[TrainingRunStatus]:

@@ -24,9 +24,9 @@ POST_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Letter:
-    """A message to a service. `about` is what it is remembered by, `id` what a service knows it again by."""
+    """A message to a service. `id` is what a service knows it again by."""
 
-    about: str
+    namespace: str
     id: str
     url: str
     body: bytes

@@ -77,7 +77,7 @@ def training_data(
     }
     subject = {"subject": config.run_name, "subjectuid": config.run_uid, "attempt": str(attempt)}
     body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data)
-    return Letter(about=about, id=about, url=config.url, body=body, ca=ca)
+    return Letter(namespace=config.namespace, id=about, url=config.url, body=body, ca=ca)
 
 
 def about_plugin(plugin: Plugin) -> str:
@@ -97,8 +97,7 @@ def inquiry(
         generation=metadata.generation,
         plugin_id=message_id(metadata.uid),
     )
-    about = about_plugin(plugin)
-    number = f"{about}-{int(now.timestamp())}"
+    number = f"{about_plugin(plugin)}-{int(now.timestamp())}"
     data = {
         "messages_url": address.messages_url,
         "messages_ca": address.messages_ca,
@@ -111,7 +110,7 @@ def inquiry(
         "attempt": "0",
     }
     body = _event(MessageType.ONLINE_INQUIRY, number, source, subject, data)
-    return Letter(about=about, id=number, url=url, body=body, ca=ca)
+    return Letter(namespace=metadata.namespace, id=number, url=url, body=body, ca=ca)
 
 
 def _event(kind: MessageType, number: str, source: str, subject: Mapping[str, str], data: Mapping[str, Any]) -> bytes:

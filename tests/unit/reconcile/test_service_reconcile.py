@@ -9,12 +9,17 @@ from datetime import timedelta
 import pytest
 
 from builders import make_run, make_service_plugin
+from chorus_api.plugin import Plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_operator.kube.resources import CONFIG_MAPS, PODS, SERVICES
+from chorus_operator.rules.decision import Action, Inquire
+from chorus_operator.rules.delivery import Delivery
+from chorus_operator.rules.describe import PluginView, decide_plugin
+from chorus_operator.rules.dispatch import Limits
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld
-from world import TOKENS, frame, iso
+from world import START, TOKENS, PretendCourier, frame, iso
 
 
 @pytest.fixture
@@ -82,6 +87,44 @@ def test_a_changed_plugin_is_asked_anew(world: ServiceWorld) -> None:
     world.begin()
     world.put(make_service_plugin(service={"inquirySeconds": 600}))
     assert len(world.courier.events("ONLINE_INQUIRY")) == 2
+
+
+def inquiries_until_due(*, failures: int, delivered: bool = False, every: int, after: float) -> list[Action]:
+    """What is done about a service that was asked last `after` seconds ago."""
+    manifest = make_service_plugin(service={"inquirySeconds": every})
+    manifest["metadata"] |= {"uid": "uid-1", "generation": 1, "creationTimestamp": iso(START)}
+    asked = Delivery(failures=failures, delivered=delivered, error="" if delivered else "silence", time=START)
+    view = PluginView(Plugin.model_validate(manifest), now=START + timedelta(seconds=after), since=START, inquiry=asked)
+    return list(decide_plugin(view).actions)
+
+
+@pytest.mark.parametrize(
+    ("failures", "every", "pause"),
+    [(1, 10, 10), (2, 10, 20), (4, 300, 80), (6, 10, 300), (100, 10, 300), (100, 300, 300), (100, 3600, 3600)],
+)
+def test_a_service_that_takes_no_inquiry_is_asked_less_and_less_often_down_to_every_five_minutes_or_as_it_wishes(
+    failures: int, every: int, pause: int
+) -> None:
+    assert inquiries_until_due(failures=failures, every=every, after=pause - 1) == []
+    assert inquiries_until_due(failures=failures, every=every, after=pause) == [Inquire()]
+
+
+@pytest.mark.parametrize("every", [10, 300, 3600])
+def test_a_service_that_takes_an_inquiry_is_asked_as_it_wishes_again(every: int) -> None:
+    assert inquiries_until_due(failures=0, delivered=True, every=every, after=every - 1) == []
+    assert inquiries_until_due(failures=0, delivered=True, every=every, after=every) == [Inquire()]
+
+
+def test_a_silent_service_whose_plugin_was_changed_is_asked_at_once(world: ServiceWorld) -> None:
+    world.courier.error = "it did not answer within 10 s"
+    world.begin(answers=False)
+    for _ in range(6):
+        world.later(300)
+    asked = len(world.courier.events("ONLINE_INQUIRY"))
+    world.put(make_service_plugin(service={"url": "https://mended.example.org/"}))
+    assert len(world.courier.events("ONLINE_INQUIRY")) == asked + 1
+    world.later(10)
+    assert len(world.courier.events("ONLINE_INQUIRY")) == asked + 2
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/", "https://kubernetes.default.svc/", "http://localhost/"])
@@ -221,7 +264,7 @@ def test_a_new_operator_sends_nothing_that_was_delivered_again(world: ServiceWor
     world.begin()
     world.exchange_serves()
     world.courier.letters.clear()
-    world.courier._known.clear()
+    world.courier.restart()
     world.later(60)
     assert world.courier.events("TRAINING_DATA") == []
 
@@ -367,6 +410,35 @@ def test_a_message_that_was_never_taken_is_named_at_the_deadline(world: ServiceW
     reason, message = world.failure()
     assert reason == "DataReportDeadlineExceeded"
     assert "TRAINING_DATA was not delivered: it answered 302" in message
+
+
+def test_training_data_that_still_waits_for_its_turn_says_so_and_so_does_the_deadline(world: ServiceWorld) -> None:
+    world.courier = PretendCourier(lambda: world.now, limits=Limits(total=0))
+    world.begin()
+    world.exchange_serves()
+    world.later(5)
+    behind = "it waits for its turn, behind other messages of this namespace or to the same host"
+    told = world.condition("TrainingDataDelivered")
+    assert (told["status"], told["message"]) == ("False", f"The service has not taken TRAINING_DATA: {behind}.")
+    world.later(600)
+    reason, message = world.failure()
+    assert reason == "DataReportDeadlineExceeded"
+    assert f"TRAINING_DATA was not delivered: {behind}." in message
+
+
+def test_training_data_that_finds_too_many_waiting_is_not_lost(world: ServiceWorld) -> None:
+    world.courier = PretendCourier(lambda: world.now, limits=Limits(waiting=0))
+    world.begin()
+    world.exchange_serves()
+    world.later(5)
+    assert (
+        "messages of type TRAINING_DATA of this namespace wait already"
+        in (world.condition("TrainingDataDelivered")["message"])
+    )
+    world.courier = PretendCourier(lambda: world.now)
+    world.later(30)
+    assert len(world.courier.events("TRAINING_DATA")) == 1
+    assert world.condition("TrainingDataDelivered")["status"] == "True"
 
 
 def test_an_exchange_that_fails_is_replaced_and_the_service_told_again(world: ServiceWorld) -> None:

@@ -1,15 +1,35 @@
-"""Letters on their way: never twice at once, and what became of each."""
+"""Messages on their way: in turn between namespaces, never twice at once, and what became of each."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from chorus_operator.rules.delivery import LONGEST_BACKOFF, Delivery
-from chorus_operator.services.client import Letter
-from chorus_operator.services.courier import Courier
+import pytest
+
+from chorus_api.messages import MessageType
+from chorus_operator.kube.errors import Unavailable
+from chorus_operator.rules.delivery import LONGEST_BACKOFF, Deliveries, Delivery
+from chorus_operator.rules.dispatch import Kind, Limits, Outgoing
+from chorus_operator.services.client import POST_SECONDS, Letter
+from chorus_operator.services.courier import WRITE_SECONDS, CannotWrite, Courier
+from simulated_time import simulate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DATA, INQUIRY = MessageType.TRAINING_DATA, MessageType.ONLINE_INQUIRY
+
+
+def outgoing(about: str = "run-1", *, kind: Kind = DATA, namespace: str = "team", host: str = "far:80") -> Outgoing:
+    return Outgoing(namespace=namespace, about=about, kind=kind, host=host)
+
+
+async def write(message: Outgoing) -> Letter:
+    return Letter(message.namespace, message.about, f"http://{message.host}/", b"{}")
+
+
+def send(courier: Courier, message: Outgoing, then: Callable[[], None] = lambda: None) -> None:
+    courier.send(message, lambda: write(message), then=then)
 
 
 class Post:
@@ -29,40 +49,57 @@ class Post:
         return answer
 
 
+class Silence:
+    """Services that never answer, but those of `answering`; and when each message was sent."""
+
+    def __init__(self, *answering: str) -> None:
+        self.answering = {f"http://{host}/" for host in answering}
+        self.begun: dict[str, float] = {}
+
+    async def post(self, letter: Letter) -> str | None:
+        self.begun[letter.id] = asyncio.get_running_loop().time()
+        if letter.url in self.answering:
+            return None
+        await asyncio.sleep(POST_SECONDS)
+        return f"it did not answer within {POST_SECONDS:g} s"
+
+
 async def carried(courier: Courier, post: Post, about: str = "run-1") -> Delivery:
     done = asyncio.Event()
-    courier.send(Letter(about, f"{about}-id", "https://far.example.org", b"{}"), then=done.set)
+    send(courier, outgoing(about), done.set)
     post.gate.set()
     async with asyncio.timeout(5):
         await done.wait()
-    return courier.known(about)
+    return courier.known(about, namespace="team")
 
 
-def courier_of(post: Post) -> Courier:
-    return Courier(post, clock=lambda: NOW)
+def courier_of(post: Post | Silence, limits: Limits | None = None) -> Courier:
+    return Courier(post, clock=lambda: NOW, limits=limits)
 
 
 async def test_a_letter_that_is_taken_is_delivered() -> None:
     post = Post(None)
-    assert await carried(courier_of(post), post) == Delivery(tries=1, delivered=True, time=NOW)
+    assert await carried(courier_of(post), post) == Delivery(delivered=True, time=NOW)
 
 
-async def test_tries_are_counted_and_the_last_error_is_known() -> None:
-    post = Post("it answered 503", "it answered 500", None)
+async def test_failures_in_a_row_are_counted_and_the_last_error_is_known() -> None:
+    post = Post("it answered 503", "it answered 500", None, "it answered 503")
     courier = courier_of(post)
-    assert await carried(courier, post) == Delivery(tries=1, error="it answered 503", time=NOW)
-    assert await carried(courier, post) == Delivery(tries=2, error="it answered 500", time=NOW)
+    assert await carried(courier, post) == Delivery(failures=1, error="it answered 503", time=NOW)
+    assert await carried(courier, post) == Delivery(failures=2, error="it answered 500", time=NOW)
     assert (await carried(courier, post)).delivered
+    assert (await carried(courier, post)).failures == 1
 
 
 async def test_while_a_letter_is_on_its_way_it_is_not_sent_again() -> None:
     post = Post(None)
     courier = courier_of(post)
     for _ in range(3):
-        courier.send(Letter("run-1", "a", "https://far.example.org", b"{}"), then=lambda: None)
+        send(courier, outgoing())
         await asyncio.sleep(0)
-    assert courier.known("run-1").under_way
-    assert post.sent == ["a"]
+    assert courier.known("run-1", namespace="team").under_way
+    assert not courier.known("run-1", namespace="team").queued
+    assert post.sent == ["run-1"]
     await courier.close()
 
 
@@ -72,16 +109,178 @@ async def test_an_error_of_ours_is_an_answer_too() -> None:
     assert known.error == "internal error: RuntimeError"
 
 
-async def test_what_is_forgotten_begins_anew() -> None:
-    post = Post(None)
-    courier = courier_of(post)
-    await carried(courier, post)
-    courier.forget("run-1")
-    assert courier.known("run-1") == Delivery()
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (CannotWrite("there is no ConfigMap 'ours'; create it"), "there is no ConfigMap 'ours'; create it"),
+        (Unavailable("GET x: HTTP 503"), "the message could not be written: GET x: HTTP 503"),
+    ],
+)
+async def test_a_message_that_cannot_be_written_is_a_try_that_failed(raised: Exception, told: str) -> None:
+    async def broken() -> Letter:
+        raise raised
+
+    courier, done = courier_of(Post()), asyncio.Event()
+    courier.send(outgoing(), broken, then=done.set)
+    await asyncio.wait_for(done.wait(), 5)
+    assert courier.known("run-1", namespace="team") == Delivery(failures=1, error=told, time=NOW)
+
+
+def test_a_message_that_takes_too_long_to_write_gives_its_place_to_the_next() -> None:
+    async def main() -> float:
+        post = Silence("far:80")
+        courier = courier_of(post, Limits(total=1))
+        courier.send(outgoing("stuck"), lambda: asyncio.sleep(3600, Letter("", "", "", b"")), then=lambda: None)
+        done = asyncio.Event()
+        send(courier, outgoing("next"), done.set)
+        await done.wait()
+        assert "the API server did not answer within 10 s" in courier.known("stuck", namespace="team").error
+        return post.begun["next"]
+
+    assert simulate(main()) == WRITE_SECONDS
+
+
+async def test_what_waits_is_known_to_wait_and_is_not_written_before_its_turn() -> None:
+    post = Post(None, None)
+    courier = courier_of(post, Limits(namespace=1))
+    written: list[str] = []
+
+    async def second() -> Letter:
+        written.append("second")
+        return await write(outgoing("second"))
+
+    send(courier, outgoing("first"))
+    courier.send(outgoing("second"), second, then=lambda: None)
+    await asyncio.sleep(0)
+    assert courier.known("second", namespace="team") == Delivery(under_way=True, queued=True)
+    assert (post.sent, written) == (["first"], [])
+    await courier.close()
+    assert written == []
+
+
+async def test_when_too_many_wait_the_next_is_told_so_and_may_be_tried_again() -> None:
+    post = Post(None, None, None, None)
+    courier = courier_of(post, Limits(namespace=1, waiting=2))
+    last = asyncio.Event()
+    for number in range(4):
+        send(courier, outgoing(f"run-{number}"), last.set if number == 2 else lambda: None)
+    refused = courier.known("run-3", namespace="team")
+    assert refused.error == "2 messages of type TRAINING_DATA of this namespace wait already"
+    assert (refused.failures, refused.under_way, refused.time) == (0, False, NOW)
+    send(courier, outgoing("run-3", namespace="another"))
+    assert courier.known("run-3", namespace="another").error == ""
+    post.gate.set()
+    await asyncio.wait_for(last.wait(), 5)
+    post.answers.append(None)
+    assert (await carried(courier, post, "run-3")).delivered
+
+
+# Services that do not answer
+
+
+def silent_plugins(courier: Courier, number: int, *, namespace: str = "silent", hosts: int = 1000) -> None:
+    for each in range(number):
+        host = f"silent-{each % hosts}.{namespace}:80"
+        send(courier, outgoing(f"plugin-{each}", kind=INQUIRY, namespace=namespace, host=host))
+
+
+async def seconds_until_sent(courier: Courier, post: Silence, message: Outgoing) -> float:
+    """Send a message a second after what was sent before; how long it waits for its turn."""
+    await asyncio.sleep(1)
+    done = asyncio.Event()
+    send(courier, message, done.set)
+    await done.wait()
+    return post.begun[message.about] - 1
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "hosts", "own"),
+    [(1, 1000, "other"), (1, 1000, "silent-0"), (1, 1, "other"), (1, 1, "silent-0"), (100, 10, "other")],
+    ids=[
+        "of another namespace",
+        "of the same namespace",
+        "of another namespace, all at one host",
+        "of the same namespace, all at one host",
+        "of a hundred namespaces",
+    ],
+)
+def test_training_data_goes_out_within_the_time_of_one_try_behind_a_thousand_services_that_never_answer(
+    namespaces: int, hosts: int, own: str
+) -> None:
+    async def main() -> float:
+        post = Silence("good:80")
+        courier = courier_of(post)
+        for each in range(namespaces):
+            silent_plugins(courier, 1000 // namespaces, namespace=f"silent-{each}", hosts=hosts)
+        waited = await seconds_until_sent(courier, post, outgoing("run", namespace=own, host="good:80"))
+        await courier.close()
+        return waited
+
+    assert simulate(main()) <= POST_SECONDS
+
+
+def test_an_inquiry_of_another_namespace_does_not_wait_for_those_that_are_never_answered() -> None:
+    async def main() -> float:
+        post = Silence("good:80")
+        courier = courier_of(post)
+        silent_plugins(courier, 1000)
+        message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
+        waited = await seconds_until_sent(courier, post, message)
+        await courier.close()
+        return waited
+
+    assert simulate(main()) <= POST_SECONDS
+
+
+def test_inquiries_go_on_while_training_data_of_every_namespace_goes_to_services_that_never_answer() -> None:
+    async def main() -> float:
+        post = Silence("good:80")
+        courier = courier_of(post)
+        for each in range(1000):
+            send(courier, outgoing(f"run-{each}", namespace=f"team-{each % 50}", host=f"silent-{each}:80"))
+        message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
+        waited = await seconds_until_sent(courier, post, message)
+        await courier.close()
+        return waited
+
+    assert simulate(main()) <= POST_SECONDS
+
+
+def test_one_host_that_never_answers_leaves_room_for_the_other_services_of_its_namespace() -> None:
+    async def main() -> float:
+        post = Silence("good:80")
+        courier = courier_of(post)
+        silent_plugins(courier, 1000, hosts=1)
+        message = outgoing("plugin", kind=INQUIRY, namespace="silent", host="good:80")
+        waited = await seconds_until_sent(courier, post, message)
+        await courier.close()
+        return waited
+
+    assert simulate(main()) == 0
+
+
+# What is remembered
+
+
+def test_a_namespace_with_many_plugins_makes_nothing_of_another_be_forgotten() -> None:
+    deliveries = Deliveries(size=10)
+    deliveries.record("small", "run", Delivery(delivered=True))
+    for number in range(100):
+        deliveries.record("large", f"plugin-{number}", Delivery(failures=1))
+    assert deliveries.known("small", "run").delivered
+    assert deliveries.known("large", "plugin-0") == Delivery()
+    assert [n for n in range(100) if deliveries.known("large", f"plugin-{n}").failures] == list(range(91, 100))
+
+
+def test_what_is_under_way_is_not_forgotten() -> None:
+    deliveries = Deliveries(size=2)
+    for number in range(10):
+        deliveries.record("team", f"run-{number}", Delivery(under_way=number < 5))
+    assert [n for n in range(10) if deliveries.known("team", f"run-{n}").under_way] == list(range(5))
 
 
 def test_pauses_grow_to_half_a_minute() -> None:
-    pauses = [Delivery(tries=tries, time=NOW).seconds_until_due(NOW) for tries in range(1, 8)]
+    pauses = [Delivery(failures=failures, time=NOW).seconds_until_due(NOW) for failures in range(1, 8)]
     assert pauses == [1, 2, 4, 8, 16, LONGEST_BACKOFF, LONGEST_BACKOFF]
-    assert Delivery(tries=3, time=NOW).seconds_until_due(NOW + timedelta(seconds=3)) == 1
+    assert Delivery(failures=3, time=NOW).seconds_until_due(NOW + timedelta(seconds=3)) == 1
     assert Delivery().seconds_until_due(NOW) == 0
