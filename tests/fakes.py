@@ -57,6 +57,8 @@ class FakeKube:
         """Answer of the TokenReview for a token."""
         self.issuer: tuple[Manifest, Manifest] = ({}, {})
         """The discovery document of service accounts' tokens, and the keys."""
+        self.namespace_uids: dict[str, str] = {}
+        """Uid of a namespace, where it is not `uid-of-<its name>`."""
         self.before: Callable[[Call], None] = lambda call: None
         self.after: Callable[[Call], None] = lambda call: None
         self._clock = clock
@@ -111,6 +113,10 @@ class FakeKube:
     async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
         async with self._call(Call("get", resource.kind, name)):
             return self.find(resource, name, namespace)
+
+    async def namespace_uid(self, namespace: str) -> str:
+        async with self._call(Call("get", "Namespace", namespace)):
+            return self.namespace_uids.get(namespace, f"uid-of-{namespace}")
 
     async def list(
         self,

@@ -38,6 +38,8 @@ class Handler(BaseHTTPRequestHandler):
         if not is_signed(self.headers, body):
             return self.answer(401)
         event, number = json.loads(body), self.headers["webhook-id"]
+        if event["recipient"] != f"http://127.0.0.1:{server.server_address[1]}/":
+            return self.answer(403)
         if number not in SEEN:
             SEEN.add(number)
             work = describe if event["type"].endswith("ONLINE_INQUIRY") else train
@@ -145,6 +147,13 @@ SPOILT_SERVICES = (
         ("SEEN.add(number)", "pass"),
         played=(Scenario.TWICE,),
         seen="TRAINING_START 2 times",
+    ),
+    spoilt(
+        "S104",
+        "no look at whom a message is meant for",
+        ('if event["recipient"] != f"http://127.0.0.1:{server.server_address[1]}/":', "if False:"),
+        played=(Scenario.MISADDRESSED,),
+        seen="ONLINE_REPORT",
     ),
     spoilt(
         "C106",

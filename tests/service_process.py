@@ -104,6 +104,7 @@ class ServicePlace:
     receiver: Receiver
     exchange: Exchange
     authority: str
+    key_file: Path
 
     def forget(self) -> None:
         """Forget what other tests did; the service itself goes on."""
@@ -120,6 +121,7 @@ class ServicePlace:
             "source": "/namespaces/lab/trainingruns/run",
             "type": f"dev.chorus.{kind}",
             "datacontenttype": "application/json",
+            "recipient": self.url,
             "subject": "run/1" if kind == "ONLINE_INQUIRY" else "run",
             "subjectuid": subject,
             "attempt": str(attempt),
@@ -164,14 +166,20 @@ def service_place(folder: Path, *, command: Sequence[str], cwd: Path, frame: Pat
     """Start the service, wait until it is ready, and end it by SIGTERM."""
     key, port = Ed25519PrivateKey.generate(), free_port()
     (folder / "webhook.pub").write_text(public_key(key) + "\n", encoding="ascii")
-    settings = {"CHORUS_WEBHOOK_KEY_FILE": str(folder / "webhook.pub"), "HOST": "127.0.0.1", "PORT": str(port)}
+    url = f"http://127.0.0.1:{port}/"
+    settings = {
+        "CHORUS_WEBHOOK_KEY_FILE": str(folder / "webhook.pub"),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "SERVICE_URL": url,
+    }
     environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **settings}
     with serving(folder) as receiver, exchanging(folder, frame) as exchange, (folder / "log").open("w") as log:
         process = subprocess.Popen(list(command), cwd=cwd, env=environment, stdout=log, stderr=log)
         try:
-            url = f"http://127.0.0.1:{port}/"
             _wait_until_ready(url, process, folder / "log")
-            yield ServicePlace(url, key, receiver, exchange, (folder / "ca.crt").read_text(encoding="ascii"))
+            authority = (folder / "ca.crt").read_text(encoding="ascii")
+            yield ServicePlace(url, key, receiver, exchange, authority, folder / "webhook.pub")
         finally:
             process.terminate()
             assert process.wait(20) == 0, (folder / "log").read_text(encoding="utf-8")

@@ -38,7 +38,8 @@ MAX_CERTIFICATE_BYTES = 8 * 1024
 
 CA_CONFIG_MAP = "chorus-ca"
 CA_KEY = "ca.crt"
-WEBHOOK_KEY = "webhook.pub"  # whpk_…: what is sent to services is signed with its other half
+WEBHOOK_KEY = "webhook.pub"  # whpk_…: what this namespace's services are sent is signed with its other half
+RECIPIENT_ATTRIBUTE = "recipient"  # of events to services: the URL that each is posted to
 RUN_SERVICE_ACCOUNT = "chorus-run"
 
 ROOT = PurePosixPath("/chorus")

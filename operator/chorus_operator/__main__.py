@@ -42,9 +42,8 @@ from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.api_server import ApiServerFinder
 from chorus_operator.services.client import ServiceClient
 from chorus_operator.services.courier import Courier
-from chorus_operator.services.keys import ServiceKeys, service_keys
+from chorus_operator.services.keys import WebhookKeys, service_keys
 from chorus_operator.services.letters import ReturnAddress
-from chorus_operator.services.signing import public_key
 from chorus_operator.services.tokens import ServiceTokens
 from chorus_operator.settings import Settings, SettingsError, read_settings
 from chorus_operator.watch import Keys, Watches, resync
@@ -84,10 +83,11 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         registry, runs = make_registry(), RunBook()
         recorder = Recorder(registry, runs=runs, clock=time.time)
         keys = service_keys(authority)
+        webhook_keys = WebhookKeys(kube, keys)
         # A Role in the namespace `default` comes with the ClusterRole.
         api_server = ApiServerFinder(kube, reads_slice=not settings.watch_namespaces)
         guard = AddressGuard(api_server=api_server.known, allows=allows)
-        courier = Courier(ServiceClient(key=keys.webhooks, guard=guard, clock=utc_now), clock=utc_now)
+        courier = Courier(ServiceClient(key_of=webhook_keys.of, guard=guard, clock=utc_now), clock=utc_now)
         stack.push_async_callback(courier.close)
         leading = _Leading(
             settings,
@@ -96,7 +96,8 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
             since=utc_now(),
             runs=runs,
             recorder=recorder,
-            keys=keys,
+            namespaces=RunNamespaces(kube, bundle=CaBundle(kube, authority=authority), keys=webhook_keys),
+            tokens=ServiceTokens(keys.tokens),
             courier=courier,
             api_server=api_server,
             allows=allows,
@@ -167,7 +168,8 @@ class _Leading:
         since: datetime,
         runs: RunBook,
         recorder: Recorder,
-        keys: ServiceKeys,
+        namespaces: RunNamespaces,
+        tokens: ServiceTokens,
         courier: Courier,
         api_server: ApiServerFinder,
         allows: Callable[[Address], bool],
@@ -179,7 +181,6 @@ class _Leading:
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
         self._memory = Memory(kube)
-        bundle = CaBundle(kube, authority=authority, webhook_key=public_key(keys.webhooks))
         self.queue = WorkQueue(
             make_reconciler(
                 Environment(
@@ -189,11 +190,11 @@ class _Leading:
                     messages_url=settings.messages_url,
                     clock=utc_now,
                     since=since,
-                    ensure_namespace=RunNamespaces(kube, bundle=bundle).ensure,
+                    ensure_namespace=namespaces.ensure,
                     wake=self._wake,
                     memory=self._memory,
                     courier=courier,
-                    tokens=ServiceTokens(keys.tokens),
+                    tokens=tokens,
                     address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
                     judge_url=partial(url_problem, allows=allows),
                     api_server=api_server.known,

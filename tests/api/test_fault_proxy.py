@@ -167,8 +167,8 @@ async def test_a_watch_streams_and_can_be_cut(
         ("GET", "/api/v1/pods", {}, ("list", "", "pods", "", "", "")),
         ("GET", "/api/v1/pods", {"watch": "true"}, ("watch", "", "pods", "", "", "")),
         ("GET", "/api/v1/namespaces", {}, ("list", "", "namespaces", "", "", "")),
-        ("GET", "/api/v1/namespaces/a", {}, ("get", "", "namespaces", "", "", "a")),
-        ("PUT", "/api/v1/namespaces/a/finalize", {}, ("update", "", "namespaces", "finalize", "", "a")),
+        ("GET", "/api/v1/namespaces/a", {}, ("get", "", "namespaces", "", "a", "a")),
+        ("PUT", "/api/v1/namespaces/a/finalize", {}, ("update", "", "namespaces", "finalize", "a", "a")),
         ("GET", "/api/v1/namespaces/a/pods/b/log", {}, ("get", "", "pods", "log", "a", "b")),
         ("DELETE", "/apis/batch/v1/namespaces/a/jobs", {}, ("deletecollection", "batch", "jobs", "", "a", "")),
         (

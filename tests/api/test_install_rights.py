@@ -53,6 +53,7 @@ NEEDED = [
     ("get list create", "persistentvolumeclaims"),
     ("get create", "services"),
     ("create", "serviceaccounts"),
+    ("get", "namespaces"),
     ("create", "events"),
     ("create", "authentication.k8s.io/tokenreviews"),
 ]
@@ -88,7 +89,7 @@ FORBIDDEN = [
     ("create bind escalate", "rbac.authorization.k8s.io/roles"),
     ("create", "rbac.authorization.k8s.io/rolebindings"),
     ("get list watch", "nodes"),
-    ("list watch", "namespaces"),
+    ("list watch create update patch delete", "namespaces"),
     ("list watch", "apiextensions.k8s.io/customresourcedefinitions"),
     ("get update", "coordination.k8s.io/leases"),
     ("impersonate", "users"),

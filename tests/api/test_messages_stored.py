@@ -15,7 +15,8 @@ from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Conflict, Invalid, NotFound
 from chorus_operator.kube.resources import TRAINING_RUNS
 from chorus_operator.messages.runs import Outcome
-from chorus_operator.services.keys import service_keys
+from chorus_operator.reconcile.namespaces import RunNamespaces
+from chorus_operator.services.keys import WebhookKeys, service_keys
 from chorus_operator.services.signing import public_key
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
@@ -247,11 +248,15 @@ async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
         *(load_authority(kube, namespace=OPERATOR_NAMESPACE, clock=now) for _ in range(5))
     )
     assert len({authority.certificate for authority in authorities}) == 1
-    keys = [public_key(service_keys(one).webhooks) for one in authorities]
-    bundles = [CaBundle(kube, authority=one, webhook_key=key) for one, key in zip(authorities, keys, strict=True)]
-    await asyncio.gather(*(each.ensure(stage.namespace) for each in bundles))
+    namespaces = [
+        RunNamespaces(kube, bundle=CaBundle(kube, authority=one), keys=WebhookKeys(kube, service_keys(one)))
+        for one in authorities
+    ]
+    await asyncio.gather(*(each.ensure(stage.namespace) for each in namespaces))
     bundle = await api.get("ConfigMap", CA_CONFIG_MAP, namespace=stage.namespace)
-    assert bundle["data"] == {CA_KEY: authorities[0].certificate.decode(), WEBHOOK_KEY: keys[0]}
+    uid = (await api.get("Namespace", stage.namespace))["metadata"]["uid"]
+    key = public_key(service_keys(authorities[0]).webhook_key(uid))
+    assert bundle["data"] == {CA_KEY: authorities[0].certificate.decode(), WEBHOOK_KEY: key}
 
 
 async def test_an_event_is_told_once(stage: MessageStage, kube: Kube) -> None:

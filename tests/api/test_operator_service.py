@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 
 from builders import make_project, make_run, make_service_plugin, overlay
 from chorus_api.contract import AUDIENCE
 from chorus_api.training_run import TrainingRun
 from chorus_operator.rules import names
-from far_service import REPORT, WEIGHTS, check_signature, far_service
+from far_service import REPORT, WEIGHTS, FarService, check_signature, far_service
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 from harness.pods import EXCHANGED
@@ -56,7 +58,37 @@ async def is_signed(api: Api, far: Any, namespace: str) -> None:
     for (headers, event), body in zip(far.got, far.raw, strict=True):
         check_signature(bundle["data"]["webhook.pub"], headers, body)
         assert headers["webhook-id"] == event["id"]
+        assert event["recipient"] == far.url
     assert len(far.of("TRAINING_DATA")) == 1
+
+
+async def test_a_message_to_one_namespace_does_not_verify_as_one_to_another_and_names_whom_it_is_for(
+    installed: ControlPlane, api: Api, namespace: str
+) -> None:
+    other = f"{namespace}-other"
+    await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+        async with far_service({}) as ours, far_service({}) as theirs:
+            services = {namespace: ours, other: theirs}
+            for where, far in services.items():
+                await api.create(make_service_plugin(namespace=where, service={"url": far.url}))
+            keys = {}
+            for where, far in services.items():
+                await eventually(partial(was_asked, far), what=f"the service of {where} is asked")
+                keys[where] = (await api.get("ConfigMap", "chorus-ca", namespace=where))["data"]["webhook.pub"]
+            for where, far in services.items():
+                headers, event = far.got[0]
+                assert event["recipient"] == far.url
+                check_signature(keys[where], headers, far.raw[0])
+                for stranger in services.keys() - {where}:
+                    with pytest.raises(InvalidSignature):
+                        check_signature(keys[stranger], headers, far.raw[0])
+            assert on.answered(403) == []
+            await api.delete("Plugin", "far", namespace=other)
+
+
+async def was_asked(far: FarService) -> bool:
+    return bool(far.of("ONLINE_INQUIRY"))
 
 
 async def is_heard_no_more(on: Stage, far: Any) -> None:

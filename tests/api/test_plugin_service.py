@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ from chorus_api.project import Fields
 from chorus_operator.messages.parse import parse
 from docs_text import REPOSITORY
 from plugin_process import Frame, penguins, prepared, python
-from service_process import ServicePlace, service_place, signed
+from service_process import ServicePlace, public_key, service_place, signed
 
 FOLDER = REPOSITORY / "examples" / "plugins" / "service"
 REQUESTS = REPOSITORY / "examples" / "demo" / "data" / "home_requests.sqlite"
@@ -96,6 +97,26 @@ def test_what_chorus_did_not_send_is_refused(place: ServicePlace, headers: dict[
     other = signed(Ed25519PrivateKey.generate(), body, identity="x", timestamp=0)
     assert place.post(place.event("ONLINE_INQUIRY", attempt=0), **other) == 401
     assert place.receiver.posts == []
+
+
+@pytest.mark.parametrize("recipient", ["http://nearest-answer.another.svc:80/", "http://127.0.0.1/", "", None])
+def test_an_event_that_is_meant_for_another_service_is_refused_although_chorus_signed_it(
+    place: ServicePlace, recipient: str | None
+) -> None:
+    assert place.post(place.event("ONLINE_INQUIRY", attempt=0) | {"recipient": recipient}) == 403
+    assert place.receiver.posts == []
+
+
+def test_a_key_that_chorus_publishes_anew_counts_without_a_restart(place: ServicePlace) -> None:
+    other = Ed25519PrivateKey.generate()
+    replaced = replace(place, key=other)
+    assert replaced.post(place.event("ONLINE_INQUIRY", attempt=0)) == 401
+    place.key_file.write_text(public_key(other) + "\n", encoding="ascii")
+    try:
+        assert replaced.post(place.event("ONLINE_INQUIRY", attempt=0)) == 202
+        assert place.post(place.event("ONLINE_INQUIRY", attempt=0)) == 401
+    finally:
+        place.key_file.write_text(public_key(place.key) + "\n", encoding="ascii")
 
 
 def test_an_event_that_it_does_not_know_is_refused(place: ServicePlace) -> None:

@@ -205,6 +205,8 @@ def describe(
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in {"status", "finalize"}:
         namespace, rest = rest[1], rest[2:]
     resource, name, subresource = (*rest, "", "")[:3] if len(rest) < 3 else (rest[0], rest[1], "/".join(rest[2:]))
+    if resource == "namespaces":
+        namespace = name  # so a Role in a namespace can give the right to read that namespace
     if method == "GET":
         verb = "watch" if query.get("watch") in {"1", "true", "True"} else "get" if name else "list"
     else:

@@ -33,6 +33,9 @@
 - apiGroups: [""]
   resources: ["serviceaccounts", "events"]
   verbs: ["create"]
+- apiGroups: [""]
+  resources: ["namespaces"]
+  verbs: ["get"]
 {{- if eq .Values.rbac.scope "Cluster" }}
 - apiGroups: ["authentication.k8s.io"]
   resources: ["tokenreviews"]

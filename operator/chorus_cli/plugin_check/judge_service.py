@@ -12,7 +12,7 @@ def takes_messages(evidence: Evidence) -> Verdict:
     if not evidence.seen:
         return Skipped("nothing was played")
     for scenario, seen in evidence.seen.items():
-        if scenario is not Scenario.FORGED and seen.not_started:
+        if scenario not in (Scenario.FORGED, Scenario.MISADDRESSED) and seen.not_started:
             return Failed(f"{scenario}: {seen.not_started}")
     return PASSED
 
@@ -20,11 +20,19 @@ def takes_messages(evidence: Evidence) -> Verdict:
 @told_by(Scenario.FORGED)
 def trusts_signatures_alone(evidence: Evidence, seen: Observation) -> Verdict:
     """What another key signed is refused, and nothing follows from it."""
+    return _refused("an inquiry that another key signed", seen)
+
+
+@told_by(Scenario.MISADDRESSED)
+def takes_only_its_own(evidence: Evidence, seen: Observation) -> Verdict:
+    """What is meant for another service is refused, although it is signed, and nothing follows from it."""
+    return _refused("an inquiry whose recipient is another URL", seen)
+
+
+def _refused(what: str, seen: Observation) -> Verdict:
     if seen.letters:
-        return Failed(f"an inquiry that another key signed was followed by {seen.letters[0]}")
-    if not seen.not_started:
-        return Failed("an inquiry that another key signed was answered with 2xx")
-    return PASSED
+        return Failed(f"{what} was followed by {seen.letters[0]}")
+    return PASSED if seen.not_started else Failed(f"{what} was answered with 2xx")
 
 
 @told_by(Scenario.TWICE)

@@ -150,6 +150,8 @@ class Scenario(StrEnum):
     """TRAINING_DATA is sent twice (services)."""
     FORGED = "forged"
     """An inquiry that another key signed (services)."""
+    MISADDRESSED = "misaddressed"
+    """An inquiry that is meant for another service (services)."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from chorus_cli.plugin_check.webhooks import Event, make_event, post
 SETTLE_SECONDS = 0.5
 NAME = "chorus-check"
 """Of the run and the Plugin that a service is told of."""
+ELSEWHERE = "https://another.example.org/"
+"""Of a service that a message is meant for, which is not the one that is checked."""
 _ENDS = {MessageType.MODEL_NAME: ExitCode.DONE, MessageType.ERROR_REPORT: ExitCode.BAD_CONFIGURATION}
 
 
@@ -66,6 +68,8 @@ class _Act:
     parameters: Values = field(default_factory=dict)
     key: Ed25519PrivateKey | None = None
     """Another key than Chorus's."""
+    recipient: str | None = None
+    """The URL of another service than the one that is told."""
     served_with: Vouched | None = None
     """Another certificate than the one that the service is told to trust."""
     times: int = 1
@@ -125,6 +129,7 @@ class ServiceCheck:
         await self._play_if_wanted(_Act(Scenario.IMPOSTOR, away, served_with=other, waits_for_end=False))
         forger = Ed25519PrivateKey.generate()
         await self._play_if_wanted(_Act(Scenario.FORGED, away, key=forger, waits_for_end=False))
+        await self._play_if_wanted(_Act(Scenario.MISADDRESSED, away, recipient=ELSEWHERE, waits_for_end=False))
 
     async def _train(self, frame: Frame) -> None:
         patience = self._plan.patience
@@ -224,6 +229,7 @@ class ServiceCheck:
             subject=subject,
             subject_uid=speaker.subject_uid,
             attempt=speaker.attempt,
+            recipient=act.recipient or self._plan.url,
             data=data,
         )
 
@@ -251,7 +257,7 @@ class ServiceCheck:
             if away is not None:
                 away.cancel()
                 await asyncio.gather(away, return_exceptions=True)
-        elif act.scenario is Scenario.FORGED:
+        elif act.scenario in (Scenario.FORGED, Scenario.MISADDRESSED):
             await asyncio.sleep(min(act.seconds, self._plan.patience.impostor))
         leaks = [f"a message ({letter})" for letter in postbox.letters if postbox.token.encode() in letter.body]
         return Observation(

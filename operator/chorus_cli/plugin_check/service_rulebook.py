@@ -15,7 +15,8 @@ _OWN = (
         "it takes messages",
         expected="every ONLINE_INQUIRY and TRAINING_DATA is answered with 2xx within 10 seconds",
         mend="answer at once and work afterwards; answer at the address itself, without a redirect; know the public "
-        "key that this command prints, and give it a file with --signing-key so that it stays the same",
+        "key that this command prints, and give it a file with --signing-key so that it stays the same; tell the "
+        "service its own URL as you tell it to this command",
         check=judge_service.takes_messages,
         scenarios=(Scenario.DESCRIBE, Scenario.TRAIN),
     ),
@@ -29,6 +30,17 @@ _OWN = (
         scenarios=(Scenario.FORGED,),
         after=("S101",),
     ),
+)
+_ADDRESSED = Rule(
+    "S104",
+    "it takes only what is meant for it",
+    expected="a message that is signed, but whose attribute recipient is not the service's URL, is answered with "
+    "4xx, and nothing follows",
+    mend="compare recipient with the service's own URL, character by character, as the Plugin says it: else whoever "
+    "was sent a message of this namespace can send it on",
+    check=judge_service.takes_only_its_own,
+    scenarios=(Scenario.MISADDRESSED,),
+    after=("S101",),
 )
 _ONCE = Rule(
     "S103",
@@ -87,4 +99,5 @@ SERVICE_RULES: tuple[Rule, ...] = (
     *_OWN,
     *(_of_service(rule) for rule in RULES if rule.id not in _NOT_OF_SERVICES),
     _ONCE,
+    _ADDRESSED,
 )

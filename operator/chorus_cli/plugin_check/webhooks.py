@@ -15,6 +15,7 @@ import aiohttp
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chorus_api.contract import RECIPIENT_ATTRIBUTE
 from chorus_api.messages import TYPE_PREFIX, MessageType
 from chorus_cli.plugin_check.errors import CannotCheck
 
@@ -33,15 +34,23 @@ class Event:
 
 
 def make_event(
-    kind: MessageType, *, number: str, subject: str, subject_uid: str, attempt: int, data: Mapping[str, Any]
+    kind: MessageType,
+    *,
+    number: str,
+    subject: str,
+    subject_uid: str,
+    attempt: int,
+    recipient: str,
+    data: Mapping[str, Any],
 ) -> Event:
-    """Write a CloudEvent in structured mode."""
+    """Write a CloudEvent in structured mode; `recipient`: the URL of the service that it is meant for."""
     event = {
         "specversion": "1.0",
         "id": number,
         "source": SOURCE,
         "type": f"{TYPE_PREFIX}{kind}",
         "datacontenttype": "application/json",
+        RECIPIENT_ATTRIBUTE: recipient,
         "subject": subject,
         "subjectuid": subject_uid,
         "attempt": str(attempt),

@@ -122,23 +122,26 @@ def _read(secret: dict[str, object], *, namespace: str, now: datetime) -> Author
 
 
 class CaBundle:
-    """Puts the CA's certificate where pods find it: ConfigMap `chorus-ca` of their namespace."""
+    """Puts what a namespace knows the operator by into its ConfigMap `chorus-ca`."""
 
-    def __init__(self, kube: Kube, *, authority: Authority, webhook_key: str):
-        """`webhook_key`: the public key of what services are sent."""
+    def __init__(self, kube: Kube, *, authority: Authority):
         self._kube = kube
-        self._data = {CA_KEY: authority.certificate.decode(), WEBHOOK_KEY: webhook_key}
+        self._certificate = authority.certificate.decode()
 
-    async def ensure(self, namespace: str) -> None:
-        """Make the ConfigMap right. Raises KubeError."""
+    async def ensure(self, namespace: str, *, webhook_key: str) -> None:
+        """Make the ConfigMap right; `webhook_key`: the namespace's public key of what services are sent.
+
+        Raises KubeError.
+        """
+        data = {CA_KEY: self._certificate, WEBHOOK_KEY: webhook_key}
         stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=CA_CONFIG_MAP)
-        if stored is not None and stored.get("data") == self._data:
+        if stored is not None and stored.get("data") == data:
             return
         await self._kube.apply(
             {
                 "apiVersion": CONFIG_MAPS.api_version,
                 "kind": CONFIG_MAPS.kind,
                 "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
-                "data": self._data,
+                "data": data,
             }
         )

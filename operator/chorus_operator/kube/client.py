@@ -118,6 +118,11 @@ class Kube:
                 return items
             query = {**query, "continue": position}
 
+    async def namespace_uid(self, namespace: str) -> str:
+        """Read the uid of a namespace, which another one of the same name does not have; NotFound when it is gone."""
+        stored = await self._transport.json("GET", _NAMESPACES, None, namespace)
+        return str(stored["metadata"]["uid"])
+
     async def served(self, api_version: str) -> frozenset[str]:
         """Name the plurals that the API server serves of a group's version; empty when it does not know it."""
         try:
@@ -317,6 +322,7 @@ class Kube:
         )
 
 
+_NAMESPACES = Resource("v1", "Namespace", "namespaces")
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 _OPENID_CONFIGURATION = Page("", "", "openid-configuration", "/.well-known/openid-configuration")
 _VERSIONS = Page("", "", "api", "/api")

@@ -9,6 +9,8 @@ from chorus_operator.kube.ca import CaBundle
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import AlreadyExists
 from chorus_operator.manifests.job import service_account
+from chorus_operator.services.keys import WebhookKeys
+from chorus_operator.services.signing import public_key
 
 ENSURED_SECONDS = 60.0
 
@@ -16,9 +18,10 @@ ENSURED_SECONDS = 60.0
 class RunNamespaces:
     """Makes namespaces fit for pods of runs. Belongs to one event loop."""
 
-    def __init__(self, kube: Kube, *, bundle: CaBundle):
+    def __init__(self, kube: Kube, *, bundle: CaBundle, keys: WebhookKeys):
         self._kube = kube
         self._bundle = bundle
+        self._keys = keys
         self._ensured: dict[str, float] = {}
 
     async def ensure(self, namespace: str) -> None:
@@ -28,5 +31,7 @@ class RunNamespaces:
             return
         with suppress(AlreadyExists):
             await self._kube.create(service_account(namespace))
-        await self._bundle.ensure(namespace)
+        # Read now: what is signed from here on fits the key that is published, also in a namespace that was made anew.
+        key = await self._keys.read(namespace)
+        await self._bundle.ensure(namespace, webhook_key=public_key(key))
         self._ensured[namespace] = now + ENSURED_SECONDS

@@ -5,8 +5,9 @@ What a service answers is never shown: it may be any machine that the operator c
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ class Letter:
     """A message to a service. `id` is what a service knows it again by."""
 
     namespace: str
+    """Of what it is about: its key signs the message."""
     id: str
     url: str
     body: bytes
@@ -41,23 +43,32 @@ class ServiceClient:
     def __init__(
         self,
         *,
-        key: Ed25519PrivateKey,
+        key_of: Callable[[str], Awaitable[Ed25519PrivateKey]],
         guard: AddressGuard,
         clock: Callable[[], datetime],
         seconds: float = POST_SECONDS,
     ):
-        """`seconds`: how long one try may take."""
-        self._key = key
+        """`key_of`: gives the key of a namespace (`keys.WebhookKeys`); `seconds`: how long one try may take."""
+        self._key_of = key_of
         self._guard = guard
         self._clock = clock
         self._seconds = seconds
 
     async def post(self, letter: Letter) -> str | None:
-        """Try once; None when the service took it (2xx), else why it did not."""
+        """Try once; None when the service took it (2xx), else why it did not.
+
+        Raises what `key_of` raises, and TimeoutError when it takes too long.
+        """
+        async with asyncio.timeout(self._seconds):
+            key = await self._key_of(letter.namespace)
         timestamp = int(self._clock().timestamp())
-        headers = signed_headers(self._key, message_id=letter.id, timestamp=timestamp, body=letter.body)
+        headers = signed_headers(key, message_id=letter.id, timestamp=timestamp, body=letter.body)
+        return await self._try(letter, {"Content-Type": CONTENT_TYPE, **headers})
+
+    async def _try(self, letter: Letter, headers: dict[str, str]) -> str | None:
         try:
-            status = await self._send(letter, {"Content-Type": CONTENT_TYPE, **headers})
+            async with asyncio.timeout(self._seconds):
+                return _problem(await self._send(letter, headers))
         except AddressRefused as error:
             return error.strerror
         except TimeoutError:
@@ -71,7 +82,6 @@ class ServiceClient:
             return f"spec.service.caConfigMap holds no certificates that can be read: {error}"[:500]
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return mask(f"{type(error).__name__}: {error}")[:500]
-        return _problem(status)
 
     async def _send(self, letter: Letter, headers: dict[str, str]) -> int:
         await self._guard.prepare(urlsplit(letter.url).hostname or "")
@@ -83,7 +93,7 @@ class ServiceClient:
         )
         async with aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self._seconds),
+            timeout=aiohttp.ClientTimeout(total=None),  # `_try` has it
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,

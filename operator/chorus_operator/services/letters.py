@@ -10,7 +10,7 @@ from typing import Any
 from cloudevents.core.bindings.http import to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT
+from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT, RECIPIENT_ATTRIBUTE
 from chorus_api.ids import message_id
 from chorus_api.messages import TYPE_PREFIX, MessageType, TrainingData
 from chorus_api.plugin import Plugin
@@ -76,7 +76,7 @@ def training_data(
         "token": token,
     }
     subject = {"subject": config.run_name, "subjectuid": config.run_uid, "attempt": str(attempt)}
-    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data)
+    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data, recipient=config.url)
     return Letter(namespace=config.namespace, id=about, url=config.url, body=body, ca=ca)
 
 
@@ -109,17 +109,29 @@ def inquiry(
         "subjectuid": metadata.uid,
         "attempt": "0",
     }
-    body = _event(MessageType.ONLINE_INQUIRY, number, source, subject, data)
+    body = _event(MessageType.ONLINE_INQUIRY, number, source, subject, data, recipient=url)
     return Letter(namespace=metadata.namespace, id=number, url=url, body=body, ca=ca)
 
 
-def _event(kind: MessageType, number: str, source: str, subject: Mapping[str, str], data: Mapping[str, Any]) -> bytes:
-    """Write an event; `subject`: the attributes that say what it is about, which an answer repeats."""
+def _event(
+    kind: MessageType,
+    number: str,
+    source: str,
+    subject: Mapping[str, str],
+    data: Mapping[str, Any],
+    *,
+    recipient: str,
+) -> bytes:
+    """Write an event; `subject`: the attributes that say what it is about, which an answer repeats.
+
+    `recipient`: the URL that it is posted to. It is signed with the rest: who gets an event cannot pass it on.
+    """
     attributes = {
         "id": number,
         "source": source,
         "type": f"{TYPE_PREFIX}{kind}",
         "datacontenttype": "application/json",
+        RECIPIENT_ATTRIBUTE: recipient,
         **subject,
     }
     body: bytes = to_structured_event(CloudEvent(attributes, dict(data))).body

@@ -65,15 +65,15 @@ async def test_an_expired_ca_says_what_to_do() -> None:
 async def test_a_bundle_is_made_and_mended() -> None:
     kube = FakeKube()
     authority = await load(kube)
-    bundle = CaBundle(kube, authority=authority, webhook_key="whpk_1")  # type: ignore[arg-type]
-    await bundle.ensure("team")
+    bundle = CaBundle(kube, authority=authority)  # type: ignore[arg-type]
+    await bundle.ensure("team", webhook_key="whpk_1")
     stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
     assert stored is not None
     data = {CA_KEY: authority.certificate.decode(), WEBHOOK_KEY: "whpk_1"}
     assert stored["data"] == data
     for wrong in ({CA_KEY: "somebody else's"}, {CA_KEY: data[CA_KEY]}):
         kube.put({**stored, "data": wrong})
-        await bundle.ensure("team")
+        await bundle.ensure("team", webhook_key="whpk_1")
         mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
         assert mended is not None
         assert mended["data"] == data

@@ -45,6 +45,7 @@ def test_an_inquiry_says_where_to_answer_with_a_token_for_this_plugin_alone(worl
     uid = world.plugin()["metadata"]["uid"]
     assert (event["specversion"], event["subjectuid"], event["attempt"]) == ("1.0", uid, "0")
     assert read_plugin(event["subject"]) == ("far", 1)
+    assert event["recipient"] == world.courier.letters[0].url == "https://far.example.org/chorus"
     assert event["data"]["messages_url"] == "https://chorus.test:8443/v1/messages"
     grant = TOKENS.read(event["data"]["token"], now=world.now)
     assert isinstance(grant, PluginGrant)
@@ -206,6 +207,7 @@ def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWo
     uid = world.run(RUN)["metadata"]["uid"]
     assert (event["id"], event["subjectuid"], event["attempt"]) == (f"{uid}-1", uid, "1")
     assert read_run(event["subject"]) == RUN
+    assert event["recipient"] == world.courier.letters[-1].url == "https://far.example.org/chorus"
     data = event["data"]
     host = f"https://{world.exchange(RUN)}.default.svc:8443"
     assert data["location"] == f"{host}/v1/frame/"

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_net.addresses import ApiServer
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import Letter, ServiceClient
+from chorus_operator.services.signing import public_key
+from far_service import check_signature
 from message_receiver import write_certificate
 
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEYS = {name: Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32)) for name in ("team", "another")}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BODY = json.dumps({"specversion": "1.0", "type": "dev.chorus.ONLINE_INQUIRY"}).encode()
 
@@ -42,7 +46,7 @@ class Service:
         return web.Response(status=self.status, text="the secret of another machine", headers=headers)
 
     def letter(self, *, scheme: str = "http", host: str = "127.0.0.1", ca: str | None = None) -> Letter:
-        return Letter("run-1", "uid-1-1", f"{scheme}://{host}:{self.port}/chorus", BODY, ca)
+        return Letter("team", "uid-1-1", f"{scheme}://{host}:{self.port}/chorus", BODY, ca)
 
 
 async def serve(service: Service, context: ssl.SSLContext | None = None) -> web.AppRunner:
@@ -76,7 +80,11 @@ def at(*addresses: str) -> Callable[[], Awaitable[ApiServer]]:
 
 def client(*, loopback: bool = True, seconds: float = 5.0) -> ServiceClient:
     guard = AddressGuard(api_server=at(), allows=lambda address: loopback and address.is_loopback)
-    return ServiceClient(key=KEY, guard=guard, clock=lambda: NOW, seconds=seconds)
+    return ServiceClient(key_of=key_of, guard=guard, clock=lambda: NOW, seconds=seconds)
+
+
+async def key_of(namespace: str) -> Ed25519PrivateKey:
+    return KEYS[namespace]
 
 
 async def test_a_service_gets_the_event_with_a_signature(service: Service) -> None:
@@ -85,8 +93,14 @@ async def test_a_service_gets_the_event_with_a_signature(service: Service) -> No
     assert body == BODY
     assert headers["content-type"] == "application/cloudevents+json"
     assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("uid-1-1", "1767225600")
-    signature = base64.b64decode(headers["webhook-signature"].removeprefix("v1a,"))
-    KEY.public_key().verify(signature, b"uid-1-1.1767225600." + BODY)
+    check_signature(public_key(KEYS["team"]), headers, body)
+
+
+async def test_a_message_to_one_team_does_not_verify_as_one_to_another(service: Service) -> None:
+    assert await client().post(service.letter()) is None
+    headers, body = service.got[0]
+    with pytest.raises(InvalidSignature):
+        check_signature(public_key(KEYS["another"]), headers, body)
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
@@ -110,7 +124,7 @@ async def test_a_service_that_does_not_answer_is_not_waited_for(service: Service
 
 async def test_a_service_that_is_not_there_is_named(service: Service) -> None:
     port = service.port
-    problem = await client().post(Letter("a", "i", f"http://127.0.0.1:{1 if port != 1 else 2}/", BODY))
+    problem = await client().post(Letter("team", "i", f"http://127.0.0.1:{1 if port != 1 else 2}/", BODY))
     assert problem is not None
     assert "Cannot connect" in problem
 
@@ -126,12 +140,12 @@ async def test_this_machine_is_not_connected_to_however_it_is_spelt(service: Ser
 async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolved(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = asyncio.get_running_loop().getaddrinfo
+    found = socket.getaddrinfo
 
-    async def getaddrinfo(host: str, *rest: object, **how: object) -> object:
-        return await found("127.0.0.1" if host == "trainer.example.org" else host, *rest, **how)  # type: ignore[arg-type]
+    def getaddrinfo(host: str, *rest: Any, **how: Any) -> Any:
+        return found("127.0.0.1" if host == "trainer.example.org" else host, *rest, **how)
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     problem = await client(loopback=False).post(service.letter(host="trainer.example.org"))
     assert problem is not None
     assert "this machine" in problem
@@ -140,7 +154,7 @@ async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolv
 
 async def test_the_api_server_is_refused_at_the_endpoint_that_the_operator_found(service: Service) -> None:
     guard = AddressGuard(api_server=at(f"192.0.2.10:{service.port}"))
-    problem = await ServiceClient(key=KEY, guard=guard, clock=lambda: NOW).post(service.letter(host="192.0.2.10"))
+    problem = await ServiceClient(key_of=key_of, guard=guard, clock=lambda: NOW).post(service.letter(host="192.0.2.10"))
     assert problem is not None
     assert "API server" in problem
 

@@ -29,8 +29,10 @@ BAD_CONFIGURATION = 64
 class Service:
     """Answers inquiries, and trains for at most AT_ONCE runs at a time; the others wait their turn."""
 
-    def __init__(self, signatures: Signatures) -> None:
+    def __init__(self, signatures: Signatures, *, url: str) -> None:
+        """`url`: the service's own, as the Plugin says it."""
         self._signatures = signatures
+        self._url = url
         self._known: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(AT_ONCE)
@@ -45,8 +47,12 @@ class Service:
         try:
             event = json.loads(body)
             work = {"dev.chorus.ONLINE_INQUIRY": self._report, "dev.chorus.TRAINING_DATA": self._train}[event["type"]]
+            recipient = event["recipient"]
         except (ValueError, TypeError, KeyError) as error:
             return web.json_response({"error": f"this is no event that the service knows: {error!r}"}, status=422)
+        if recipient != self._url:
+            # Somebody who was sent it sends it on: only they and Chorus know of it.
+            return web.json_response({"error": f"this is meant for {recipient}, not for {self._url}"}, status=403)
         if identity not in self._known:
             self._remember(identity)
             task = asyncio.create_task(self._work(work(event), about=f"{event['type']} {identity}"))
@@ -97,12 +103,18 @@ def main(environment: Mapping[str, str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     file = Path(environment.get("CHORUS_WEBHOOK_KEY_FILE", "/etc/chorus/webhook.pub"))
     try:
-        signatures = Signatures(file.read_text(encoding="ascii"))
+        signatures = Signatures(file)
         port = int(environment.get("PORT", "8080"))
     except (OSError, ValueError) as error:
         LOG.error("%s; CHORUS_WEBHOOK_KEY_FILE (%s) must be webhook.pub of the ConfigMap chorus-ca", error, file)
         return BAD_CONFIGURATION
-    app = application(Service(signatures))
+    url = environment.get("SERVICE_URL", "")
+    if not url:
+        LOG.error(
+            "SERVICE_URL is missing: set it to the URL that the Plugin says, such as http://name.namespace.svc:80/"
+        )
+        return BAD_CONFIGURATION
+    app = application(Service(signatures, url=url))
     web.run_app(app, host=environment.get("HOST"), port=port, print=None, access_log=None)
     return 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,15 +20,21 @@ class Untrusted(Exception):
     """A request that Chorus did not send, or not now."""
 
 
-class Signatures:
-    """Checks requests with the key that Chorus publishes in the ConfigMap `chorus-ca`."""
+def read_key(text: str) -> Ed25519PublicKey:
+    """Read a public key, whpk_ and base64. Raises ValueError for anything else."""
+    text = text.strip()
+    if not text.startswith(_KEY_PREFIX):
+        raise ValueError(f"the key must begin with {_KEY_PREFIX}: take it from the ConfigMap chorus-ca")
+    return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True))
 
-    def __init__(self, key: str) -> None:
-        """`key`: whpk_ and base64. Raises ValueError for anything else."""
-        text = key.strip()
-        if not text.startswith(_KEY_PREFIX):
-            raise ValueError(f"the key must begin with {_KEY_PREFIX}: take it from the ConfigMap chorus-ca")
-        self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True))
+
+class Signatures:
+    """Checks requests with the key that Chorus publishes in the ConfigMap `chorus-ca` of the namespace."""
+
+    def __init__(self, file: Path) -> None:
+        """`file`: holds the key. Raises OSError or ValueError when it does not."""
+        self._file = file
+        self._key = read_key(file.read_text(encoding="ascii"))
 
     def check(self, headers: Mapping[str, str], body: bytes, *, now: float) -> str:
         """Return the request's id, which is the same when it is sent again; `now`: Unix seconds. Raises Untrusted."""
@@ -37,9 +44,21 @@ class Signatures:
         if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
             raise Untrusted(f"webhook-timestamp is more than {TOLERANCE_SECONDS:g} s from now")
         signed = b".".join((identity.encode(), timestamp.encode(), body))
-        if not any(self._is_good(each, signed) for each in headers.get("webhook-signature", "").split()):
+        signatures = headers.get("webhook-signature", "").split()
+        if not self._any_good(signatures, signed) and not (self._read_again() and self._any_good(signatures, signed)):
             raise Untrusted("webhook-signature is not by the key that this service knows")
         return identity
+
+    def _read_again(self) -> bool:
+        """Read the file, which the kubelet changes when Chorus publishes another key; whether it could be read."""
+        try:
+            self._key = read_key(self._file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _any_good(self, signatures: Sequence[str], signed: bytes) -> bool:
+        return any(self._is_good(each, signed) for each in signatures)
 
     def _is_good(self, signature: str, signed: bytes) -> bool:
         version, _, text = signature.partition(",")
