@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -16,7 +17,9 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_client.masking import mask
+from chorus_operator.rules.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard, AddressRefused
+from chorus_operator.services.resolver import ThreadResolver
 from chorus_operator.services.signing import signed_headers
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -53,6 +56,7 @@ class ServiceClient:
         self._guard = guard
         self._clock = clock
         self._seconds = seconds
+        self._threads = ThreadPoolExecutor(max_workers=Limits().total, thread_name_prefix="service-names")
 
     async def post(self, letter: Letter) -> str | None:
         """Try once; None when the service took it (2xx), else why it did not.
@@ -63,12 +67,15 @@ class ServiceClient:
             key = await self._key_of(letter.namespace)
         timestamp = int(self._clock().timestamp())
         headers = signed_headers(key, message_id=letter.id, timestamp=timestamp, body=letter.body)
-        return await self._try(letter, {"Content-Type": CONTENT_TYPE, **headers})
+        resolver = ThreadResolver(self._threads)
+        problem = await self._try(letter, {"Content-Type": CONTENT_TYPE, **headers}, resolver)
+        await resolver.ended()
+        return problem
 
-    async def _try(self, letter: Letter, headers: dict[str, str]) -> str | None:
+    async def _try(self, letter: Letter, headers: dict[str, str], resolver: ThreadResolver) -> str | None:
         try:
             async with asyncio.timeout(self._seconds):
-                return _problem(await self._send(letter, headers))
+                return _problem(await self._send(letter, headers, resolver))
         except AddressRefused as error:
             return error.strerror
         except TimeoutError:
@@ -83,10 +90,11 @@ class ServiceClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return mask(f"{type(error).__name__}: {error}")[:500]
 
-    async def _send(self, letter: Letter, headers: dict[str, str]) -> int:
+    async def _send(self, letter: Letter, headers: dict[str, str], resolver: ThreadResolver) -> int:
         await self._guard.prepare(urlsplit(letter.url).hostname or "")
         connector = aiohttp.TCPConnector(
             ssl=ssl.create_default_context(cadata=letter.ca) if letter.url.startswith("https:") else True,
+            resolver=resolver,
             socket_factory=self._guard.open,
             use_dns_cache=False,  # a name is believed for one connection
             force_close=True,

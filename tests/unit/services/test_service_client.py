@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_net.addresses import ApiServer
+from chorus_operator.rules.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import Letter, ServiceClient
 from chorus_operator.services.signing import public_key
@@ -150,6 +152,31 @@ async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolv
     assert problem is not None
     assert "this machine" in problem
     assert service.got == []
+
+
+async def test_names_that_are_never_resolved_hold_their_own_places_and_no_thread_of_others(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, answered = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host: str, *rest: Any, **how: Any) -> Any:
+        if host.endswith(".silent.example.org"):
+            assert answered.wait(30)
+        if host != "good.example.org":
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return found("127.0.0.1", *rest, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    sender = client(seconds=0.2)
+    hosts = [f"{number}.silent.example.org" for number in range(Limits().total - 1)]
+    silent = [asyncio.create_task(sender.post(service.letter(host=host))) for host in hosts]
+    ended, _ = await asyncio.wait(silent, timeout=0.3)
+    assert [task.result() for task in ended] == []
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(int) == 0
+    assert await client().post(service.letter(host="good.example.org")) is None
+    answered.set()
+    assert set(await asyncio.gather(*silent)) == {"it did not answer within 0.2 s"}
 
 
 async def test_the_api_server_is_refused_at_the_endpoint_that_the_operator_found(service: Service) -> None:
