@@ -56,7 +56,8 @@ class Deliveries:
 
     def known(self, namespace: str, about: str) -> Delivery:
         """Tell how it stands with the message about something; as never sent when it is not remembered."""
-        return self._known.get(namespace, {}).get(about, Delivery())
+        of_namespace = self._known.get(namespace)
+        return of_namespace.get(about, Delivery()) if of_namespace is not None else Delivery()
 
     def record(self, namespace: str, about: str, delivery: Delivery) -> None:
         """Remember how it stands now."""
