@@ -184,13 +184,21 @@ def silent_plugins(courier: Courier, number: int, *, namespace: str = "silent", 
         send(courier, outgoing(f"plugin-{each}", kind=INQUIRY, namespace=namespace, host=host))
 
 
-async def seconds_until_sent(courier: Courier, post: Silence, message: Outgoing) -> float:
-    """Send a message a second after what was sent before; how long it waits for its turn."""
-    await asyncio.sleep(1)
-    done = asyncio.Event()
-    send(courier, message, done.set)
-    await done.wait()
-    return post.begun[message.about] - 1
+def seconds_waited(fill: Callable[[Courier], None], message: Outgoing) -> float:
+    """How long a message to a good service waits that comes a second after what `fill` sends."""
+
+    async def main() -> float:
+        post = Silence("good:80")
+        courier = courier_of(post)
+        fill(courier)
+        await asyncio.sleep(1)
+        done = asyncio.Event()
+        send(courier, message, done.set)
+        await done.wait()
+        await courier.close()
+        return post.begun[message.about] - 1
+
+    return simulate(main())
 
 
 @pytest.mark.parametrize(
@@ -207,56 +215,30 @@ async def seconds_until_sent(courier: Courier, post: Silence, message: Outgoing)
 def test_training_data_goes_out_within_the_time_of_one_try_behind_a_thousand_services_that_never_answer(
     namespaces: int, hosts: int, own: str
 ) -> None:
-    async def main() -> float:
-        post = Silence("good:80")
-        courier = courier_of(post)
+    def fill(courier: Courier) -> None:
         for each in range(namespaces):
             silent_plugins(courier, 1000 // namespaces, namespace=f"silent-{each}", hosts=hosts)
-        waited = await seconds_until_sent(courier, post, outgoing("run", namespace=own, host="good:80"))
-        await courier.close()
-        return waited
 
-    assert simulate(main()) <= POST_SECONDS
+    assert seconds_waited(fill, outgoing("run", namespace=own, host="good:80")) <= POST_SECONDS
 
 
 def test_an_inquiry_of_another_namespace_does_not_wait_for_those_that_are_never_answered() -> None:
-    async def main() -> float:
-        post = Silence("good:80")
-        courier = courier_of(post)
-        silent_plugins(courier, 1000)
-        message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
-        waited = await seconds_until_sent(courier, post, message)
-        await courier.close()
-        return waited
-
-    assert simulate(main()) <= POST_SECONDS
+    message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
+    assert seconds_waited(lambda courier: silent_plugins(courier, 1000), message) == 0
 
 
 def test_inquiries_go_on_while_training_data_of_every_namespace_goes_to_services_that_never_answer() -> None:
-    async def main() -> float:
-        post = Silence("good:80")
-        courier = courier_of(post)
+    def fill(courier: Courier) -> None:
         for each in range(1000):
             send(courier, outgoing(f"run-{each}", namespace=f"team-{each % 50}", host=f"silent-{each}:80"))
-        message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
-        waited = await seconds_until_sent(courier, post, message)
-        await courier.close()
-        return waited
 
-    assert simulate(main()) <= POST_SECONDS
+    message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
+    assert seconds_waited(fill, message) <= POST_SECONDS
 
 
 def test_one_host_that_never_answers_leaves_room_for_the_other_services_of_its_namespace() -> None:
-    async def main() -> float:
-        post = Silence("good:80")
-        courier = courier_of(post)
-        silent_plugins(courier, 1000, hosts=1)
-        message = outgoing("plugin", kind=INQUIRY, namespace="silent", host="good:80")
-        waited = await seconds_until_sent(courier, post, message)
-        await courier.close()
-        return waited
-
-    assert simulate(main()) == 0
+    message = outgoing("plugin", kind=INQUIRY, namespace="silent", host="good:80")
+    assert seconds_waited(lambda courier: silent_plugins(courier, 1000, hosts=1), message) == 0
 
 
 # What is remembered
