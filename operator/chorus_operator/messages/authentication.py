@@ -16,13 +16,15 @@ from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube
 from chorus_operator.kube.errors import Forbidden
 from chorus_operator.messages.refusals import Cause, Refused
+from chorus_operator.messages.review_queue import ReviewQueue
 from chorus_operator.services.tokens import Grant, InvalidToken, ServiceTokens
 
 log = structlog.get_logger()
 
 GOOD_SECONDS = 60.0
 BAD_SECONDS = 10.0
-CACHE_SIZE = 4096
+GOOD_TOKENS = 4096
+BAD_TOKENS = 1024
 MAX_TOKEN_BYTES = 8192
 _PREFIX = "system:serviceaccount:"
 _POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -74,20 +76,41 @@ class Authenticator(Protocol):
     async def start(self) -> None:
         """Try whether it can work; KubeError when it cannot."""
 
-    async def identify(self, token: str) -> PodIdentity:
-        """Find the pod that a token is bound to; Refused (badToken, notAPod, unavailable), or KubeError."""
+    async def identify(self, token: str, *, peer: str = "") -> PodIdentity:
+        """Find the pod that a token is bound to; Refused (badToken, notAPod, unavailable), or KubeError.
+
+        `peer`: the address that the token came from.
+        """
+
+
+class TokenFilter(Protocol):
+    """Knows some bad tokens without asking about them."""
+
+    async def prepare(self) -> None:
+        """Fetch what it works with; it passes everything when that fails."""
+
+    async def refuse_if_bad(self, token: str) -> None:
+        """Refused (badToken) when the token is bad; nothing when it is good, or when that cannot be told."""
 
 
 class TokenReviews:
-    """Asks the API server about each token once a minute; tokens are kept as their hashes alone."""
+    """Asks the API server about each token once a minute; tokens are kept as their hashes alone.
 
-    def __init__(self, kube: Kube, *, clock: Callable[[], float]):
-        """`clock`: seconds that only rise."""
+    Bad tokens cost as little as can be: those that the filter knows are not asked about, few reviews are made at
+    once, and bad ones are remembered apart from good ones, which they cannot push out.
+    """
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], float], first: TokenFilter):
+        """`clock`: seconds that only rise; `first`: what a token must pass before the API server is asked."""
         self._kube = kube
-        self._known: Cache[bytes, PodIdentity | Refused] = Cache(size=CACHE_SIZE, clock=clock)
+        self._first = first
+        self._queue = ReviewQueue()
+        self._good: Cache[bytes, PodIdentity] = Cache(size=GOOD_TOKENS, clock=clock)
+        self._bad: Cache[bytes, Refused] = Cache(size=BAD_TOKENS, clock=clock)
 
     async def start(self) -> None:
         """Ask about a token that is none; KubeError when that may not be asked."""
+        await self._first.prepare()
         try:
             await self._kube.token_review("none", audiences=[AUDIENCE])
         except Forbidden as error:
@@ -98,19 +121,22 @@ class TokenReviews:
             )
             raise
 
-    async def identify(self, token: str) -> PodIdentity:
-        """Find the pod that a token is bound to; Refused (badToken, notAPod) when there is none."""
+    async def identify(self, token: str, *, peer: str = "") -> PodIdentity:
+        """Find the pod that a token is bound to; Refused (badToken, notAPod, unavailable) when there is none."""
         digest = hashlib.sha256(token.encode()).digest()
-        found = self._known.get(digest)
-        if found is None:
-            try:
-                found = await self._review(token)
-                self._known.put(digest, found, seconds=GOOD_SECONDS)
-            except Refused as refused:
-                found = refused
-                self._known.put(digest, found, seconds=BAD_SECONDS)
-        if isinstance(found, Refused):
-            raise Refused(found.cause, found.detail)
+        if (known := self._good.get(digest)) is not None:
+            return known
+        if (bad := self._bad.get(digest)) is not None:
+            raise Refused(bad.cause, bad.detail)
+        try:
+            await self._first.refuse_if_bad(token)
+            async with self._queue.turn(peer):
+                found = self._good.get(digest) or await self._review(token)
+        except Refused as refused:
+            if refused.cause is not Cause.UNAVAILABLE:
+                self._bad.put(digest, refused, seconds=BAD_SECONDS)
+            raise
+        self._good.put(digest, found, seconds=GOOD_SECONDS)
         return found
 
     async def _review(self, token: str) -> PodIdentity:

@@ -40,7 +40,7 @@ def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
         try:
             _check_head(request)
             async with asyncio.timeout(HANDLE_SECONDS):
-                identity = await inbox.identify(request.headers.get("Authorization"))
+                identity = await inbox.identify(request.headers.get("Authorization"), peer=sender)
                 sender = f"{identity.namespace}/{identity.name}"
                 body = await _read(request)
                 return web.Response(status=status[await take(identity, body)])

@@ -65,12 +65,13 @@ class Inbox:
 
         `tokens` knows the tokens that services were given.
         """
+        keys = PublishedKeys(kube, clock=clock, seconds=seconds)
         self._authenticator: Authenticator
         match token_check:
             case TokenCheck.REVIEW:
-                self._authenticator = TokenReviews(kube, clock=seconds)
+                self._authenticator = TokenReviews(kube, clock=seconds, first=keys)
             case TokenCheck.PUBLISHED_KEYS:
-                self._authenticator = PublishedKeys(kube, clock=clock, seconds=seconds)
+                self._authenticator = keys
         # A TokenReview looks for the pod too. Who does not ask for it must look each time that it counts.
         self._looks_anew = token_check is TokenCheck.PUBLISHED_KEYS
         self._clock = clock
@@ -89,13 +90,13 @@ class Inbox:
         """Try whether tokens can be checked; KubeError when they cannot."""
         await self._authenticator.start()
 
-    async def identify(self, authorization: str | None) -> Identity:
-        """Find the pod or the service behind an Authorization header; Refused when there is none."""
+    async def identify(self, authorization: str | None, *, peer: str = "") -> Identity:
+        """Find the pod or the service behind an Authorization header from this address; Refused when there is none."""
         token = bearer_token(authorization)
         if is_ours(token):
             return service_of(token, self._tokens, now=self._clock())
         try:
-            return await self._authenticator.identify(token)
+            return await self._authenticator.identify(token, peer=peer)
         except KubeError as error:
             raise _unavailable(error) from error
 

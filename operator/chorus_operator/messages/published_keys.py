@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from joserfc.errors import JoseError
@@ -32,6 +32,8 @@ log = structlog.get_logger()
 ALGORITHMS = ("RS256", "ES256", "ES384", "ES512")
 """All that an API server signs with. No others: not `none`, and none whose key is a shared secret."""
 LEEWAY_SECONDS = 30
+FILTER_LEEWAY_SECONDS = 600
+"""Where the API server has the last word, our clock refuses only what is far off; certificates allow as much."""
 KEYS_SECONDS = 600.0
 FETCH_PAUSE_SECONDS = 10.0
 
@@ -70,10 +72,10 @@ class Published:
 
 
 class PublishedKeys:
-    """Checks tokens by signature, issuer, audience and time. Keys are fetched anew after ten minutes.
+    """Checks tokens by signature, issuer, audience and time: alone, or as a filter before TokenReviews.
 
-    And when a token names one that is not known, for it may be new; but not twice within ten seconds, so that nobody
-    can make the operator ask and ask. Who comes in between shall come again.
+    Keys are fetched anew after ten minutes. And when a token names one that is not known, for it may be new; but not
+    twice within ten seconds, so that nobody can make the operator ask and ask. Who comes in between shall come again.
     """
 
     def __init__(self, kube: Kube, *, clock: Callable[[], datetime], seconds: Callable[[], float]):
@@ -97,14 +99,56 @@ class PublishedKeys:
             )
             raise
 
-    async def identify(self, token: str) -> PodIdentity:
+    async def identify(self, token: str, *, peer: str = "") -> PodIdentity:
         """Find the pod that a token is bound to; Refused (badToken, notAPod, unavailable), or KubeError."""
         signature, key_id = _parse(token)
         published = await self._with_key(key_id)
         key = published.keys.get(key_id)
         if key is None:
             raise Refused(Cause.BAD_TOKEN, f"the API server publishes no key {key_id[:100]!r}")
-        return _pod_of(_verified(signature, key, issuer=published.issuer, now=self._clock()))
+        wanted = JWTClaimsRegistry(
+            now=int(self._clock().timestamp()),
+            leeway=LEEWAY_SECONDS,
+            iss={"essential": True, "value": published.issuer},
+            aud={"essential": True, "value": AUDIENCE},
+            exp={"essential": True},
+            nbf={"essential": True},
+        )
+        return _pod_of(_claims_of(_verified(signature, key, wanted)))
+
+    # As a filter before TokenReviews
+
+    async def prepare(self) -> None:
+        """Fetch the keys if there are any for us: without them the filter passes every token."""
+        try:
+            await self._fetch()
+        except KubeError as error:
+            log.warning("every token will be reviewed: the keys of tokens cannot be read", error=str(error))
+
+    async def refuse_if_bad(self, token: str) -> None:
+        """Refused (badToken) for a token that the published keys show to be bad; everything else passes.
+
+        A token of another issuer, or with a key that is not published here, can be good all the same. So can every
+        token as long as no keys could be read.
+        """
+        try:
+            signature, key_id = _parse(token)
+        except Refused:
+            if self._published.keys:
+                raise
+            return
+        try:
+            key = (await self._with_key(key_id)).keys.get(key_id)
+        except (KubeError, Refused):
+            return  # the keys cannot be read now, or were read a moment ago
+        if key is not None:
+            wanted = JWTClaimsRegistry(
+                now=int(self._clock().timestamp()),
+                leeway=FILTER_LEEWAY_SECONDS,
+                aud={"essential": True, "value": AUDIENCE},
+                exp={"essential": True},
+            )
+            _verified(signature, key, wanted)
 
     async def _with_key(self, key_id: str) -> Published:
         """Give what is published, fetched anew when it is old or lacks the key."""
@@ -165,16 +209,8 @@ def _parse(token: str) -> tuple[CompactSignature, str]:
     return signature, key_id
 
 
-def _verified(signature: CompactSignature, key: _PublicKey, *, issuer: str, now: datetime) -> _Claims:
-    """Check signature, issuer, audience and time; the claims, or Refused."""
-    wanted = JWTClaimsRegistry(
-        now=int(now.timestamp()),
-        leeway=LEEWAY_SECONDS,
-        iss={"essential": True, "value": issuer},
-        aud={"essential": True, "value": AUDIENCE},
-        exp={"essential": True},
-        nbf={"essential": True},
-    )
+def _verified(signature: CompactSignature, key: _PublicKey, wanted: JWTClaimsRegistry) -> dict[str, Any]:
+    """Check the signature and what is wanted of the claims; the claims, or Refused."""
     try:
         if not validate_compact(signature, key, algorithms=ALGORITHMS):
             raise Refused(Cause.BAD_TOKEN, "the token's signature is wrong")
@@ -182,6 +218,11 @@ def _verified(signature: CompactSignature, key: _PublicKey, *, issuer: str, now:
         wanted.validate(claims)
     except _UNREADABLE as error:
         raise Refused(Cause.BAD_TOKEN, f"the token is not valid: {error}"[:300]) from error
+    found: dict[str, Any] = claims
+    return found
+
+
+def _claims_of(claims: dict[str, Any]) -> _Claims:
     try:
         return _Claims.model_validate(claims)
     except ValidationError:

@@ -43,7 +43,7 @@ class OperatorInbox:
     def __init__(self, pod: TrainingPod | DescribePod) -> None:
         self._pod = pod
 
-    async def identify(self, authorization: str | None) -> PodIdentity:
+    async def identify(self, authorization: str | None, *, peer: str = "") -> PodIdentity:
         if bearer_token(authorization) != TOKEN:
             raise Refused(Cause.BAD_TOKEN, "another token")
         return PodIdentity("lab", "pod", "pod-uid", "chorus-run")
