@@ -102,13 +102,13 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
             api_server=api_server,
             allows=allows,
         )
-        collect_from(_sources(clients, receiver, leading, runs), registry=registry)
         health = Health(
             beats={"messages": lambda: receiver.seconds_since_beat, "watches": lambda: leading.seconds_since_beat},
             is_ready=lambda: receiver.serving,
             metrics=make_handler(registry),
             port=settings.health_port,
         )
+        collect_from(_sources(clients, receiver, health, leading, runs), registry=registry)
         await health.start()
         stack.push_async_callback(health.stop)
 
@@ -143,11 +143,12 @@ def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> 
     )
 
 
-def _sources(clients: Sequence[Kube], receiver: Receiver, leading: _Leading, runs: RunBook) -> Sources:
+def _sources(clients: Sequence[Kube], receiver: Receiver, health: Health, leading: _Leading, runs: RunBook) -> Sources:
     return Sources(
         requests=lambda: [kube.requests for kube in clients],
         accepted=lambda: receiver.inbox.taken if receiver.inbox else {},
         refused=lambda: receiver.refusals.counts,
+        closed=lambda: {"messages": receiver.closed_connections, "health": health.closed_connections},
         progress_writes=lambda: receiver.inbox.progress.writes if receiver.inbox else {},
         queue=lambda: leading.queue.stats(),
         leads=lambda: leading.leads,

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from chorus_net.limits import HEALTH
+from chorus_net.serve import ClosedFor, LimitedServer
+
 STALE_SECONDS = 30.0
 
 
@@ -25,31 +28,29 @@ class Health:
         """`beats`: for each other loop, seconds since it turned last; `address`: every address when None."""
         self._beats = beats
         self._is_ready = is_ready
-        self._metrics = metrics
-        self._port = port
-        self._address = address
-        self._runner: web.AppRunner | None = None
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", metrics)
+        self._server = LimitedServer(app, limits=HEALTH, port=port, address=address)
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        assert self._runner is not None
-        return int(self._runner.addresses[0][1])
+        return self._server.port
+
+    @property
+    def closed_connections(self) -> Mapping[ClosedFor, int]:
+        """Connections that were closed to keep within the limits, since the start."""
+        return self._server.closed
 
     async def start(self) -> None:
         """Open the socket."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._address, self._port).start()
+        await self._server.start()
 
     async def stop(self) -> None:
         """Close the socket."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.stop()
 
     async def _healthz(self, request: web.Request) -> web.Response:
         stale = {name: round(beat(), 1) for name, beat in self._beats.items() if beat() > STALE_SECONDS}

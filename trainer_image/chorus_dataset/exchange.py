@@ -30,6 +30,8 @@ from chorus_dataset.exchange_certificate import make_certificate, server_context
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE
 from chorus_dataset.untrusted import Directory
 from chorus_dataset.uploads import Upload, UploadRefused, Uploads
+from chorus_net.limits import EXCHANGE
+from chorus_net.serve import LimitedServer
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +43,6 @@ BLOCK = 1 << 20
 STOP_POLL_SECONDS = 0.05
 SHUTDOWN_SECONDS = 5.0
 LAST_WORD_SECONDS = 5.0
-LINGER_SECONDS = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -111,17 +112,16 @@ async def _serve(
     stop: StopFlag,
     tell: Callable[[int], None],
 ) -> None:
-    runner = web.AppRunner(
-        app, access_log=None, auto_decompress=False, lingering_time=LINGER_SECONDS, shutdown_timeout=SHUTDOWN_SECONDS
+    server = LimitedServer(
+        app, limits=EXCHANGE, port=port, context=context, address=address, shutdown_seconds=SHUTDOWN_SECONDS
     )
-    await runner.setup()
     try:
-        await web.TCPSite(runner, address, port, ssl_context=context).start()
-        tell(runner.addresses[0][1])
+        await server.start()
+        tell(server.port)
         while not stop.requested:  # noqa: ASYNC110 (it is set by a signal, in no loop)
             await asyncio.sleep(STOP_POLL_SECONDS)
     finally:
-        await runner.cleanup()
+        await server.stop()
 
 
 def make_app(uploads: Uploads, *, data_dir: Path, token_sha256: str) -> web.Application:

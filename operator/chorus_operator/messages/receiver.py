@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
 import structlog
-from aiohttp import web
 
+from chorus_net.limits import RECEIVER
+from chorus_net.serve import ClosedFor, LimitedServer
 from chorus_operator.kube.ca import Authority
 from chorus_operator.kube.client import Kube
 from chorus_operator.messages.authentication import TokenCheck
@@ -31,8 +32,6 @@ log = structlog.get_logger()
 BEAT_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 SHUTDOWN_SECONDS = 2.0
-GOODBYE_SECONDS = 0.25  # for TLS connections to end as they should, once the loop has closed them
-LINGER_SECONDS = 2.0  # how long to read on after an answer that did not need the whole body
 
 
 class Receiver:
@@ -63,6 +62,7 @@ class Receiver:
         self._token_check = token_check
         self._namespaces = namespaces
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: LimitedServer | None = None
         self._stopping = threading.Event()
         self._wake = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="messages", daemon=True)
@@ -79,6 +79,11 @@ class Receiver:
     def serving(self) -> bool:
         """Whether it accepts messages now."""
         return self._serving.is_set()
+
+    @property
+    def closed_connections(self) -> Mapping[ClosedFor, int]:
+        """Connections that were closed to keep within the limits, since the start."""
+        return self._server.closed if self._server is not None else {}
 
     @property
     def seconds_since_beat(self) -> float:
@@ -118,28 +123,26 @@ class Receiver:
                 namespaces=self._namespaces,
             )
             await inbox.start()
-            runner = web.AppRunner(
+            server = self._server = LimitedServer(
                 make_app(inbox, refusals=self.refusals),
-                access_log=None,
-                auto_decompress=False,
-                lingering_time=LINGER_SECONDS,
-                shutdown_timeout=SHUTDOWN_SECONDS,
+                limits=RECEIVER,
+                port=self.port,
+                context=self._identity.context,
+                address=self._address,
+                shutdown_seconds=SHUTDOWN_SECONDS,
             )
-            await runner.setup()
             try:
-                await self._serve(runner)
+                await self._serve(server)
             finally:
                 self._serving.clear()
-                await runner.cleanup()
+                await server.stop()
                 await _flush(inbox)
-                await asyncio.sleep(GOODBYE_SECONDS)
         finally:
             await kube.close()
 
-    async def _serve(self, runner: web.AppRunner) -> None:
-        site = web.TCPSite(runner, self._address, self.port, ssl_context=self._identity.context)
-        await site.start()
-        self.port = runner.addresses[0][1]
+    async def _serve(self, server: LimitedServer) -> None:
+        await server.start()
+        self.port = server.port
         self._serving.set()
         log.info("receiving messages", port=self.port)
         while not self._stopping.is_set():

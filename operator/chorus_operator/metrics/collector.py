@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from chorus_api import VERSION
 from chorus_api.messages import PAYLOADS, MessageType
+from chorus_net.serve import ClosedFor
 from chorus_operator.messages.progress import WRITES
 from chorus_operator.messages.refusals import Cause
 from chorus_operator.messages.runs import Outcome
@@ -31,6 +32,8 @@ class Sources:
     """Requests to the API server of each client: by verb, resource, HTTP status (0: no answer)."""
     accepted: Callable[[], Mapping[tuple[MessageType, Outcome], int]]
     refused: Callable[[], Mapping[Cause, int]]
+    closed: Callable[[], Mapping[str, Mapping[ClosedFor, int]]]
+    """Connections that were closed to keep within the limits, of each server."""
     progress_writes: Callable[[], Mapping[str, int]]
     queue: Callable[[], Stats]
     leads: Callable[[], bool]
@@ -91,6 +94,15 @@ class _Collector(Collector):
         for cause in Cause:
             refused.add_metric([cause.value], causes.get(cause, 0))
         yield refused
+        closed = CounterMetricFamily(
+            "chorus_connections_closed",
+            "Connections that were closed to keep within the limits of a server.",
+            labels=["server", "reason"],
+        )
+        for server, counts in self._sources.closed().items():
+            for reason in ClosedFor:
+                closed.add_metric([server, reason.value], dict(counts).get(reason, 0))
+        yield closed
         written = CounterMetricFamily(
             "chorus_progress_writes", "Writes of a run's progress to its status.", labels=["result"]
         )

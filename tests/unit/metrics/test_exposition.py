@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chorus_api import VERSION
 from chorus_api.messages import PAYLOADS, MessageType
+from chorus_net.serve import ClosedFor
 from chorus_operator.health import Health
 from chorus_operator.messages.refusals import Cause
 from chorus_operator.messages.runs import Outcome
@@ -27,7 +28,7 @@ from message_builders import training_run
 NOW = 1_800_000_000.0
 ALLOWED_LABELS = {
     *("class", "code", "kind", "outcome", "phase", "python"),
-    *("reason", "resource", "result", "state", "type", "verb", "version", "le"),
+    *("reason", "resource", "result", "server", "state", "type", "verb", "version", "le"),
 }
 
 
@@ -46,6 +47,7 @@ class Process:
             requests=lambda: self.requests,
             accepted=lambda: self.taken,
             refused=lambda: self.refused,
+            closed=lambda: {"messages": {ClosedFor.LATE: 4}, "health": {}},
             progress_writes=lambda: {"written": 5},
             queue=lambda: Stats(ready=1, delayed=2, running=3, oldest_seconds=4.5),
             leads=lambda: self.leads,
@@ -73,6 +75,8 @@ def test_what_the_parts_keep_is_shown() -> None:
     assert shown("chorus_api_requests_total", verb="get", resource="jobs", code="200") == 7
     assert shown("chorus_api_requests_total", verb="get", resource="pods", code="none") == 1
     assert shown("chorus_messages_accepted_total", type="progress", outcome="taken") == 7
+    assert shown("chorus_connections_closed_total", server="messages", reason="late") == 4
+    assert shown("chorus_connections_closed_total", server="health", reason="full") == 0
     assert shown("chorus_messages_refused_total", reason="wrongPod") == 2
     assert shown("chorus_progress_writes_total", result="written") == 5
     assert [shown("chorus_workqueue_depth", state=state) for state in ("ready", "delayed", "running")] == [1, 2, 3]
