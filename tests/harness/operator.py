@@ -80,6 +80,16 @@ class Operator:
         return f"https://localhost:{self._messages}/v1/messages"
 
     @property
+    def messages_port(self) -> int:
+        """Where it receives messages."""
+        return self._messages
+
+    @property
+    def health_port(self) -> int:
+        """Where its probes are."""
+        return self._health
+
+    @property
     def pid(self) -> int:
         """The process."""
         assert self._process is not None
