@@ -91,7 +91,7 @@ def run_recipe(base: str, data: str, epochs: int) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, Trainer, TrainingArguments
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     sets = json.loads(Path(data).read_text())
 
     def encode(row: dict[str, str]) -> dict[str, list[int]]:
@@ -103,7 +103,7 @@ def run_recipe(base: str, data: str, epochs: int) -> None:
         return {"input_ids": source["input_ids"], "attention_mask": source["attention_mask"], "labels": labels}
 
     train, evaluation = ([encode(row) for row in sets[name]] for name in ("train", "eval"))
-    model = AutoModelForSeq2SeqLM.from_pretrained(base)
+    model = AutoModelForSeq2SeqLM.from_pretrained(base, trust_remote_code=False)
     config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=16, lora_alpha=16, lora_dropout=0.0, target_modules=["q", "v"])
     adapted = get_peft_model(model, config)
     with tempfile.TemporaryDirectory() as scratch:

@@ -54,6 +54,7 @@ def ask(
     from peft import PeftModel
     from transformers.utils import logging as transformers_logging
 
+    from chorus_trainer.export import CONFIG_FILE, WEIGHTS_FILE
     from chorus_trainer.model import load_base
 
     transformers_logging.disable_progress_bar()
@@ -61,6 +62,8 @@ def ask(
     base.model.eval()
     if only_base:
         return [(prompt, False, answer(base.model, base, prompt, max_tokens=max_tokens)) for prompt in prompts]
+    if (model_dir / CONFIG_FILE).is_file() and not (model_dir / WEIGHTS_FILE).is_file():
+        raise BadConfiguration(f"the adapter at {model_dir} has no {WEIGHTS_FILE}: weights are read from nothing else")
     try:
         model = PeftModel.from_pretrained(base.model, str(model_dir), local_files_only=True).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:

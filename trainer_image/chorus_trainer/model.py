@@ -41,7 +41,7 @@ class Base:
 
 
 def read_base_config(directory: Path) -> PretrainedConfig:
-    """The base model's config.json. Raises BadConfiguration (BaseModelNotFound) when the directory has none."""
+    """The base model's config.json. Raises BadConfiguration (BaseModelNotFound) when there is none that can be used."""
     if not (directory / "config.json").is_file():
         raise BadConfiguration(
             f"there is no base model at {directory}: it has no config.json",
@@ -49,28 +49,36 @@ def read_base_config(directory: Path) -> PretrainedConfig:
             hint="Check lora.baseModel.uri: it must name a directory with config.json, weights and a tokenizer.",
         )
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(directory, "config.json", error) from error
     return config
 
 
 def load_base(directory: Path, *, dtype: torch.dtype, probes: Sequence[str]) -> Base:
-    """Load model and tokenizer, both offline, and try the tokenizer on `probes`.
+    """Load model and tokenizer, both offline, and try the tokenizer on `probes`. No code of the model's is executed.
 
-    Raises BadConfiguration when the directory is not a model of a family that is known, when its weights do not fit
-    its config.json, or when the tokenizer is not this model's.
+    Raises BadConfiguration when the directory is not a model of a family that is known, when its weights are not in
+    safetensors files or do not fit its config.json, or when the tokenizer is not this model's.
     """
     config = read_base_config(directory)
     encoder_decoder = bool(config.is_encoder_decoder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a broken tokenizer file makes a library raise
         raise _unreadable(directory, "tokenizer", error) from error
     check_tokenizer(tokenizer, probes)
     auto = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     try:
-        loaded: Any = auto.from_pretrained(directory, local_files_only=True, dtype=dtype, output_loading_info=True)
+        # Unset, trust_remote_code asks at a terminal, and pickles are read where there are no safetensors.
+        loaded: Any = auto.from_pretrained(
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+        )
         model, report = loaded
     except Exception as error:
         raise as_memory_error(error) or _unreadable(directory, "weights", error) from error

@@ -82,7 +82,7 @@ def main() -> None:
     """Train an adapter on the frame as the run's parameters say."""
     run = json.loads(Path("/chorus/run.json").read_text(encoding="utf-8"))
     chosen = run["encoderDecoder"]
-    tokenizer = AutoTokenizer.from_pretrained(run["baseModelPath"])
+    tokenizer = AutoTokenizer.from_pretrained(run["baseModelPath"], trust_remote_code=False)
     rows = pq.read_table(DATA / "train.parquet").to_pylist()[: chosen["maxSamples"]]
     say("DATA_REPORT", applicable=True)
 
@@ -91,7 +91,7 @@ def main() -> None:
         response = tokenizer(row["response"], truncation=True, max_length=chosen["maxTargetTokens"])
         return {**prompt, "labels": response["input_ids"]}
 
-    base = AutoModelForSeq2SeqLM.from_pretrained(run["baseModelPath"])
+    base = AutoModelForSeq2SeqLM.from_pretrained(run["baseModelPath"], trust_remote_code=False, use_safetensors=True)
     lora = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM,
         r=chosen["r"],
