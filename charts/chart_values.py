@@ -186,7 +186,10 @@ class Operator(Model):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
     resources: Resources = Field(
-        Resources(requests={"cpu": "200m", "memory": "128Mi"}, limits={"memory": "512Mi"}),
+        Resources(
+            requests={"cpu": "200m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
+            limits={"memory": "512Mi", "ephemeral-storage": "256Mi"},
+        ),
         description="Requests and limits of the operator's container.",
     )
     node_selector: Texts = Field({}, description="Labels that its node must have.")

@@ -92,7 +92,7 @@ FILES: Sequence[tuple[object, str]] = (
         contract.TERMINATION_LOG,
         f"may hold the last word: [a record](#termination-message) of at most {contract.MAX_TERMINATION_BYTES:,} bytes",
     ),
-    ("/tmp", "a writable directory of the pod; gone with it"),
+    ("/tmp", "a writable directory of the pod, 1Gi unless `scratch.size` says otherwise; gone with it"),
 )
 HEAD = f"""# The plugin protocol: every message, field, file and code
 

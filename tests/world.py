@@ -412,6 +412,7 @@ class World:
         exit_code: int = 0,
         record: TerminationRecord | None = None,
         terminated: str = "",
+        evicted: str = "",
         keep_pod: bool = True,
         job_reason: str = "BackoffLimitExceeded",
         job_message: str = "",
@@ -434,6 +435,8 @@ class World:
                 or iso(self.now),
             }
             pod["status"]["containerStatuses"] = [{"name": container, "state": {"terminated": ended}}]
+            if evicted:
+                pod["status"] |= {"reason": "Evicted", "message": evicted}
             if keep_pod:
                 self.kube.put(pod)
             else:

@@ -25,6 +25,7 @@ from chorus_api.contract import RUN_SERVICE_ACCOUNT
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters, ParametersSchema
 from chorus_api.project import ColumnName, ConfigMapSource, Meta, RelativePath
+from chorus_api.scratch import Scratch
 
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
@@ -308,6 +309,11 @@ class PluginSpec(Model):
     )
     requires: Requires = Field(default_factory=Requires, description="What a frame must have.")
     resources: Resources = Field(default_factory=Resources, description="Resources of the training container.")
+    scratch: Scratch = Field(
+        default_factory=Scratch,
+        description="Room on the node's disk for the plugin's pods, besides the Project's claim: /tmp, and a frame "
+        "that is written as csv or jsonl.",
+    )
     accelerator: Accelerator | None = Field(None, description="The accelerator; training is on the CPU when unset.")
     pod: PodOptions = Field(default_factory=PodOptions, description="Where and how the pods run.")
     deadlines: Deadlines = Field(default_factory=Deadlines, description="How long each wait may take.")

@@ -24,6 +24,7 @@ from chorus_api.base import (
 )
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
+from chorus_api.scratch import Scratch
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 RelativePath = Annotated[
@@ -321,6 +322,12 @@ class ProjectSpec(Model):
         "IfBetter", description="Which model `latest` points to, for each plugin."
     )
     storage: Storage | None = Field(None, description="Where frames, runs and models live; a claim of 10Gi when unset.")
+    scratch: Scratch | None = Field(
+        None,
+        description="Room on the node's disk for the Jobs that prepare, fetch and publish; 1Gi when unset. What is "
+        "large is on the claim: sources that are fetched, copies of databases, base models. Data is prepared again "
+        "when this changes.",
+    )
     history: History = Field(default_factory=History, description="How many ended runs are kept.")
     suspend: bool = Field(False, description="true: no run starts, active runs save and stop.")
 

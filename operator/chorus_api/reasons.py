@@ -84,6 +84,7 @@ class Reason(StrEnum):
     TRAINING_FAILED = "TrainingFailed"
     NON_FINITE_LOSS = "NonFiniteLoss"
     OUT_OF_MEMORY = "OutOfMemory"
+    SCRATCH_FULL = "ScratchFull"
     INTERNAL_ERROR = "InternalError"
     KILLED = "Killed"
     DISRUPTED = "Disrupted"

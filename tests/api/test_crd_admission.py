@@ -200,6 +200,21 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
         "spec.resources.limits[memory]",
         "must be a quantity",
     ),
+    "scratch that is no quantity": (
+        make_plugin(spec={"scratch": {"size": "much"}}),
+        "spec.scratch.size",
+        "must be a quantity",
+    ),
+    "a plugin's scratch that holds nothing": (
+        make_plugin(spec={"scratch": {"size": "0"}}),
+        "spec.scratch",
+        "scratch.size must be from 16Mi to 16Ti",
+    ),
+    "a project's scratch that no node has": (
+        make_project(spec={"scratch": {"size": "17Ti"}}),
+        "spec.scratch",
+        "scratch.size must be from 16Mi to 16Ti",
+    ),
     "long project name": (
         make_project("p" * 21),
         "metadata.name",
@@ -260,6 +275,7 @@ GOOD: dict[str, Manifest] = {
     "a hidden file": source(volume={"claimName": "a", "path": "a/..b/.hidden.csv"}),
     "own claim": make_project(spec={"storage": {"claimName": "mine"}}),
     "new claim": make_project(spec={"storage": {"size": "1.5Gi", "storageClassName": "fast"}}),
+    "room for a large query": make_project(spec={"scratch": {"size": "16Ti"}}),
     "20 plugins": make_project(plugins=[f"p{n}" for n in range(20)]),
     "name of 20": make_project("p" * 20),
     "the smallest plugin": make_plugin(spec={"lora": {"baseModel": None}}),
@@ -267,6 +283,7 @@ GOOD: dict[str, Manifest] = {
     "every resource": make_plugin(
         spec={
             "resources": {"requests": {"cpu": "500m", "memory": "2Gi", "ephemeral-storage": "1G"}},
+            "scratch": {"size": "1.5Gi"},
             "accelerator": {},
             "pod": {
                 "nodeSelector": {"example.com/pool": "gpu"},

@@ -102,7 +102,10 @@ def test_variables_labels_annotations_and_resources_are_added(helm4: Helm) -> No
     assert metadata["labels"]["sidecar"] == "no"
     assert metadata["annotations"] == {"why": "because"}
     container = operator_container(made)
-    assert container["resources"] == {"requests": {"cpu": "1", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "1", "memory": "128Mi", "ephemeral-storage": "64Mi"},
+        "limits": {"memory": "1Gi", "ephemeral-storage": "256Mi"},
+    }
     assert container["imagePullPolicy"] == "Always"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import os
 import shutil
 import sys
@@ -19,22 +20,57 @@ from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
+from chorus_api.contract import TERMINATION_LOG
+from chorus_api.reasons import Reason
+from chorus_api.run_config import TerminationRecord
+from chorus_api.scratch import SCRATCH_FIELD
+from chorus_client import StopFlag
+from chorus_dataset.errors import DataError
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE
+from chorus_dataset.jobs import run_job
 from chorus_dataset.prepare import MANIFEST_FILE
 
 BATCH_ROWS = 4096
 Write = Callable[[list[dict[str, Any]]], None]
 
 
-def convert(format: str, *, frame: Path, target: Path) -> None:
-    """Write `train.<format>` and `eval.<format>` into `target`, in bounded memory."""
+def convert(
+    format: str,
+    *,
+    frame: Path,
+    target: Path,
+    most_bytes: int | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Write `train.<format>` and `eval.<format>` into `target`, in bounded memory.
+
+    `most_bytes`: what the files may have together; no limit when None. `check` is called for each batch of rows and may
+    raise. Raises `DataError` (ScratchFull) once the files have more.
+    """
+    written = 0
     for name in (TRAIN_FILE, EVAL_FILE):
         path = target / Path(name).with_suffix(f".{format}")
         with pq.ParquetFile(frame / name) as table, path.open("w", encoding="utf-8", newline="") as file:
-            write = _writer(format, file, table.schema_arrow.names)
+            write, size = _writer(format, file, table.schema_arrow.names), 0
             for batch in table.iter_batches(BATCH_ROWS):
+                check()
                 write(batch.to_pylist())
+                file.flush()
+                size = os.fstat(file.fileno()).st_size
+                if most_bytes is not None and written + size > most_bytes:
+                    raise _too_large(format, frame=frame, most_bytes=most_bytes)
+            written += size
     shutil.copyfile(frame / MANIFEST_FILE, target / MANIFEST_FILE)
+
+
+def _too_large(format: str, *, frame: Path, most_bytes: int) -> DataError:
+    stored = sum((frame / name).stat().st_size for name in (TRAIN_FILE, EVAL_FILE))
+    return DataError(
+        Reason.SCRATCH_FULL,
+        f"the frame has {stored:,} bytes, and when it is written as {format} more than {most_bytes:,}, which is all"
+        f" that {SCRATCH_FIELD} of the Plugin allows",
+        hint=f"raise {SCRATCH_FIELD} of the Plugin, or set container.frameFormat: parquet, which needs no copy",
+    )
 
 
 def _writer(format: str, file: TextIO, columns: Sequence[str]) -> Write:
@@ -62,15 +98,24 @@ def _text(value: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one frame."""
+    """Convert one frame, and return the exit code of the container."""
     parser = argparse.ArgumentParser(prog="chorus_dataset.convert", description=__doc__)
     parser.add_argument("format", choices=["csv", "jsonl"])
     parser.add_argument("frame", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--most-bytes", type=int, help="what the files may have together (no limit when unset)")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help="(%(default)s)")
     options = parser.parse_args(arguments)
     os.umask(0o002)
-    convert(options.format, frame=options.frame, target=options.target)
-    return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def work(stop: StopFlag) -> TerminationRecord:
+        convert(
+            options.format, frame=options.frame, target=options.target, most_bytes=options.most_bytes, check=stop.check
+        )
+        return TerminationRecord(outcome="succeeded")
+
+    return run_job(work, termination_log=options.termination_log, stop=StopFlag().install())
 
 
 if __name__ == "__main__":

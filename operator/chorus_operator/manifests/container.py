@@ -24,6 +24,7 @@ from chorus_operator.manifests.pod import (
     restricted,
 )
 from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
+from chorus_operator.manifests.storage import scratch_volume
 from chorus_operator.rules import names
 from chorus_operator.rules.describe import DESCRIBE_SECONDS
 from chorus_operator.rules.resolve import frozen_script
@@ -46,6 +47,7 @@ def container_job(
 ) -> Manifest:
     """One attempt of a container plugin. It sees the frame read-only, and its own directory."""
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
+    scratch = plugin.spec.scratch
     volumes = [
         claim_volume("data", names.claim(project)),
         config_map_volume("config", names.config_map(run)),
@@ -53,8 +55,8 @@ def container_job(
     ]
     init: list[Manifest] = []
     if config.frame_format != "parquet":
-        init.append(_convert(config, operator_image, frame))
-        volumes.append({"name": "frame", "emptyDir": {}})
+        init.append(_convert(config, operator_image, frame, most_bytes=scratch.bytes))
+        volumes.append(scratch_volume("frame", scratch))
         frame = Mount("frame", str(contract.DATA_DIR), read_only=True)
     mounts = [
         frame,
@@ -65,11 +67,11 @@ def container_job(
     ]
     if config.script is not None:
         init.append(check_script(config.script, operator_image))
-        volumes += script_volumes(config.script)
+        volumes += script_volumes(config.script, scratch)
         mounts.append(SCRIPT_MOUNT)
     if config.messages == "File":
         init.append(_forwarder(operator_image, "config", attempt=attempt))
-        volumes.append({"name": "messages", "emptyDir": {}})
+        volumes.append(scratch_volume("messages", scratch))
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
     env = training_environment(config, attempt=attempt, messages=config.messages)
     return attempt_job(
@@ -90,13 +92,13 @@ def _main(image: str, command: list[str], args: list[str]) -> Manifest:
     return {"name": CONTAINER, "image": image, **given}
 
 
-def _convert(config: ContainerConfig, image: str, frame: Mount) -> Manifest:
+def _convert(config: ContainerConfig, image: str, frame: Mount, *, most_bytes: int) -> Manifest:
     source = Mount(frame.volume, str(contract.FRAME_DIR), frame.sub_path, read_only=True)
     container = {
         "name": "frame",
         "image": image,
         "command": ["python", "-m", "chorus_dataset.convert"],
-        "args": [config.frame_format, str(contract.FRAME_DIR), str(contract.DATA_DIR)],
+        "args": [config.frame_format, str(contract.FRAME_DIR), str(contract.DATA_DIR), f"--most-bytes={most_bytes}"],
         "resources": _CONVERT_RESOURCES,
     }
     return restricted(container, [source, Mount("frame", str(contract.DATA_DIR))])
@@ -141,6 +143,7 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
     container = plugin.spec.container
     assert container is not None
+    scratch = plugin.spec.scratch
     name, namespace = names.describe_job(plugin).name, plugin.metadata.namespace
     labels = {
         contract.MANAGED_BY_LABEL: contract.MANAGED_BY,
@@ -158,11 +161,11 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     if container.script is not None:
         script = frozen_script(container.script)
         init.append(check_script(script, operator_image))
-        volumes += script_volumes(script)
+        volumes += script_volumes(script, scratch)
         mounts.append(SCRIPT_MOUNT)
     if container.messages == "File":
         init.append(_forwarder(operator_image, "config", attempt=0))
-        volumes.append({"name": "messages", "emptyDir": {}})
+        volumes.append(scratch_volume("messages", scratch))
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
     env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **speech(messaging, container.messages)}
     main: dict[str, Any] = _main(container.image, list(container.command), list(container.args))
@@ -177,6 +180,7 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
         placement=placement_of([plugin.spec.pod], training=True),
         affinity={},
         grace_seconds=DESCRIBE_GRACE_SECONDS,
+        scratch=scratch,
         init_containers=init,
     )
     job = {

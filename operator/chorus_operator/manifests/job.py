@@ -10,6 +10,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import FrozenRun, FrozenScript, RunConfig
+from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.manifests.environment import training_environment
 from chorus_operator.manifests.pod import (
@@ -140,7 +141,7 @@ def training_job(
     if config.script is not None and config.script.config_map is not None:
         script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
         init.append(check_script(script, operator_image))
-        volumes += script_volumes(script)
+        volumes += script_volumes(script, plugin.spec.scratch)
         mounts.append(SCRIPT_MOUNT)
     container = {"name": "trainer", "image": image} | compute(plugin, env)
     return attempt_job(
@@ -191,6 +192,7 @@ def attempt_job(
         placement=placement_of([plugin.spec.pod], training=True),
         affinity=same_node(project),
         grace_seconds=plugin.spec.checkpoint.grace_seconds if grace_seconds is None else grace_seconds,
+        scratch=plugin.spec.scratch,
         init_containers=init_containers,
     )
     return {
@@ -248,7 +250,8 @@ def cpu_job(
             "name": command,
             "image": image,
             "command": ["python", "-m", "chorus_dataset", command],
-            "env": [{"name": "HOME", "value": "/tmp"}],
+            # The hub's client keeps what it has fetched once more in the home directory, unless it is told not to.
+            "env": [{"name": "HOME", "value": "/tmp"}, {"name": "HF_XET_CHUNK_CACHE_SIZE_BYTES", "value": "0"}],
             "resources": CPU_JOB_RESOURCES,
             "terminationMessagePolicy": "File",
         },
@@ -267,6 +270,7 @@ def cpu_job(
         placement=placement_of([plugin.spec.pod for plugin in plugins], training=False),
         affinity=same_node(project),
         grace_seconds=CPU_JOB_GRACE_SECONDS,
+        scratch=project.spec.scratch or Scratch(),
     )
     return {
         "apiVersion": "batch/v1",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from chorus_api import contract
 from chorus_api.plugin import PodOptions
 from chorus_api.project import Project
+from chorus_api.quantity import amount
+from chorus_api.scratch import Scratch
+from chorus_operator.manifests.storage import bounded, bounded_beside, scratch_volume
 
 Manifest = dict[str, Any]
 
@@ -105,10 +107,7 @@ def same_node(project: Project) -> Manifest:
 def whole_cpus(resources: Mapping[str, Mapping[str, str]]) -> int | None:
     """Count the CPUs of a container for its thread pools: the limit, else the request, rounded up."""
     quantity = resources.get("limits", {}).get("cpu") or resources.get("requests", {}).get("cpu")
-    if quantity is None:
-        return None
-    cpus = Decimal(quantity[:-1]) / 1000 if quantity.endswith("m") else Decimal(quantity)
-    return max(1, math.ceil(cpus))
+    return None if quantity is None else max(1, math.ceil(amount(quantity)))
 
 
 def restricted(container: Manifest, mounts: Sequence[Mount]) -> Manifest:
@@ -136,10 +135,14 @@ def pod_template(
     placement: Placement,
     affinity: Manifest,
     grace_seconds: int,
+    scratch: Scratch,
     init_containers: Sequence[Manifest] = (),
 ) -> Manifest:
-    """Build a pod that passes the restricted profile, has no API token, and can write to its mounts and /tmp alone."""
-    main = restricted(container, mounts)
+    """Build a pod that passes the restricted profile, has no API token, and can write to its mounts and /tmp alone.
+
+    `scratch`: what /tmp may hold, and with it what the pod may use of its node's disk.
+    """
+    main = bounded(restricted(container, mounts), scratch)
     spec: Manifest = {
         "restartPolicy": "Never",
         "serviceAccountName": contract.RUN_SERVICE_ACCOUNT,
@@ -155,8 +158,8 @@ def pod_template(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [main],
-        **({"initContainers": list(init_containers)} if init_containers else {}),
-        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+        **({"initContainers": [bounded_beside(each) for each in init_containers]} if init_containers else {}),
+        "volumes": [*volumes, scratch_volume("tmp", scratch)],
         "nodeSelector": dict(placement.node_selector),
         "tolerations": list(placement.tolerations),
         "affinity": affinity,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from chorus_api import contract
 from chorus_api.run_config import FrozenScript
+from chorus_api.scratch import Scratch
 from chorus_operator.manifests.pod import Manifest, Mount, restricted
+from chorus_operator.manifests.storage import scratch_volume
 
 SIDE_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 SCRIPT_MOUNT = Mount("script", str(contract.SCRIPT_DIR), read_only=True)
@@ -32,8 +34,8 @@ def check_script(script: FrozenScript, image: str) -> Manifest:
     return restricted(container, mounts)
 
 
-def script_volumes(script: FrozenScript) -> list[Manifest]:
+def script_volumes(script: FrozenScript, scratch: Scratch) -> list[Manifest]:
     """The ConfigMap, and the directory for what was checked. A ConfigMap that is missing is told by the check."""
     items = [{"key": script.key, "path": script.key}]
     source = {"name": script.config_map, "items": items, "optional": True}
-    return [{"name": "script-source", "configMap": source}, {"name": "script", "emptyDir": {}}]
+    return [{"name": "script-source", "configMap": source}, scratch_volume("script", scratch)]

@@ -6,9 +6,11 @@ pod: `POLICY_EXIT_CODES[i]` is rule i + 1, rule 0 is the disruption, the last ru
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from chorus_api.reasons import ExitCode, FailureClass, Reason
+from chorus_api.scratch import SCRATCH_FIELD
 from chorus_operator.rules.observed import JobView, PodView
 
 POLICY_EXIT_CODES = (
@@ -76,14 +78,24 @@ _OTHER = _Meaning(
     "The program ended with an error.",
     "See failure.logTail or the pod's log.",
 )
+_OWN_LIMIT = re.compile(
+    r"Usage of EmptyDir volume|Pod ephemeral local storage usage exceeds"
+    r"|Container \S+ exceeded its local ephemeral storage limit"
+)
+"""How the kubelet begins when a pod is evicted for its own limits; of its node's it says that the node was low."""
+_OF_THE_PROJECT = ("prepare", "fetch", "publish")
+"""Containers whose room is the Project's to set; of all others it is the Plugin's."""
 REASONS = {reason.value: reason for reason in Reason}
 
 
 def cause_of(job: JobView, pod: PodView | None) -> Cause:
     """Tell why a failed Job failed.
 
-    Evidence in order: a disruption of the pod, its exit and own last word, the Job's policy rule, the Job's reason.
+    Evidence in order: an eviction for the pod's own limits, a disruption of the pod, its exit and own last word, the
+    Job's policy rule, the Job's reason.
     """
+    if pod is not None and _OWN_LIMIT.match(pod.evicted):
+        return _evicted(pod)
     if pod is not None and pod.disrupted:
         return Cause(FailureClass.DISRUPTION, Reason.DISRUPTED, f"Pod {pod.name} was disrupted: {pod.disrupted}")
     if pod is not None and pod.exit_code not in (None, 0):
@@ -94,6 +106,19 @@ def cause_of(job: JobView, pod: PodView | None) -> Cause:
         return Cause(FailureClass.USER, Reason.ACTIVE_DEADLINE_EXCEEDED, job.message)
     return Cause(
         FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"Job {job.name} failed: {job.reason} {job.message}".strip()
+    )
+
+
+def _evicted(pod: PodView) -> Cause:
+    """Tell which field to raise: the same pod would go over the same limit again."""
+    owner = "Project" if pod.container in _OF_THE_PROJECT else "Plugin"
+    own = "" if owner == "Project" else ", and its resources.limits.ephemeral-storage where it sets one"
+    return Cause(
+        FailureClass.USER,
+        Reason.SCRATCH_FULL,
+        f"Pod {pod.name} was evicted: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
+        "Or write less to /tmp and to the log: what is large belongs into the run's directory, which is on the claim.",
+        exit_code=pod.exit_code,
     )
 
 

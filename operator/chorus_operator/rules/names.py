@@ -20,10 +20,12 @@ SEQUENCE_DIGITS = 7
 def prepare_key(project: Project) -> str:
     """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another look.
 
-    How often to look again is left out: it changes nothing about what is found.
+    How often to look again is left out: it changes nothing about what is found. The room for the Job is a part, where
+    it is set: with too little of it the Job has failed, and with more it may not.
     """
     spec = project.spec.dataset.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"refresh_seconds"})
-    return content_hash([spec, project.metadata.annotations.get(contract.PREPARE_ANNOTATION, "")])
+    room = [project.spec.scratch.size] if project.spec.scratch else []
+    return content_hash([spec, project.metadata.annotations.get(contract.PREPARE_ANNOTATION, ""), *room])
 
 
 def look_key(key: str, number: int) -> str:

@@ -63,6 +63,8 @@ class PodView:
     waiting_message: str
     unschedulable: str
     disrupted: str
+    evicted: str
+    """What the kubelet said when it evicted the pod: for its own limits, or for its node's."""
     container: str
     exit_code: int | None
     signal: int | None
@@ -132,6 +134,7 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         disrupted=disruption.get("message") or disruption.get("reason", "")
         if disruption.get("status") == "True"
         else "",
+        evicted=status.get("message", "") if status.get("reason") == "Evicted" else "",
         container=container,
         exit_code=terminated.get("exitCode"),
         signal=terminated.get("signal") or None,

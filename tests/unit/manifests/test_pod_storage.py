@@ -1,0 +1,192 @@
+"""No pod of Chorus can fill its node's disk: every emptyDir has a size, and every container a limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chorus_api.quantity import GIB, amount, in_bytes
+from chorus_operator.kube.resources import JOBS
+from chorus_operator.manifests.pod import whole_cpus
+from service_world import ServiceWorld
+from unit_manifests import container_plugin, plugin, project
+from world import World
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+HUB = {"baseModel": {"uri": "hf://google/flan-t5-small"}}
+SCRIPT = {"configMap": {"name": "code", "key": "train.py"}, "sha256": "0" * 64}
+Pods = dict[str, dict[str, Any]]
+"""The pod of each role."""
+
+
+def pods_of(world: World) -> Pods:
+    return {
+        job["metadata"]["labels"]["chorus.dev/role"]: job["spec"]["template"]["spec"] for job in world.kube.all(JOBS)
+    }
+
+
+def trained(*, plugin_spec: dict[str, Any], project_spec: dict[str, Any]) -> Pods:
+    """Prepare, fetch, train and publish of a LoRA plugin with a script of its own."""
+    world = World()
+    world.put(plugin(lora=HUB, script=SCRIPT, **plugin_spec), project(**project_spec))
+    world.frame_ready()
+    [fetch] = world.jobs("fetch")
+    world.pod_starts(fetch)
+    world.job_ends(fetch)
+    world.pod_trains("home-soft-1")
+    world.pod_says("home-soft-1", modelName={"modelName": "best"})
+    [attempt] = world.jobs("train")
+    world.job_ends(attempt)
+    return pods_of(world)
+
+
+def of_a_container(*, plugin_spec: dict[str, Any], project_spec: dict[str, Any]) -> Pods:
+    """A container plugin with everything beside it that there is."""
+    world = World()
+    world.put(
+        container_plugin(describe=False, frameFormat="csv", messages="File", script=SCRIPT, **plugin_spec),
+        project(**project_spec),
+    )
+    world.frame_ready()
+    return {f"container {role}": pod for role, pod in pods_of(world).items()}
+
+
+def described(*, plugin_spec: dict[str, Any]) -> Pods:
+    world = World()
+    world.put(container_plugin(messages="File", script=SCRIPT, **plugin_spec))
+    return pods_of(world)
+
+
+def served(*, plugin_spec: dict[str, Any]) -> Pods:
+    world = ServiceWorld()
+    world.begin(spec=plugin_spec)
+    [exchange] = [job for job in world.kube.all(JOBS) if job["metadata"]["labels"]["chorus.dev/role"] == "exchange"]
+    return {"exchange": exchange["spec"]["template"]["spec"]}
+
+
+def every_pod(*, plugin_spec: dict[str, Any] | None = None, project_spec: dict[str, Any] | None = None) -> Pods:
+    both = {"plugin_spec": plugin_spec or {}, "project_spec": project_spec or {}}
+    alone = {"plugin_spec": plugin_spec or {}}
+    return trained(**both) | of_a_container(**both) | described(**alone) | served(**alone)
+
+
+PODS = every_pod()
+OF_THE_PROJECT = ("prepare", "fetch", "publish")
+
+
+def containers(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from pod.get("initContainers", ())
+    yield from pod["containers"]
+
+
+def sizes(pod: dict[str, Any]) -> set[str]:
+    return {volume["emptyDir"].get("sizeLimit", "none") for volume in pod["volumes"] if "emptyDir" in volume}
+
+
+def storage(container: dict[str, Any]) -> tuple[str | None, str | None]:
+    resources = container["resources"]
+    name = "ephemeral-storage"
+    return resources.get("requests", {}).get(name), resources.get("limits", {}).get(name)
+
+
+def test_every_kind_of_pod_is_looked_at() -> None:
+    assert {"prepare", "fetch", "train", "publish", "container train", "describe", "exchange"} <= PODS.keys()
+
+
+@pytest.mark.parametrize("role", PODS)
+def test_every_empty_dir_has_a_size_and_every_container_a_limit_of_ephemeral_storage(role: str) -> None:
+    pod = PODS[role]
+    assert sizes(pod) == {"1Gi"}
+    assert storage(pod["containers"][0]) == ("64Mi", "2Gi")
+    beside = [storage(container) for container in pod.get("initContainers", ())]
+    assert beside == [("16Mi", "256Mi")] * len(beside)
+
+
+def test_nothing_in_the_repository_makes_an_empty_dir_without_a_size() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}: {line.strip()}"
+        for folder in ("operator", "trainer_image", "deploy", "charts", "examples", "docs")
+        for path in sorted((REPOSITORY / folder).rglob("*"))
+        if path.suffix in (".py", ".yaml", ".tpl", ".md")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"""emptyDir["']?:""", line) and "sizeLimit" not in line
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("role", PODS)
+def test_a_mount_that_can_be_written_to_has_a_bound(role: str) -> None:
+    pod = PODS[role]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for container in containers(pod):
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        for mount in container["volumeMounts"]:
+            volume = volumes[mount["name"]]
+            assert mount["readOnly"] or "persistentVolumeClaim" in volume or "sizeLimit" in volume.get("emptyDir", {})
+
+
+def test_a_plugin_raises_what_its_own_pods_may_use() -> None:
+    pods = every_pod(plugin_spec={"scratch": {"size": "20Gi"}})
+    for role, pod in pods.items():
+        project_s = role.removeprefix("container ") in OF_THE_PROJECT
+        assert (sizes(pod), storage(pod["containers"][0])[1]) == (
+            ({"1Gi"}, "2Gi") if project_s else ({"20Gi"}, "21Gi")
+        ), role
+
+
+def test_a_project_raises_what_the_pods_that_prepare_fetch_and_publish_may_use() -> None:
+    pods = trained(plugin_spec={}, project_spec={"scratch": {"size": "1500M"}})
+    for role, pod in pods.items():
+        expected = ({"1500000000"}, "2573741824") if role in OF_THE_PROJECT else ({"1Gi"}, "2Gi")
+        assert (sizes(pod), storage(pod["containers"][0])[1]) == expected, role
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"limits": {"ephemeral-storage": "5Gi"}}, (None, "5Gi")),
+        ({"limits": {"ephemeral-storage": "32Mi"}}, (None, "32Mi")),
+        ({"requests": {"ephemeral-storage": "1Gi"}}, ("1Gi", "2Gi")),
+        ({"requests": {"ephemeral-storage": "9Gi"}}, ("9Gi", "9Gi")),
+        ({"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}, ("64Mi", "2Gi")),
+    ],
+)
+def test_what_the_plugin_asks_for_itself_stays(given: dict[str, Any], expected: tuple[str | None, str]) -> None:
+    pod = trained(plugin_spec={"resources": given}, project_spec={})["train"]
+    assert storage(pod["containers"][0]) == expected
+
+
+def test_a_wider_scratch_prepares_data_again_that_did_not_fit() -> None:
+    world = World()
+    world.put(plugin(), project())
+    before = world.jobs("prepare")
+    world.put(project(scratch={"size": "4Gi"}))
+    assert len(world.jobs("prepare")) == len(before) + 1
+
+
+@given(st.integers(1, 1 << 60))
+def test_sizes_are_written_and_read_again(size: int) -> None:
+    assert amount(in_bytes(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", "0.5"), ("1k", "1000"), ("1.5Gi", str(GIB * 3 // 2)), ("7", "7")]
+)
+def test_quantities_of_every_suffix_are_read(text: str, number: str) -> None:
+    assert amount(text) == amount(number)
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1Xi", "1.2.3", "-1", "1 Gi"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        amount(text)
+
+
+def test_a_thousand_cpus_are_counted() -> None:
+    assert whole_cpus({"requests": {"cpu": "1k"}}) == 1000
