@@ -157,6 +157,17 @@ class Rbac(Model):
     )
 
 
+class AdmissionPolicy(Model):
+    """What the operator's account is kept from beyond its rights."""
+
+    enabled: bool = Field(
+        True,
+        description="With `rbac.scope: Cluster`, and where the API server serves them: make "
+        "ValidatingAdmissionPolicies, by which the operator's account writes nothing but objects with its label, "
+        "`restricted` pods and headless Services. Whoever installs needs the right to make such policies.",
+    )
+
+
 class ServiceAccount(Model):
     """The operator's identity."""
 
@@ -303,6 +314,9 @@ class Values(Model):
     common_labels: Texts = Field({}, description="Further labels of every object and of the operator's pods.")
     crds: Crds = Field(Crds(), description="The definitions of the three kinds.")
     rbac: Rbac = Field(Rbac(), description="Rights of the operator and of users.")
+    admission_policy: AdmissionPolicy = Field(
+        AdmissionPolicy(), description="What the operator's account is kept from beyond its rights."
+    )
     service_account: ServiceAccount = Field(ServiceAccount(), description="The operator's identity.")
     operator: Operator = Field(Operator(), description="The operator.")
     trainer: Trainer = Field(Trainer(), description="Training pods.")

@@ -2,8 +2,8 @@
 
     PYTHONPATH=operator:charts python charts/generate.py [DIRECTORY]
 
-Values come from charts/chart_values.py, CRDs from crds/, rules from deploy/, the version from pyproject.toml. A test
-compares.
+Values come from charts/chart_values.py, CRDs from crds/, rules and admission policies from deploy/, the version from
+pyproject.toml. A test compares.
 """
 
 from __future__ import annotations
@@ -176,6 +176,29 @@ def _rule(rule: Mapping[str, list[str]]) -> str:
     return f'{{{{- if eq .Values.rbac.scope "Cluster" }}}}\n{text}{{{{- end }}}}\n'
 
 
+def admission_policy() -> str:
+    """The admission policies as a template: for the release's account, in cluster scope, where they are served."""
+    source = "deploy/admission-policy.yaml"
+    text = (ROOT / source).read_text(encoding="utf-8")
+    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    account = "system:serviceaccount:chorus-system:chorus-operator"
+    name = re.compile(r"^  name: chorus-operator(-[a-z]+)$", re.MULTILINE)
+    if body.count(account) != len(name.findall(body)) / 2:
+        raise ValueError(
+            f"{source}: each policy and its binding are named chorus-operator-…, and each policy names {account}"
+        )
+    body = name.sub(
+        r'  name: {{ include "chorus.operator" . }}\1\n  labels:\n    {{- include "chorus.labels" . | nindent 4 }}',
+        body,
+    )
+    body = body.replace("policyName: chorus-operator-", 'policyName: {{ include "chorus.operator" . }}-').replace(
+        account, 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "chorus.serviceAccount" . }}'
+    )
+    wanted = 'and .Values.admissionPolicy.enabled (eq .Values.rbac.scope "Cluster") (include "chorus.servesPolicies" .)'
+    head = f"{{{{- /* {MARK} from {source}. Do not edit. */ -}}}}\n{{{{- if {wanted} }}}}\n"
+    return f"{head}{body}{{{{- end }}}}\n"
+
+
 def chart_yaml(text: str) -> str:
     """Chart.yaml with the version of pyproject.toml."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -191,6 +214,7 @@ def files(chart: Path) -> dict[str, str]:
         "README.md": readme((chart / "README.md").read_text(encoding="utf-8")),
         "Chart.yaml": chart_yaml((chart / "Chart.yaml").read_text(encoding="utf-8")),
         "templates/_rules.tpl": rules(),
+        "templates/admission-policy.yaml": admission_policy(),
     }
     return written | {f"templates/crds/{plural}.yaml": crd_template(plural) for plural in KINDS}
 

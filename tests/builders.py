@@ -13,10 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chorus_api.base import API_VERSION
+from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL
 
 Manifest = dict[str, Any]
 
 ROWS = "prompt,response\nlights on,switch the lights on\nlights off,switch the lights off\n"
+LABELLED = {MANAGED_BY_LABEL: MANAGED_BY}
+"""The label of everything that the operator makes; its account may write nothing else."""
 
 
 def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Manifest:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from builders import make_config_map, make_run
+from builders import LABELLED, make_config_map, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, eventually
 from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook, Refuse, Stage, describe
@@ -44,7 +44,7 @@ def strike(fault: Fault, *, at: Stage, verb: str, times: int = 1) -> Hook:
 async def test_requests_go_through_unchanged_and_are_recorded(
     operator: Api, proxy: FaultProxy, api: Api, namespace: str
 ) -> None:
-    await operator.create(make_run(namespace=namespace))
+    await operator.create(make_run(namespace=namespace, metadata={"labels": LABELLED}))
     patch = {"status": {"phase": "queued", "message": "ünïcode 😀"}}
     await operator.patch("TrainingRun", "shop-t5-1", patch, namespace=namespace, subresource="status")
     assert len(await operator.list("TrainingRun", namespace=namespace)) == 1
@@ -77,11 +77,11 @@ async def test_a_request_can_be_refused_before_it_is_done(
 ) -> None:
     proxy.hook = strike(Refuse(status, "not now", retry_after=7), at="before", verb="create")
     with pytest.raises(ApiError, match="not now") as refused:
-        await operator.create(make_config_map("a", namespace=namespace))
+        await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
     assert (refused.value.status, refused.value.reason) == (status, reason)
     assert proxy.requests[-1].number not in proxy.statuses
     assert await api.find("ConfigMap", "a", namespace=namespace) is None
-    await operator.create(make_config_map("a", namespace=namespace))
+    await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
 
 
 async def test_a_refusal_says_when_to_come_again(operator: Api, proxy: FaultProxy, installed: ControlPlane) -> None:
@@ -97,7 +97,7 @@ async def test_a_request_can_be_refused_after_it_was_done(
 ) -> None:
     proxy.hook = strike(Refuse(500), at="after", verb="create")
     with pytest.raises(ApiError):
-        await operator.create(make_config_map("a", namespace=namespace))
+        await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
     assert await api.find("ConfigMap", "a", namespace=namespace) is not None
 
 
@@ -107,7 +107,7 @@ async def test_a_connection_can_be_cut(
 ) -> None:
     proxy.hook = strike(Cut(), at=stage, verb="create")
     with pytest.raises(aiohttp.ClientError):
-        await operator.create(make_config_map("a", namespace=namespace))
+        await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
     assert (await api.find("ConfigMap", "a", namespace=namespace) is not None) is done
     await operator.get("ConfigMap", "kube-root-ca.crt", namespace=namespace)
 
@@ -125,7 +125,7 @@ async def test_a_request_waits_as_long_as_the_hook_does(
         return None
 
     proxy.hook = hold
-    creating = asyncio.create_task(operator.create(make_config_map("a", namespace=namespace)))
+    creating = asyncio.create_task(operator.create(make_config_map("a", namespace=namespace, labels=LABELLED)))
     await asyncio.wait_for(reached.wait(), timeout=10)
     assert (await api.find("ConfigMap", "a", namespace=namespace) is not None) is done
     assert not creating.done()

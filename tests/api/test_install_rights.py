@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from builders import make_config_map, make_project, make_run
+from builders import LABELLED, make_config_map, make_project, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 
@@ -142,7 +142,7 @@ async def test_children_may_block_the_deletion_of_their_owner(operator: Api, api
             "controller": True,
             "blockOwnerDeletion": True,
         }
-        child = make_config_map(f"of-{kind.lower()}", namespace=namespace, ownerReferences=[reference])
+        child = make_config_map(f"of-{kind.lower()}", namespace=namespace, labels=LABELLED, ownerReferences=[reference])
         assert (await operator.create(child))["metadata"]["ownerReferences"] == [reference]
         await api.delete(kind, owner["metadata"]["name"], namespace=namespace)
         await api.wait_until_gone("ConfigMap", f"of-{kind.lower()}", namespace=namespace, seconds=20)

@@ -132,6 +132,32 @@ def test_an_account_of_ones_own_is_used(helm4: Helm) -> None:
     assert operator_pod(named)["spec"]["serviceAccountName"] == "ours"
 
 
+class TestAdmissionPolicy:
+    """The policies that bound the operator's account."""
+
+    def test_they_are_about_the_account_that_the_operator_has(self, helm4: Helm) -> None:
+        made = helm4.template({"serviceAccount": {"name": "ours"}}, release="ml", namespace="elsewhere")
+        policies, bindings = (of_kind(made, f"ValidatingAdmissionPolicy{kind}") for kind in ("", "Binding"))
+        for policy in policies:
+            [condition] = policy["spec"]["matchConditions"]
+            assert condition["expression"] == "request.userInfo.username == 'system:serviceaccount:elsewhere:ours'"
+        expected = {"ml-chorus-operator-objects", "ml-chorus-operator-jobs", "ml-chorus-operator-services"}
+        assert {policy["metadata"]["name"] for policy in policies} == expected
+        assert {binding["spec"]["policyName"] for binding in bindings} == expected
+
+    @pytest.mark.parametrize(
+        "values", [{"admissionPolicy": {"enabled": False}}, {"rbac": {"scope": "Namespaces"}}], ids=["off", "roles"]
+    )
+    def test_there_are_none_where_they_are_not_wanted(self, helm4: Helm, values: Manifest) -> None:
+        assert not [one for one in helm4.template(values) if one["kind"].startswith("ValidatingAdmissionPolicy")]
+
+    def test_there_are_none_where_the_api_server_does_not_serve_them(self, helm4: Helm) -> None:
+        words = ("template", "chorus", str(CHART), "--kube-version", "1.36.0", "--api-versions", "v1/Pod")
+        served = ("--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")
+        assert "kind: ValidatingAdmissionPolicy" not in helm4.run(*words)
+        assert "kind: ValidatingAdmissionPolicy" in helm4.run(*words, *served)
+
+
 class TestNetworkPolicy:
     def test_there_is_none_by_default(self, helm4: Helm) -> None:
         assert not of_kind(helm4.template(), "NetworkPolicy")

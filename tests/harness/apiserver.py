@@ -43,6 +43,7 @@ CONTROLLERS = (
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
     "serviceaccount-token-controller",
+    "validatingadmissionpolicy-status-controller",
 )
 _FIRST = ("Namespace", "CustomResourceDefinition")
 _PR_SET_PDEATHSIG = 1
@@ -210,6 +211,7 @@ class ControlPlane:
             f"--advertise-address={HOST}",
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address
             "--authorization-mode=RBAC",
+            "--allow-privileged",  # as most clusters have it: what keeps such pods out is admission
             # Off by default, on in some clusters: a child may block its owner's deletion only with the right to it.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--client-ca-file={self.directory}/ca.crt",

@@ -62,6 +62,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end -}}
 {{- end -}}
 
+{{- /* Whether the API server serves ValidatingAdmissionPolicies; empty when not. Without a cluster (`helm template`) Helm knows no kinds, not even Pod: every release that is supported serves them, unless told not to. */ -}}
+{{- define "chorus.servesPolicies" -}}
+{{- $served := .Capabilities.APIVersions -}}
+{{- if or ($served.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy") (not ($served.Has "v1/Pod")) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- define "chorus.restrictedContainer" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

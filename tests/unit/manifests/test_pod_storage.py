@@ -14,13 +14,11 @@ from hypothesis import strategies as st
 from chorus_api.quantity import GIB, amount, in_bytes
 from chorus_operator.kube.resources import JOBS
 from chorus_operator.manifests.pod import whole_cpus
-from service_world import ServiceWorld
-from unit_manifests import container_plugin, plugin, project
+from operator_worlds import Spec, described, served, trained_by_a_container, trained_by_lora
+from unit_manifests import plugin, project
 from world import World
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-HUB = {"baseModel": {"uri": "hf://google/flan-t5-small"}}
-SCRIPT = {"configMap": {"name": "code", "key": "train.py"}, "sha256": "0" * 64}
 Pods = dict[str, dict[str, Any]]
 """The pod of each role."""
 
@@ -31,49 +29,14 @@ def pods_of(world: World) -> Pods:
     }
 
 
-def trained(*, plugin_spec: dict[str, Any], project_spec: dict[str, Any]) -> Pods:
-    """Prepare, fetch, train and publish of a LoRA plugin with a script of its own."""
-    world = World()
-    world.put(plugin(lora=HUB, script=SCRIPT, **plugin_spec), project(**project_spec))
-    world.frame_ready()
-    [fetch] = world.jobs("fetch")
-    world.pod_starts(fetch)
-    world.job_ends(fetch)
-    world.pod_trains("home-soft-1")
-    world.pod_says("home-soft-1", modelName={"modelName": "best"})
-    [attempt] = world.jobs("train")
-    world.job_ends(attempt)
-    return pods_of(world)
-
-
-def of_a_container(*, plugin_spec: dict[str, Any], project_spec: dict[str, Any]) -> Pods:
-    """A container plugin with everything beside it that there is."""
-    world = World()
-    world.put(
-        container_plugin(describe=False, frameFormat="csv", messages="File", script=SCRIPT, **plugin_spec),
-        project(**project_spec),
+def every_pod(*, plugin_spec: Spec | None = None, project_spec: Spec | None = None) -> Pods:
+    beside = pods_of(trained_by_a_container(plugin_spec=plugin_spec, project_spec=project_spec))
+    return (
+        pods_of(trained_by_lora(plugin_spec=plugin_spec, project_spec=project_spec))
+        | {f"container {role}": pod for role, pod in beside.items()}
+        | pods_of(described(plugin_spec=plugin_spec))
+        | pods_of(served(plugin_spec=plugin_spec))
     )
-    world.frame_ready()
-    return {f"container {role}": pod for role, pod in pods_of(world).items()}
-
-
-def described(*, plugin_spec: dict[str, Any]) -> Pods:
-    world = World()
-    world.put(container_plugin(messages="File", script=SCRIPT, **plugin_spec))
-    return pods_of(world)
-
-
-def served(*, plugin_spec: dict[str, Any]) -> Pods:
-    world = ServiceWorld()
-    world.begin(spec=plugin_spec)
-    [exchange] = [job for job in world.kube.all(JOBS) if job["metadata"]["labels"]["chorus.dev/role"] == "exchange"]
-    return {"exchange": exchange["spec"]["template"]["spec"]}
-
-
-def every_pod(*, plugin_spec: dict[str, Any] | None = None, project_spec: dict[str, Any] | None = None) -> Pods:
-    both = {"plugin_spec": plugin_spec or {}, "project_spec": project_spec or {}}
-    alone = {"plugin_spec": plugin_spec or {}}
-    return trained(**both) | of_a_container(**both) | described(**alone) | served(**alone)
 
 
 PODS = every_pod()
@@ -141,7 +104,7 @@ def test_a_plugin_raises_what_its_own_pods_may_use() -> None:
 
 
 def test_a_project_raises_what_the_pods_that_prepare_fetch_and_publish_may_use() -> None:
-    pods = trained(plugin_spec={}, project_spec={"scratch": {"size": "1500M"}})
+    pods = pods_of(trained_by_lora(project_spec={"scratch": {"size": "1500M"}}))
     for role, pod in pods.items():
         expected = ({"1500000000"}, "2573741824") if role in OF_THE_PROJECT else ({"1Gi"}, "2Gi")
         assert (sizes(pod), storage(pod["containers"][0])[1]) == expected, role
@@ -158,7 +121,7 @@ def test_a_project_raises_what_the_pods_that_prepare_fetch_and_publish_may_use()
     ],
 )
 def test_what_the_plugin_asks_for_itself_stays(given: dict[str, Any], expected: tuple[str | None, str]) -> None:
-    pod = trained(plugin_spec={"resources": given}, project_spec={})["train"]
+    pod = pods_of(trained_by_lora(plugin_spec={"resources": given}))["train"]
     assert storage(pod["containers"][0]) == expected
 
 
