@@ -158,6 +158,12 @@ def service_config(run: dict[str, Any], *, account: str | None = "far", **change
     }
 
 
+def accepted_by_service(run: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Give a run with the status that names the ConfigMap of what it was accepted with."""
+    resolved = {"configMap": config["metadata"]["name"], "hash": "abc"}
+    return {**run, "status": {**run.get("status", {}), "resolved": resolved}}
+
+
 def training_run(
     name: str = "home-soft-1", *, project: str = "home", attempt: int = 1, **status: Any
 ) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import RunGrant, ServiceTokens
 from fakes import FakeKube
-from message_builders import PLUGIN_ID, PROJECT_ID, message, service_config, service_pod, training_pod, training_run
+from message_builders import (
+    PLUGIN_ID,
+    PROJECT_ID,
+    accepted_by_service,
+    message,
+    service_config,
+    service_pod,
+    training_pod,
+    training_run,
+)
 from token_builders import Signer, discovery, token_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,8 +43,7 @@ class Place:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.run = self.kube.put(training_run(RUN))
-        self.kube.put(service_config(self.run))
+        self.run = self.accept(training_run(RUN))
         self.kube.issuer = discovery(SIGNER)
         self.receivers = [self._receiver() for _ in range(2)]
         self.tokens = {name: self.token_of(service_pod(name=name)) for name in ("far-0", "far-1")}
@@ -44,6 +52,11 @@ class Place:
             namespace="default", name=RUN, uid=self.uid, attempt=1, project_id=PROJECT_ID, plugin_id=PLUGIN_ID
         )
         self.tokens["told"] = TOKENS.issue(grant, expires=NOW + timedelta(days=1))
+
+    def accept(self, manifest: Manifest, **config: Any) -> Manifest:
+        """Make a run that was accepted with a configuration of a service."""
+        run = self.kube.put(manifest)
+        return self.kube.put(accepted_by_service(run, self.kube.put(service_config(run, **config))))
 
     def _receiver(self) -> Inbox:
         return Inbox(

@@ -26,6 +26,7 @@ from chorus_operator.messages.receiver import Receiver
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
 from message_builders import (
+    accepted_by_service,
     message,
     prepare_pod,
     project,
@@ -102,11 +103,9 @@ class MessageStage:
     async def accepted(self, run: Manifest, *, account: str) -> Manifest:
         """Write down that a run was accepted with a service that has an account."""
         config = await self.api.create(service_config(run, account=account))
-        resolved = {"configMap": config["metadata"]["name"], "hash": "abc"}
-        metadata = run["metadata"]
-        status = {"status": {"resolved": resolved}}
+        status = {"status": accepted_by_service(run, config)["status"]}
         await self.api.patch(
-            "TrainingRun", metadata["name"], status, namespace=metadata["namespace"], subresource="status"
+            "TrainingRun", run["metadata"]["name"], status, namespace=self.namespace, subresource="status"
         )
         return config
 

@@ -78,7 +78,7 @@ def _made(kube: FakeKube) -> Iterator[Manifest]:
 
 async def _bundle() -> Manifest:
     kube = FakeKube()
-    await CaBundle(kube, authority=make_authority(now=START), webhook_key="none").ensure("default")  # type: ignore[arg-type]
+    await CaBundle(kube, authority=make_authority(now=START)).ensure("default", webhook_key="none")  # type: ignore[arg-type]
     [stored] = kube.objects.values()
     return stored
 

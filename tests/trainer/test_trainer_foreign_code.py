@@ -37,6 +37,19 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return answers
 
 
+@pytest.fixture
+def own(tmp_path: Path, base: BaseModel) -> Path:
+    """Directory of a base model that a test may change."""
+    shutil.copytree(base("t5"), tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """What a model's code makes when it is executed."""
+    return tmp_path / "executed"
+
+
 def _edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
 
@@ -66,10 +79,8 @@ def _own_generation(base: Path, code: str) -> None:
 
 @pytest.mark.parametrize("change", [_own_configuration, _own_model, _own_tokenizer, _own_generation])
 def test_code_of_a_base_model_is_not_executed_and_nobody_is_asked(
-    tmp_path: Path, base: BaseModel, terminal: io.StringIO, change: Change
+    own: Path, mark: Path, terminal: io.StringIO, change: Change
 ) -> None:
-    own, mark = tmp_path / "base", tmp_path / "executed"
-    shutil.copytree(base("t5"), own)
     change(own, f"open({str(mark)!r}, 'w').close()")
     code = ask.main(["--model", "none", "--base", str(own), "--prompt", "x", "--no-adapter", "--max-tokens", "2"])
     assert not mark.exists()
@@ -78,10 +89,8 @@ def test_code_of_a_base_model_is_not_executed_and_nobody_is_asked(
 
 
 def test_a_run_on_a_base_model_with_code_fails_and_executes_nothing(
-    tmp_path: Path, base: BaseModel, terminal: io.StringIO, train: Train
+    tmp_path: Path, own: Path, mark: Path, terminal: io.StringIO, train: Train
 ) -> None:
-    own, mark = tmp_path / "base", tmp_path / "executed"
-    shutil.copytree(base("t5"), own)
     _own_configuration(own, f"open({str(mark)!r}, 'w').close()")
     run = TrainerRun.make(tmp_path / "run", base=own, lora=LORA)
     assert train(run) == 64
@@ -103,10 +112,8 @@ class Pickled:
 
 @pytest.mark.parametrize("harmless", [True, False])
 def test_weights_in_a_pickle_are_refused(
-    tmp_path: Path, base: BaseModel, capsys: pytest.CaptureFixture[str], harmless: bool
+    own: Path, mark: Path, capsys: pytest.CaptureFixture[str], harmless: bool
 ) -> None:
-    own, mark = tmp_path / "base", tmp_path / "executed"
-    shutil.copytree(base("t5"), own)
     weights = load_file(own / "model.safetensors")
     (own / "model.safetensors").unlink()
     if harmless:

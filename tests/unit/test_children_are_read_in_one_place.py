@@ -10,8 +10,8 @@ import pytest
 OPERATOR = Path(__file__).parents[2] / "operator" / "chorus_operator"
 READER = OPERATOR / "reconcile" / "children.py"
 LAYERS = ("reconcile", "messages", "services")
-NO_CHILDREN = {"PROJECTS", "PLUGINS", "TRAINING_RUNS", "PODS"}
-"""Kinds that are read by name anywhere: what users make, and pods, whose Job `children.read_pods` looks at."""
+NO_CHILDREN = {"PROJECTS", "PLUGINS", "TRAINING_RUNS", "PODS", "ENDPOINT_SLICES", "NAMESPACES"}
+"""Kinds that are read by name anywhere: what users or the cluster make, and pods (`children.read_pods` looks whose)."""
 
 
 def reads(tree: ast.AST) -> list[tuple[int, str]]:

@@ -27,6 +27,8 @@ ALLOWED = {
     "source_file": "resolves the path of a file for whoever prepares on a machine of their own",
     "spool": "an unnamed file in the prepare Job's own work directory",
     "sqlite_file": "a copy in the prepare Job's own work directory",
+    "sqlite_process": "the descriptors of its own process, and the copy in the prepare Job's own work directory",
+    "sqlite_query": "a copy in the prepare Job's own work directory",
     "text_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
 }
 """Modules that touch paths otherwise, and why nobody else can have written what they touch."""

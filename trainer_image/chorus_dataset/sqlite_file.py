@@ -209,5 +209,3 @@ class SqliteReader(Reader):
                 hint="write one SELECT without PRAGMA, ATTACH or functions that load code",
             )
         return DataError(Reason.QUERY_INVALID, f"spec.dataset.query over {self.where}: {text}", hint="check the query")
-
-

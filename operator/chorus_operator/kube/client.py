@@ -301,7 +301,7 @@ class Kube:
         """
         return await self._transport.json("GET", _OPENID_KEYS)
 
-    async def server_addresses(self) -> list[str]:
+    async def server_addresses(self) -> Sequence[str]:
         """Read what the API server that answers gives as its own address: `host:port`, mostly one."""
         answer = await self._transport.json("GET", _VERSIONS)
         return [str(entry["serverAddress"]) for entry in answer.get("serverAddressByClientCIDRs") or ()]

@@ -115,9 +115,7 @@ class ServiceAccounts:
             return None
         if run is None or run.metadata.uid != uid or run.status.resolved is None:
             return None
-        return _accepted(
-            await read_if_owned(self._kube, CONFIG_MAPS, name=names.config_map(run), owner=Owner.of(run))
-        )
+        return _accepted(await read_if_owned(self._kube, CONFIG_MAPS, name=names.config_map(run), owner=Owner.of(run)))
 
     async def _of_plugin(self, pod: AccountPod, subject: str) -> PluginGrant:
         asked = read_plugin(subject)

@@ -133,7 +133,13 @@ def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
 
 
 def _publish_reason(cause: Cause) -> Reason:
-    told = {Reason.DIGEST_MISMATCH, Reason.NON_FINITE_LOSS, Reason.PUBLISH_FAILED, Reason.VOLUME_FULL, Reason.SCRATCH_FULL}
+    told = {
+        Reason.DIGEST_MISMATCH,
+        Reason.NON_FINITE_LOSS,
+        Reason.PUBLISH_FAILED,
+        Reason.VOLUME_FULL,
+        Reason.SCRATCH_FULL,
+    }
     return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
 
 

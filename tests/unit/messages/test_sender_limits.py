@@ -20,7 +20,7 @@ from chorus_operator.messages.limits import charge_message
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import PluginGrant
-from message_builders import PLUGIN_ID, describe_pod, message, plugin, service_config, training_pod
+from message_builders import PLUGIN_ID, describe_pod, message, plugin, training_pod, training_run
 from message_place import NOW, RUN, TOKENS, Place
 
 REPORTS, MESSAGES, LOOKUPS = (cost.value[0] for cost in (Cost.REPORT, Cost.MESSAGE, Cost.LOOKUP))
@@ -76,7 +76,7 @@ async def test_random_subjects_of_a_services_pod_are_not_as_many_reads(kind: str
         await place.send(body, token=place.tokens["far-0"])
 
     await flood(place, send)
-    assert place.calls("get", CONFIG_MAPS.kind) + place.calls("get", PLUGINS.kind) <= at_most(LOOKUPS)
+    assert sum(place.calls("get", read.kind) for read in (TRAINING_RUNS, CONFIG_MAPS, PLUGINS)) <= at_most(LOOKUPS)
     assert place.calls("get", "Pod") <= at_most(MESSAGES)
 
 
@@ -161,8 +161,7 @@ async def test_one_that_floods_takes_nothing_from_the_others_of_its_namespace(pl
 async def test_a_service_with_many_runs_is_heard_about_each(place: Place) -> None:
     """One pod speaks for 60 runs that begin at once, five messages about each."""
     for number in range(60):
-        run = place.kube.put({**place.run, "metadata": {"name": f"r-{number}", "namespace": "default"}})
-        place.kube.put(service_config(run))
+        run = place.accept(training_run(f"r-{number}"))
         place.seconds += 1
         for sequence, kind in enumerate(("DATA_REPORT", "TRAINING_START", "progress", "progress", "MODEL_NAME"), 1):
             data: dict[str, Any] = {"applicable": True, "percent": sequence, "model_name": "m"}
@@ -199,9 +198,7 @@ async def test_a_configuration_as_large_as_a_config_map_is_not_kept_for_each_run
     """What is remembered of a run that a service's pod speaks for is what its messages are held against."""
     bodies = []
     for number in range(20):
-        run = place.kube.put({**place.run, "metadata": {"name": f"r-{number}", "namespace": "default"}})
-        config = service_config(run, info={"note": f"{number}" * 200_000})
-        place.kube.put(config)
+        run = place.accept(training_run(f"r-{number}"), info={"note": f"{number}" * 200_000})
         uid, attributes = run["metadata"]["uid"], {"subject": f"r-{number}"}
         bodies.append(message("TRAINING_START", subject=uid, attributes=attributes))
     tracemalloc.start()

@@ -27,6 +27,7 @@ from message_builders import (
     FRAME,
     PLUGIN_ID,
     PROJECT_ID,
+    accepted_by_service,
     describe_pod,
     ended,
     message,
@@ -75,9 +76,7 @@ class Place:
     def accept(self, name: str) -> Manifest:
         """Make a run that was accepted with a configuration, and is at its second attempt."""
         run = self.kube.put(training_run(name, attempt=2))
-        config = self.kube.put(service_config(run))
-        resolved = {"configMap": config["metadata"]["name"], "hash": "abc"}
-        return self.kube.put({**run, "status": {**run["status"], "resolved": resolved}})
+        return self.kube.put(accepted_by_service(run, self.kube.put(service_config(run))))
 
     def token_of(self, manifest: Manifest) -> str:
         """Create a pod; the token of its service account, bound to it, as the cluster would give it."""

@@ -345,7 +345,7 @@ def test_of_the_claim_a_containers_pod_sees_parts_and_can_write_to_its_runs_dire
     """Marks of who owns what, models and other runs' directories are out of its reach."""
     world = applied(World(), describe=False, **options)
     world.frame_ready()
-    spec = world.job("home-soft-1-1")["spec"]["template"]["spec"]  # type: ignore[index]
+    spec = world.job(world.attempt("home-soft-1"))["spec"]["template"]["spec"]  # type: ignore[index]
     mounts = [
         mount
         for each in [*spec["containers"], *spec.get("initContainers", ())]
@@ -370,7 +370,7 @@ def test_an_accelerator_and_threads_are_those_of_the_plugin() -> None:
     gpu = {"resourceName": "nvidia.com/gpu", "count": 1}
     world.put(container_plugin(describe=False, accelerator=gpu, resources={"limits": {"cpu": "3"}}), project())
     world.frame_ready(result=PENGUINS)
-    assert container(world)["resources"]["limits"] == {"cpu": "3", "nvidia.com/gpu": "1"}
+    assert container(world)["resources"]["limits"] == {"cpu": "3", "nvidia.com/gpu": "1", "ephemeral-storage": "2Gi"}
     assert {"name": "OMP_NUM_THREADS", "value": "3"} in container(world)["env"]
 
 

@@ -13,7 +13,6 @@ from chorus_api import contract
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, PODS, PROJECTS
-from chorus_operator.rules import names
 from chorus_operator.rules.listed_runs import listed_runs
 from chorus_operator.rules.publication import POD_END_SECONDS
 from unit_manifests import plugin, project, run
@@ -38,7 +37,7 @@ def train(world: World, name: str = RUN) -> None:
     world.pod_trains(name)
     attempt = world.run(name)["status"]["attempts"]["current"]
     record = TerminationRecord(outcome="succeeded", digest="sha256:" + "cd" * 32, final_loss=0.4, samples=100)
-    world.job_ends(f"{name}-{attempt}", record=record)
+    world.job_ends(world.attempt(name, attempt), record=record)
 
 
 def put_pod(world: World, *, run_uid: str | None = None, phase: str = "Running", deleting: str | None = None) -> None:
@@ -56,7 +55,7 @@ def put_pod(world: World, *, run_uid: str | None = None, phase: str = "Running",
 
 
 def told(world: World, name: str = RUN) -> dict[str, Any]:
-    stored = world.kube.find(CONFIG_MAPS, names.publish_job(name))
+    stored = world.kube.find(CONFIG_MAPS, world.publication(name))
     assert stored is not None
     return dict(json.loads(stored["data"]["job.json"]))
 
@@ -75,13 +74,13 @@ def test_nothing_is_published_while_any_pod_of_the_run_is_left(world: World) -> 
     assert condition(world.run(RUN), "ModelPublished")["message"] == f"Waiting for pods of the run to end: {LEFT}."
     assert min(world.wakes) <= 5
     put_pod(world, phase="Failed")
-    assert world.jobs("publish") == [names.publish_job(RUN)]
+    assert world.jobs("publish") == [world.publication(RUN)]
 
 
 def test_a_pod_of_another_run_of_that_name_holds_up_nothing(world: World) -> None:
     put_pod(world, run_uid="of-an-earlier-life")
     train(world)
-    assert world.jobs("publish") == [names.publish_job(RUN)]
+    assert world.jobs("publish") == [world.publication(RUN)]
 
 
 def test_a_pod_that_stays_terminating_is_removed_and_does_not_hold_up_publishing_for_ever(world: World) -> None:
@@ -91,7 +90,7 @@ def test_a_pod_that_stays_terminating_is_removed_and_does_not_hold_up_publishing
     assert world.jobs("publish") == []
     world.later(2)
     assert world.kube.find(PODS, LEFT) is None
-    assert world.jobs("publish") == [names.publish_job(RUN)]
+    assert world.jobs("publish") == [world.publication(RUN)]
 
 
 def test_a_pod_that_never_ends_fails_the_run_and_is_named(world: World) -> None:
@@ -175,7 +174,7 @@ def test_runs_of_a_deleted_project_of_the_same_name_are_others(stored: dict[str,
 
 
 def publish_with(world: World, name: str = RUN, **changes: Any) -> None:
-    job = names.publish_job(name)
+    job = world.publication(name)
     world.pod_starts(job)
     values = {
         "outcome": "succeeded",
@@ -194,7 +193,8 @@ def test_a_model_that_could_not_become_latest_says_whose_the_link_is(world: Worl
     degraded = condition(stored, "Degraded")
     assert (stored["status"]["phase"], stored["status"]["model"]["promoted"]) == ("TRAINED", False)
     assert (degraded["status"], degraded["reason"]) == ("True", "LatestNotOwned")
-    assert f"latest/soft of claim home-data belongs to {OTHERS}" in degraded["message"]
+    claim = world.project()["status"]["claimName"]
+    assert f"latest/soft of claim {claim} belongs to {OTHERS}" in degraded["message"]
     assert "latest/.owners/soft" in degraded["message"]
     assert (RUN, "LatestNotOwned", degraded["message"]) in world.kube.events
     of_project = condition(world.project(), "Degraded")
@@ -223,7 +223,7 @@ def test_a_run_whose_model_became_latest_is_not_degraded(world: World) -> None:
 
 def test_a_volume_without_room_for_the_model_is_the_runs_reason(world: World) -> None:
     train(world)
-    job = names.publish_job(RUN)
+    job = world.publication(RUN)
     world.pod_starts(job)
     record = TerminationRecord(outcome="failed", reason="VolumeFull", message="needs 5 bytes, but has 3 bytes free")
     world.job_ends(job, exit_code=70, record=record)
@@ -236,19 +236,18 @@ def test_a_volume_without_room_for_the_model_is_the_runs_reason(world: World) ->
 
 
 @pytest.mark.parametrize(
-    ("storage", "claim", "stays"),
+    ("storage", "stays"),
     [
-        ({"onDelete": "Delete"}, "home-data", False),
-        ({"onDelete": "Retain"}, "home-data", True),
-        ({}, "home-data", True),
-        ({"claimName": "models", "onDelete": "Delete"}, "models", True),
+        ({"onDelete": "Delete"}, False),
+        ({"onDelete": "Retain"}, True),
+        ({}, True),
+        ({"claimName": "models", "onDelete": "Delete"}, True),
     ],
 )
-def test_the_directories_of_a_deleted_project_go_with_its_claim_or_stay(
-    storage: dict[str, str], claim: str, stays: bool
-) -> None:
+def test_the_directories_of_a_deleted_project_go_with_its_claim_or_stay(storage: dict[str, str], stays: bool) -> None:
     world = World()
     world.put(plugin(), project(storage=storage))
+    claim = storage.get("claimName") or world.project()["status"]["claimName"]
     assert world.kube.find(CLAIMS, claim) is not None
     uid = world.project()["metadata"]["uid"]
     asyncio.run(world.kube.delete(PROJECTS, namespace="default", name="home", uid=uid))
