@@ -159,10 +159,14 @@ async def test_names_that_are_never_resolved_hold_their_own_places_and_no_thread
 ) -> None:
     found, answered = socket.getaddrinfo, threading.Event()
     asked: list[str] = []
+    hosts = [f"{number}.silent.example.org" for number in range(Limits().total - 1)]
+    loop, all_asked = asyncio.get_running_loop(), asyncio.Event()
 
     def getaddrinfo(host: str, *rest: Any, **how: Any) -> Any:
         if host.endswith(".silent.example.org"):
             asked.append(host)
+            if len(asked) == len(hosts):
+                loop.call_soon_threadsafe(all_asked.set)
             assert answered.wait(30)
         if host != "good.example.org":
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
@@ -170,11 +174,8 @@ async def test_names_that_are_never_resolved_hold_their_own_places_and_no_thread
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     sender = client(seconds=0.2)
-    hosts = [f"{number}.silent.example.org" for number in range(Limits().total - 1)]
     silent = [asyncio.create_task(sender.post(service.letter(host=host))) for host in hosts]
-    async with asyncio.timeout(30):
-        while len(asked) < len(hosts):
-            await asyncio.sleep(0)
+    await asyncio.wait_for(all_asked.wait(), 30)
     ended, _ = await asyncio.wait(silent, timeout=0.5)  # longer than a try may take
     assert [task.result() for task in ended] == []
     async with asyncio.timeout(5):
