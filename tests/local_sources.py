@@ -1,6 +1,6 @@
 """Servers of tests are on this machine, where nothing may be fetched from: they are allowed here and nowhere else.
 
-`python -m local_sources prepare|fetch …` runs a CPU Job so.
+`job_command("prepare", …)` runs a CPU Job so.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ def on_this_machine(address: Address) -> bool:
 def local_egress(config: PrepareConfig | None = None) -> Egress:
     """What a configuration allows, and servers on this machine."""
     return Egress(api_server=config.api_server if config else (), allows=on_this_machine)
+
+
+def job_command(*words: str) -> list[str]:
+    """Command line of a CPU Job, wherever tests are imported from."""
+    return [sys.executable, __file__, *words]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from dataset_builders import Frame
 from docs_text import fences
 from harness.pki import Authority
 from harness.postgres import PASSWORD, QUOTED, Postgres
-from local_sources import local_egress
+from local_sources import job_command, local_egress
 from message_receiver import serving
 from source_builders import ca_files, queried, secret_files
 
@@ -111,7 +112,8 @@ print(sum(1 for _ in rows) + 1, peak() - before)
 reader.close()
 """
     command = [sys.executable, "-c", program, str(secret), query]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=110, check=True)
+    modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, env=os.environ | modules, stdout=subprocess.PIPE, text=True, timeout=110, check=True)
     rows, grown = done.stdout.split()
     assert int(rows) == ROWS
     assert int(grown) < MEBIBYTES
@@ -205,7 +207,7 @@ def test_no_word_of_the_job_holds_the_password(postgres: Postgres, tmp_path: Pat
     with serving(identity) as receiver:
         config.write_text(queried("SELECT 1", secret=secret, messaging=receiver.messaging()).model_dump_json())
         places = ["--config", str(config), "--volume", str(tmp_path / "volume"), "--termination-log", str(log)]
-        command = [sys.executable, "-m", "local_sources", "prepare", *places]
+        command = job_command("prepare", *places)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     [post] = receiver.posts
     assert done.returncode == ExitCode.BAD_CONFIGURATION

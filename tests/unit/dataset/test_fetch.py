@@ -18,7 +18,7 @@ from chorus_dataset.errors import DataError
 from chorus_dataset.fetch import BaseRecord, fetch_model
 from chorus_dataset.untrusted import Directory
 from fake_hub import COMMIT, Hub, serving_hub
-from local_sources import local_egress
+from local_sources import job_command, local_egress
 from source_builders import service_account_token
 
 WANTED = {
@@ -283,7 +283,7 @@ def test_the_job_takes_the_hub_from_the_environment(hub: Hub, tmp_path: Path) ->
     log = tmp_path / "termination-log"
     options = ["--config", str(tmp_path / "job.json"), "--volume", str(tmp_path), "--termination-log", str(log)]
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run([sys.executable, "-m", "local_sources", "fetch", *options], env=environment, timeout=100)
+    done = subprocess.run(job_command("fetch", *options), env=environment, timeout=100)
     assert done.returncode == ExitCode.DONE
     record = TerminationRecord.model_validate_json(log.read_bytes())
     assert (record.outcome, record.base_model) == ("succeeded", "hf://lab/tiny-t5")
