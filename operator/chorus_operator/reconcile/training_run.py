@@ -221,12 +221,21 @@ async def _read_side_jobs(environment: Environment, view: RunView, known: dict[s
         known["publish"], known["publish_pods"] = await _read_job(
             environment, Owner.of(view.run), names.publish_job(view.run)
         )
-        if known["publish"] is None:
+        if known["publish"] is None and _may_have_left_pods(view):
             known["pods_left"] = await _pods_left(environment, view.run)
         failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
     if failed_pods:
         known["log_tail"] = await log_tail(environment.kube, view.run.metadata.namespace, failed_pods)
     return RunView(**known)
+
+
+def _may_have_left_pods(view: RunView) -> bool:
+    """Tell whether pods may be left although the attempt's Job is complete, so that they are worth a list.
+
+    The Job controller says Complete only when every pod of the Job has ended. But earlier attempts had pods too, and
+    the Job of an exchange is stopped, not complete.
+    """
+    return view.run.status.attempts.current > 1 or isinstance(view.frozen, ServiceConfig)
 
 
 async def _pods_left(environment: Environment, run: TrainingRun) -> Sequence[PodView]:

@@ -33,6 +33,15 @@ def world() -> World:
     return world
 
 
+@pytest.fixture
+def tried_again(world: World) -> World:
+    """A run whose first attempt was disrupted: a pod of it may be left."""
+    world.pod_trains(RUN)
+    world.job_ends(world.attempt(RUN), exit_code=75)
+    assert world.run(RUN)["status"]["attempts"]["current"] == 2
+    return world
+
+
 def train(world: World, name: str = RUN) -> None:
     world.pod_trains(name)
     attempt = world.run(name)["status"]["attempts"]["current"]
@@ -67,7 +76,8 @@ def condition(stored: dict[str, Any], kind: str) -> dict[str, Any]:
 # When it begins
 
 
-def test_nothing_is_published_while_any_pod_of_the_run_is_left(world: World) -> None:
+def test_nothing_is_published_while_any_pod_of_the_run_is_left(tried_again: World) -> None:
+    world = tried_again
     put_pod(world)
     train(world)
     assert world.jobs("publish") == []
@@ -77,13 +87,15 @@ def test_nothing_is_published_while_any_pod_of_the_run_is_left(world: World) -> 
     assert world.jobs("publish") == [world.publication(RUN)]
 
 
-def test_a_pod_of_another_run_of_that_name_holds_up_nothing(world: World) -> None:
+def test_a_pod_of_another_run_of_that_name_holds_up_nothing(tried_again: World) -> None:
+    world = tried_again
     put_pod(world, run_uid="of-an-earlier-life")
     train(world)
     assert world.jobs("publish") == [world.publication(RUN)]
 
 
-def test_a_pod_that_stays_terminating_is_removed_and_does_not_hold_up_publishing_for_ever(world: World) -> None:
+def test_a_pod_that_stays_terminating_is_removed_and_does_not_hold_up_publishing_for_ever(tried_again: World) -> None:
+    world = tried_again
     put_pod(world, deleting=iso(world.now + timedelta(seconds=30)))
     train(world)
     world.later(89)
@@ -93,7 +105,8 @@ def test_a_pod_that_stays_terminating_is_removed_and_does_not_hold_up_publishing
     assert world.jobs("publish") == [world.publication(RUN)]
 
 
-def test_a_pod_that_never_ends_fails_the_run_and_is_named(world: World) -> None:
+def test_a_pod_that_never_ends_fails_the_run_and_is_named(tried_again: World) -> None:
+    world = tried_again
     put_pod(world)
     train(world)
     world.later(GRACE + POD_END_SECONDS)
