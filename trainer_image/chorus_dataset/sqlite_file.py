@@ -27,6 +27,7 @@ from chorus_dataset.untrusted import Refused
 _MAGIC = b"SQLite format 3\0"
 _SIDE_FILES = ("-wal", "-journal")
 """Files that hold a part of the data. The shared-memory index `-shm` is not one: SQLite builds it anew from `-wal`."""
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _COPY_TRIES = 5
 _BLOCK = 1 << 20
 _SPILL_BYTES = 1 << 30
@@ -36,7 +37,8 @@ def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
     """Copy a database with the files that belong to it, and return the copy.
 
     The source is on a read-only volume, where SQLite cannot open a database in WAL mode. A copy during which the files
-    changed is made again; `FormatInvalid` (retryable) if they never rest, and when one of them is no regular file.
+    changed is made again; `FormatInvalid` (retryable) if they never rest, and when one of them is no regular file or
+    the journal names a super-journal.
     """
     target = folder / "source.sqlite"
     suffixes = ("", *_SIDE_FILES)
@@ -54,6 +56,7 @@ def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
                 message = f"{where}{suffix} {error.strerror}"
                 raise DataError(Reason.FORMAT_INVALID, message, hint="keep only the database's own there") from error
         if before == [source.version(suffix) for suffix in suffixes]:
+            _check_journal(target.with_name(f"{target.name}-journal"), where=where)
             return target
     raise DataError(
         Reason.FORMAT_INVALID,
@@ -61,6 +64,25 @@ def copy_database(source: SourceFile, folder: Path, *, where: str) -> Path:
         hint="prepare from a copy or when nothing writes",
         retryable=True,
     )
+
+
+def _check_journal(copy: Path, *, where: str) -> None:
+    """Raise `FormatInvalid` for a journal that names a super-journal.
+
+    SQLite deletes the super-journal when it has rolled the journal back, wherever it is, before any limit on the query
+    holds. It takes a name from nowhere but the end of the journal, and only if the last eight bytes are the magic.
+    """
+    if not copy.exists():
+        return
+    with copy.open("rb") as file:
+        file.seek(max(0, copy.stat().st_size - len(_JOURNAL_MAGIC)))
+        end = file.read()
+    if end == _JOURNAL_MAGIC:
+        raise DataError(
+            Reason.FORMAT_INVALID,
+            f"the -journal file of {where} names a super-journal: it is of a transaction over several databases",
+            hint="let its own program open and close the database, or copy the database without its journal",
+        )
 
 
 class SqliteReader(Reader):
