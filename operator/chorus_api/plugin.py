@@ -240,8 +240,13 @@ class ServicePlugin(Model):
     url: (
         Annotated[
             str,
-            StringConstraints(max_length=2048, pattern=r"^https?://[^\s/@#?]+([/?][^\s#]*)?$"),
-            PatternMessage("must be https://<host>… or http://<host>…, without user, password and fragment"),
+            StringConstraints(
+                max_length=2048,
+                pattern=r"^https?://(\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[^\s/@#?%\[\]\\]+)([/?][^\s#]*)?$",
+            ),
+            PatternMessage(
+                "must be https://<host>… or http://<host>…, without user, password and fragment; <host> is without '%'"
+            ),
         ]
         | None
     ) = Field(

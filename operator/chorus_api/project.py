@@ -72,11 +72,13 @@ class UriSource(Model):
         StringConstraints(
             min_length=1,
             max_length=2048,
-            pattern=r"^(https://[^\s/?#@]+(/\S*)?|(s3|gs)://[a-z0-9][a-z0-9._-]+[a-z0-9]/.+|hf://datasets/[^\s/]+/[^\s/]+/.+)$",
+            pattern=r"^(https://(\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[^\s/?#@%\[\]\\]+)(/\S*)?"
+            r"|(s3|gs)://[a-z0-9][a-z0-9._-]+[a-z0-9]/.+|hf://datasets/[^\s/]+/[^\s/]+/.+)$",
         ),
         PatternMessage(
             "must be https://host/path, s3://bucket/key, gs://bucket/object or hf://datasets/owner/name/path, without "
-            "user and password: credentials belong into the Secret of secretRef"
+            "user and password: credentials belong into the Secret of secretRef; the host is a name, an IPv4 address "
+            "or an IPv6 address in brackets, without '%'"
         ),
     ] = Field(
         description="Where the file is: https://host/path, s3://bucket/key, gs://bucket/object, or "

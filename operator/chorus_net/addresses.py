@@ -58,6 +58,10 @@ _NAMES = (
     (re.compile(r"metadata(?:\.google\.internal|\.goog)?|instance-data(?:\.ec2\.internal)?"), METADATA),
 )
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}")
+_IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_ZONED = re.compile(r"([0-9a-f:.]+)%[0-9a-z_-]*")
+"""An address with a zone. A zone with a dot is none: together they could be looked up as a name."""
+_NOT_IN_NAMES = re.compile(r"[%\[\]\\\s]")
 _DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
 
 
@@ -115,16 +119,36 @@ UNKNOWN = ApiServer()
 
 def read_address(text: str) -> Address | None:
     """Read an address, without the zone that it may have; None for a name, and for an address in another spelling."""
+    name = plain_host(text)
     try:
-        return ipaddress.ip_address(plain_host(text))
+        return ipaddress.ip_address(name) if "%" not in name else None
     except ValueError:
         return None
 
 
 def plain_host(host: str) -> str:
-    """Write a host in one form: lower case, without brackets, zone and the dot at the end."""
+    """Write a host in one form: lower case, without the dot at the end, the brackets and zone of an IPv6 address."""
     name = unicodedata.normalize("NFKC", host).translate(_DOTS).lower()
-    return name.strip("[]").partition("%")[0].rstrip(".")
+    address = bracketed[1] if (bracketed := _IN_BRACKETS.fullmatch(name)) is not None else name
+    if (zoned := _ZONED.fullmatch(address)) is not None:
+        address = zoned[1]
+    return address if _is_ipv6(address) else name.rstrip(".")
+
+
+def is_well_spelt(host: str) -> bool:
+    """Whether every program reads a host as the same name or address.
+
+    False with a percent sign, brackets, a backslash or white space: they are for addresses alone, without which what
+    one program takes for the zone of an address is a part of a name, and of another host, for the next one.
+    """
+    return _NOT_IN_NAMES.search(plain_host(host)) is None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6 and "%" not in text
+    except ValueError:
+        return False
 
 
 def host_problem(
@@ -144,7 +168,7 @@ def host_problem(
         name = "127.0.0.1"
     if (address := read_address(name)) is not None:
         return address_problem(address, port=port, api_server=api_server, allows=allows)
-    if _NUMBERS.fullmatch(name):
+    if _NUMBERS.fullmatch(name) or not is_well_spelt(name):
         return SPELLING
     if name in api_server.hosts:
         return API_SERVER

@@ -81,6 +81,7 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
     "a scheme that is not known": (elsewhere(uri={"url": "ftp://host/a.csv"}), "spec.dataset.source.uri.url", URL),
     "without encryption": (elsewhere(uri={"url": "http://host/a.csv"}), "spec.dataset.source.uri.url", URL),
     "a password in a url": (elsewhere(uri={"url": "https://me:pw@host/a.csv"}), "spec.dataset.source.uri.url", URL),
+    "a percent sign in a host": (elsewhere(uri={"url": "https://a.b%25.c/a.csv"}), "spec.dataset.source.uri.url", URL),
     "a bucket without a key": (elsewhere(uri={"url": "s3://rooms"}), "spec.dataset.source.uri.url", URL),
     "a hub's model as data": (elsewhere(uri={"url": "hf://google/t5/a.csv"}), "spec.dataset.source.uri.url", URL),
     "a short digest": (

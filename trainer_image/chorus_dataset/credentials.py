@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from chorus_net.addresses import pair, plain_host, split_port
+from chorus_net.addresses import is_well_spelt, pair, plain_host, split_port
 
 HOSTS_KEY = "hosts"
 HTTPS_PORT = 443
@@ -31,16 +31,20 @@ def names_host(hosts: str, host: str, port: int | None) -> bool:
 
     Names are separated by white space or commas, and match as a whole. What cannot be read names nothing.
     """
-    wanted = pair(plain_host(host), port or HTTPS_PORT)
-    return any(_written(name) == wanted for name in _BETWEEN_HOSTS.split(hosts) if name)
+    wanted = _written(host, port)
+    return wanted is not None and any(_read(name) == wanted for name in _BETWEEN_HOSTS.split(hosts) if name)
 
 
-def _written(name: str) -> str | None:
+def _read(name: str) -> str | None:
     try:
-        host, port = split_port(name)
+        return _written(*split_port(name))
     except ValueError:
         return None
-    return pair(plain_host(host), port or HTTPS_PORT)
+
+
+def _written(host: str, port: int | None) -> str | None:
+    """Write a host and its port in one form; None for a host that another program may read as another one."""
+    return pair(plain_host(host), port or HTTPS_PORT) if is_well_spelt(host) else None
 
 
 def holds_service_account_token(text: str) -> bool:

@@ -9,11 +9,16 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
 from chorus_dataset.credentials import holds_service_account_token, names_host
+from chorus_dataset.download import Limits, download
+from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.secret import SourceSecret
 from source_builders import fetched, queried, secret_files, service_account_token
 
 TOKEN = service_account_token()
@@ -94,6 +99,13 @@ def test_a_secret_is_for_the_hosts_that_it_names(hosts: str, host: str, port: in
         ("https://data.example", "data.example", None),
         ("data.example:x", "data.example", None),
         ("data.example:99999", "data.example", None),
+        ("data.example", "data.example%25.evil.example", None),
+        ("data.example", "data.example%", None),
+        ("data.example", "data.example％.evil.example", None),
+        ("data.example", "[data.example", None),
+        ("data.example%.evil.example", "data.example%.evil.example", None),
+        ("[fd00::1]", "fd00::1%.evil.example", None),
+        ("10.0.0.1", "10.0.0.1%.evil.example", None),
     ],
 )
 def test_a_secret_is_for_no_other_host(hosts: str, host: str, port: int | None) -> None:
@@ -127,6 +139,34 @@ def test_a_service_accounts_token_is_no_password_of_a_database(tmp_path: Path) -
     secret = secret_files(tmp_path / "secret", url=f"postgresql://me:{TOKEN}@db.invalid/rooms")
     with pytest.raises(DataError, match="holds the token of a Kubernetes service account"):
         prepare_frame(queried("SELECT 1", secret=secret), tmp_path / "volume")
+
+
+@pytest.mark.parametrize("host", ["data.example%.evil.example", "data.example%25", "[fd00::1%25.evil.example]"])
+def test_credentials_go_to_no_host_that_hides_behind_a_percent_sign(tmp_path: Path, host: str) -> None:
+    files = secret_files(tmp_path / "secret", token="t0ken-of-mine", hosts="data.example [fd00::1]")
+    source = UriSource.model_construct(url=f"https://{host}/a.csv", sha256=None)
+    with pytest.raises(DataError) as caught:
+        download(
+            source,
+            secret=SourceSecret(files, name="reader"),
+            target=tmp_path / "a.csv",
+            egress=Egress(),
+            limits=Limits(bytes=1000, seconds=1),
+            check=lambda: None,
+        )
+    assert caught.value.reason is Reason.SOURCE_REFUSED
+    assert "no name and no address as it should be written" in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["data.example%.evil.example", "[fd00::1%25eth0]", "[data.example]", "a\\b"])
+def test_a_url_whose_host_is_spelt_in_two_ways_is_no_source(host: str) -> None:
+    with pytest.raises(ValidationError, match="url"):
+        UriSource(url=f"https://{host}/a.csv")
+
+
+@pytest.mark.parametrize("host", ["data.example", "data.example:8443", "10.0.0.1", "[fd00::1]", "[fd00::1]:8443"])
+def test_a_url_with_a_name_or_an_address_is_a_source(host: str) -> None:
+    assert UriSource(url=f"https://{host}/a%20b.csv?c=[d]").url
 
 
 def test_a_secret_without_hosts_says_what_to_add(tmp_path: Path) -> None:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chorus_net.addresses import API_SERVER, Address, ApiServer, address_problem, host_problem, read_address
+from chorus_net.addresses import (
+    API_SERVER,
+    SPELLING,
+    Address,
+    ApiServer,
+    address_problem,
+    host_problem,
+    is_well_spelt,
+    plain_host,
+    read_address,
+)
 
 REFUSED_IPV4 = [
     ip_network(text)
@@ -92,6 +102,26 @@ def test_an_ipv4_address_that_is_allowed_is_allowed_in_every_embedding(name: str
 )  # fmt: skip
 def test_metadata_this_machine_many_and_the_api_server_are_refused_in_every_spelling(host: str) -> None:
     assert host_problem(host) is not None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "data.example%25.evil.example", "data.example%", "data.example％.evil.example", "127.0.0.1%eth0", "%6cocalhost",
+        "fd00::1%.evil.example", "[fd00::1%a.b]", "fd00::1%a%b", "[data.example]x", "[data.example", "]data.example",
+        "data.example\\.evil.example", "data.example evil.example",
+    ],
+)  # fmt: skip
+def test_a_host_that_programs_read_in_different_ways_is_refused(host: str) -> None:
+    assert host_problem(host) == SPELLING
+    assert read_address(host) is None
+    assert not is_well_spelt(host)
+
+
+@given(st.from_regex(r"[a-z0-9.:]{1,20}%[a-z0-9.%]{0,20}", fullmatch=True))
+def test_what_follows_a_percent_sign_is_left_out_of_ipv6_addresses_alone(host: str) -> None:
+    plain, before = plain_host(host), host.partition("%")[0].rstrip(".")
+    assert plain == host.rstrip(".") or (plain == before and isinstance(read_address(before), IPv6Address))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_a_service_may_be_anywhere_else(url: str) -> None:
         ("http://[2002:a9fe:a9fe::]/", "link-local"),
         ("http://[fd00:ec2::254]/", "metadata"),
         ("https://2130706433/", "four decimal numbers"),
+        ("https://trainer.example%25.evil.example/", "no name and no address"),
         ("http://100.100.100.200/", "metadata"),
         ("http://metadata.google.internal/", "metadata"),
         ("https://kubernetes.default/", "API server"),
