@@ -34,6 +34,9 @@ _REFUSED = tuple(
         ("168.63.129.16/32", METADATA),  # Azure
         ("192.0.0.192/32", METADATA),  # Oracle Cloud
         ("fd00:42::42/128", METADATA),  # Scaleway
+        ("fd00:100::100:200/128", METADATA),  # Alibaba Cloud
+        ("fd00:a9fe:a9fe::1/128", METADATA),  # Akamai
+        ("fd00:c1::a9fe:a9fe/128", METADATA),  # Oracle Cloud
         ("fd00:ec2::/32", METADATA),  # AWS
         ("fd20:ce::254/128", METADATA),  # Google Cloud
         ("224.0.0.0/4", MANY),
@@ -55,7 +58,8 @@ _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 _LOCALHOST = re.compile(r"(?:.*\.)?localhost(?:\.localdomain)?|ip6-localhost|ip6-loopback")
 _NAMES = (
     (re.compile(r"kubernetes(?:\.default(?:\.svc(?:\..*)?)?)?"), API_SERVER),
-    (re.compile(r"metadata(?:\.google\.internal|\.goog)?|instance-data(?:\.ec2\.internal)?"), METADATA),
+    (re.compile(r"metadata(?:\.google\.internal|\.goog|\.oraclecloud\.com)?"), METADATA),
+    (re.compile(r"instance-data(?:\.ec2\.internal)?"), METADATA),
 )
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}")
 _IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")

@@ -93,7 +93,9 @@ def test_an_ipv4_address_that_is_allowed_is_allowed_in_every_embedding(name: str
     [
         "fd20:ce::254", "192.0.0.192", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::", "::a9fe:a9fe",
         "::ffff:0:169.254.169.254", "::ffff:127.0.0.1", "2001:0:a9fe:a9fe::1", "fd00:ec2::254", "fd00:ec2::254%eth0",
-        "fd00:42::42", "fe80::1", "fe80::1%25eth0", "[::1]", "::1%lo", "::", "0.0.0.0", "127.1.2.3", "100.100.100.200",
+        "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd00:a9fe:a9fe::1", "fd00:100::100:200", "metadata.oraclecloud.com",
+        "Metadata.OracleCloud.com.", "fe80::1",
+        "fe80::1%25eth0", "[::1]", "::1%lo", "::", "0.0.0.0", "127.1.2.3", "100.100.100.200",
         "168.63.129.16", "224.0.0.1", "255.255.255.255", "ff02::1", "localhost", "a.LOCALHOST.", "ip6-loopback",
         "metadata", "metadata.google.internal.", "METADATA.goog", "instance-data.ec2.internal", "kubernetes",
         "kubernetes.default", "Kubernetes.Default.svc.cluster.local.", "2130706433", "0x7f.1", "127.1", "0177.0.0.1",
