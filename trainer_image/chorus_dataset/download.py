@@ -10,7 +10,8 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import aiohttp
 
 from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
+from chorus_dataset.background import in_background
 from chorus_dataset.egress import Egress, refusal
 from chorus_dataset.errors import DataError
 from chorus_dataset.files import check_room
@@ -53,7 +55,7 @@ def download(
     check: Callable[[], None],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Stream a file to `target`. `check` is called for each MiB and may raise.
+    """Stream a file to `target`. `check` is called about ten times a second, also while a server is slow; it may raise.
 
     Raises `DataError`: SourceRefused, AccessDenied, FileNotFound, SourceTooLarge, SourceTimeout, DigestMismatch,
     SecretNotFound, and SourceUnreachable, which is worth another try.
@@ -61,33 +63,26 @@ def download(
     where = shown(source.url)
     end = monotonic() + limits.seconds
     digest, size = hashlib.sha256(), 0
-    with egress, open_remote(source.url, secret=secret, egress=egress) as remote:
 
-        def asked(work: Callable[[], Any]) -> Any:
-            """Only what the network does to us is translated: a full volume is another matter."""
-            try:
-                return work()
-            except Exception as error:
-                raise translate(error, url=source.url, secret=secret, egress=egress) from error
+    def check_all() -> None:
+        check()
+        if monotonic() > end:
+            raise DataError(
+                Reason.SOURCE_TIMEOUT,
+                f"{where} took more than {limits.seconds:g} s; {size:,} bytes had come",
+                hint="put the file nearer to the cluster, or make it smaller",
+            )
 
-        with (
-            asked(lambda: remote.system.open(remote.path, "rb", **remote.options)) as file,
-            target.open("wb") as written,
-        ):
-            _check_size(getattr(file, "size", None), where=where, limits=limits, folder=target.parent)
-            while chunk := asked(lambda: file.read(_CHUNK)):
-                check()
-                size += len(chunk)
-                if size > limits.bytes:
-                    raise _too_large(where, limits)
-                if monotonic() > end:
-                    raise DataError(
-                        Reason.SOURCE_TIMEOUT,
-                        f"{where} took more than {limits.seconds:g} s; {size:,} bytes had come",
-                        hint="put the file nearer to the cluster, or make it smaller",
-                    )
-                digest.update(chunk)
-                written.write(chunk)
+    chunks = in_background(
+        _chunks(source.url, secret=secret, egress=egress, limits=limits, folder=target.parent), check=check_all
+    )
+    with closing(chunks), target.open("wb") as written:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limits.bytes:
+                raise _too_large(where, limits)
+            digest.update(chunk)
+            written.write(chunk)
     LOG.info("fetched %s: %d bytes", where, size)
     if source.sha256 is not None and digest.hexdigest() != source.sha256:
         raise DataError(
@@ -96,6 +91,31 @@ def download(
             " spec.dataset.source.uri.sha256 says; nothing of it was read",
             hint="find out who changed the file; if the new content is right, correct sha256",
         )
+
+
+def _chunks(
+    url: str, *, secret: SourceSecret, egress: Egress, limits: Limits, folder: Path
+) -> Generator[bytes, None, None]:
+    """Yield a file's content. It blocks: a server that sends a byte now and then can hold any call for hours.
+
+    `egress` stays entered until this ends, also when nobody waits for it any more.
+    """
+
+    def asked(work: Callable[[], Any]) -> Any:
+        """Only what the network does to us is translated: a full volume is another matter."""
+        try:
+            return work()
+        except Exception as error:
+            raise translate(error, url=url, secret=secret, egress=egress) from error
+
+    with (
+        egress,
+        open_remote(url, secret=secret, egress=egress) as remote,
+        asked(lambda: remote.system.open(remote.path, "rb", **remote.options)) as file,
+    ):
+        _check_size(getattr(file, "size", None), where=shown(url), limits=limits, folder=folder)
+        while chunk := asked(lambda: file.read(_CHUNK)):
+            yield chunk
 
 
 def _check_size(size: int | None, *, where: str, limits: Limits, folder: Path) -> None:
