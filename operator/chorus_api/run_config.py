@@ -201,6 +201,9 @@ class FetchConfig(FileModel):
     uri: str
     revision: str | None
     base_key: str
+    project_uid: str = Field(
+        description="Part of the name of the directory that is fetched into: Projects may share a claim."
+    )
     token_file: str | None = None
     api_server: list[str] = Field(
         default_factory=list,

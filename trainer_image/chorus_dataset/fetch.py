@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import logging
+import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -31,7 +34,7 @@ from chorus_api.run_config import FetchConfig, FileModel, TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError, listing
-from chorus_dataset.files import check_room, make_dir, sync_tree, write_file
+from chorus_dataset.files import STALE_SECONDS, check_room, make_dir, sync_tree, work_dir, write_file
 from chorus_dataset.secret import SourceSecret
 from chorus_dataset.untrusted import Directory, Refused
 
@@ -42,6 +45,10 @@ SCHEME = "hf://"
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """Files that are fetched, of the repository's top directory: weights, configuration, tokenizer. No code, no pickle."""
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_PART_PREFIX = ".part-"
+"""Begins the names of directories that models are fetched into: `base/.part-<key>.<uid of the Project>`."""
+_PLACE_TRIES = 10
+"""How often a finished model is brought to its place while other Jobs do the same."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SECRET_HINT = "spec.lora.baseModel.secretRef must name a Secret whose token may read the model"
 
@@ -94,8 +101,10 @@ def fetch_model(
         raise DataError(Reason.BAD_CONFIGURATION, f"{config.uri} is no hf:// address", hint="use hf://owner/name")
     if not _KEY.fullmatch(config.base_key):
         raise DataError(Reason.BAD_CONFIGURATION, f"baseKey {config.base_key!r} cannot be the name of a directory")
-    target = volume / BASES / config.base_key
-    make_dir(volume / BASES)
+    if not _KEY.fullmatch(config.project_uid):
+        message = f"projectUid {config.project_uid!r} cannot be in the name of a directory"
+        raise DataError(Reason.BAD_CONFIGURATION, message)
+    bases = make_dir(volume / BASES)
     if (record := _present(volume, config)) is not None:
         LOG.info("%s is already there, at commit %s", config.uri, record.commit)
         return record
@@ -110,11 +119,15 @@ def fetch_model(
     with _hub_errors(config, egress):
         info = api.model_info(repository, revision=config.revision, files_metadata=True, timeout=30)
     files = choose(info, uri=config.uri)
-    # Under a fixed name, so that what a stopped Job has fetched is not fetched again.
-    part = make_dir(volume / BASES / f".part-{config.base_key}")
+    # Under a fixed name, so that what a stopped Job has fetched is not fetched again; and under one of the Project's
+    # own, for a Job of another Project may fetch the same model at the same time.
+    part = make_dir(bases / f"{_PART_PREFIX}{config.base_key}.{config.project_uid}")
+    os.utime(part)
+    _remove_stale_parts(bases, keep=part.name)
     _check_room(files, part)
     for file in files:
         stop.check()
+        os.utime(part)
         LOG.info("fetching %s (%s bytes)", file.rfilename, file.size)
         with _hub_errors(config, egress):
             api.hf_hub_download(repository, file.rfilename, revision=info.sha, local_dir=part)
@@ -123,11 +136,7 @@ def fetch_model(
     shutil.rmtree(part / ".cache", ignore_errors=True)
     write_file(part / RECORD_FILE, record.model_dump_json(indent=1).encode())
     sync_tree(part)
-    with Directory.at(target.parent) as bases:
-        bases.remove(config.base_key)  # of this model, and not whole: else it would have been used or refused above
-        bases.move(part.name, bases, config.base_key)
-        bases.sync()
-    return record
+    return _put_in_place(volume, config, record, part=part)
 
 
 def choose(info: ModelInfo, *, uri: str) -> list[RepoSibling]:
@@ -187,6 +196,56 @@ def _record(config: FetchConfig, *, commit: str, files: Sequence[RepoSibling], f
     )
 
 
+def _remove_stale_parts(bases: Path, *, keep: str) -> None:
+    """Remove what other Jobs have fetched in part and not touched for a day."""
+    oldest = time.time() - STALE_SECONDS
+    with work_dir(bases) as aside, Directory.at(bases) as folder, Directory.at(aside) as removed:
+        for name in list(folder.names()):
+            if not name.startswith(_PART_PREFIX) or name == keep:
+                continue
+            with suppress(OSError):
+                if folder.status(name).st_mtime >= oldest:
+                    continue
+                folder.move(name, removed, name)
+                if removed.status(name).st_mtime >= oldest:
+                    removed.move(name, folder, name)  # its Job has gone on with it in this instant
+
+
+def _put_in_place(volume: Path, config: FetchConfig, record: BaseRecord, *, part: Path) -> BaseRecord:
+    """Rename the model to its name, or use the whole one that another Job has put there meanwhile."""
+    key = config.base_key
+    with work_dir(part.parent) as aside, Directory.at(part.parent) as bases, Directory.at(aside) as replaced:
+        for number in range(_PLACE_TRIES):
+            if (found := _present(volume, config)) is not None:
+                LOG.info("%s was put there by another Job, at commit %s", config.uri, found.commit)
+                bases.move(part.name, replaced, part.name)
+                return found
+            _move_damaged_aside(bases, key, replaced, f"{number}")
+            try:
+                bases.move(part.name, bases, key)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                continue  # another Job was faster
+            bases.sync()
+            return record
+    message = f"{BASES}/{key} of the claim changes all the time: other Jobs write there"
+    raise DataError(Reason.INTERNAL_ERROR, message, retryable=True)
+
+
+def _move_damaged_aside(bases: Directory, key: str, replaced: Directory, name: str) -> None:
+    """Move a model that is not whole out of its place; it goes with the work directory."""
+    try:
+        bases.move(key, replaced, name)
+    except FileNotFoundError:
+        return
+    with suppress(OSError, ValidationError):
+        with replaced.directory(name) as folder:
+            whole = _is_whole(folder, _read_record(folder))
+        if whole:
+            replaced.move(name, bases, key)  # another Job has put it there since it was looked at
+
+
 def _present(volume: Path, config: FetchConfig) -> BaseRecord | None:
     """Return the record of a model that is wholly there, else None; `BaseModelNotFound` if something else is there.
 
@@ -194,16 +253,24 @@ def _present(volume: Path, config: FetchConfig) -> BaseRecord | None:
     """
     place = f"{BASES}/{config.base_key}"
     with Directory.at(volume) as root:
-        if not root.has(place):
-            return None
         try:
-            with root.directory(place) as folder:
-                record = BaseRecord.model_validate_json(folder.read(RECORD_FILE, limit=_MAX_RECORD_BYTES))
+            opened = root.directory(place)
+        except FileNotFoundError:
+            return None
+        except Refused as error:
+            raise _foreign(place, f"something without a {RECORD_FILE} of Chorus's", config) from error
+        try:
+            with opened as folder:
+                record = _read_record(folder)
                 if (record.uri, record.revision) != (config.uri, config.revision):
                     raise _foreign(place, _shown(record.uri, record.revision), config)
                 return record if _is_whole(folder, record) else None
         except (FileNotFoundError, Refused, ValidationError) as error:
             raise _foreign(place, f"something without a {RECORD_FILE} of Chorus's", config) from error
+
+
+def _read_record(folder: Directory) -> BaseRecord:
+    return BaseRecord.model_validate_json(folder.read(RECORD_FILE, limit=_MAX_RECORD_BYTES))
 
 
 def _is_whole(folder: Directory, record: BaseRecord) -> bool:

@@ -167,6 +167,7 @@ def fetch_manifests(
         uri=source.uri,
         revision=source.revision,
         base_key=key,
+        project_uid=project.metadata.uid,
         token_file=f"{TOKEN_DIR}/token" if source.secret_ref else None,
         api_server=list(api_server),
     )

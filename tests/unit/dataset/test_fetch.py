@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import FetchConfig, TerminationRecord
 from chorus_client import StopFlag, Stopped
+from chorus_dataset import fetch as fetching
 from chorus_dataset.errors import DataError
 from chorus_dataset.fetch import BaseRecord, fetch_model
 from chorus_dataset.untrusted import Directory
@@ -51,7 +52,7 @@ def volume(tmp_path: Path) -> Path:
 
 
 def config(**changes: Any) -> FetchConfig:
-    values = {"uri": "hf://lab/tiny-t5", "revision": None, "base_key": "tiny-t5-0f1e"}
+    values = {"uri": "hf://lab/tiny-t5", "revision": None, "base_key": "tiny-t5-0f1e", "project_uid": "uid-a"}
     return FetchConfig.model_validate({**values, **changes})
 
 
@@ -261,7 +262,9 @@ def test_weights_that_arrive_damaged_are_not_kept(hub: Hub, volume: Path) -> Non
     fetch(hub, volume)
 
 
-@pytest.mark.parametrize("changes", [{"uri": "pvc://claim/path"}, {"uri": "hf://a/b/c/d"}, {"base_key": "../out"}])
+@pytest.mark.parametrize(
+    "changes", [{"uri": "pvc://claim/path"}, {"uri": "hf://a/b/c/d"}, {"base_key": "../out"}, {"project_uid": "../out"}]
+)
 def test_a_bad_address_or_key_is_a_bad_configuration(hub: Hub, volume: Path, changes: dict[str, Any]) -> None:
     assert failure(hub, volume, **changes).reason is Reason.BAD_CONFIGURATION
 
@@ -288,6 +291,93 @@ def test_the_job_takes_the_hub_from_the_environment(hub: Hub, tmp_path: Path) ->
     record = TerminationRecord.model_validate_json(log.read_bytes())
     assert (record.outcome, record.base_model) == ("succeeded", "hf://lab/tiny-t5")
     assert json.loads((tmp_path / "base" / "tiny-t5-0f1e" / "base.json").read_text())["commit"] == COMMIT
+
+
+# Other Projects on the claim
+
+
+class Between(StopFlag):
+    """Lets something happen when a fetch looks for the n-th time whether it is to stop."""
+
+    def __init__(self, number: int, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._left = number
+        self._happens = happens
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
+
+
+@pytest.mark.parametrize("number", range(1, len(WANTED) + 2))
+def test_a_model_that_another_project_finishes_meanwhile_is_used_and_neither_replaced_nor_disturbed(
+    hub: Hub, volume: Path, number: int
+) -> None:
+    theirs: list[tuple[BaseRecord, int]] = []
+    place = volume / "base" / "tiny-t5-0f1e"
+
+    def other_project() -> None:
+        record = fetch(hub, volume, project_uid="uid-b")
+        theirs.append((record, place.stat().st_ino))
+
+    stop = Between(number, other_project)
+    record = fetch_model(config(), volume, stop=stop, endpoint=hub.url, egress=local_egress())
+    assert theirs == [(record, place.stat().st_ino)]
+    assert files(place).keys() == {*WANTED, "base.json"}
+    assert os.listdir(volume / "base") == [place.name]
+
+
+def test_a_model_that_another_project_finishes_while_this_one_is_synced_to_the_disk_stays(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, inodes = volume / "base" / "tiny-t5-0f1e", list[int]()
+
+    def sync_slowly(_: Path) -> None:
+        monkeypatch.undo()
+        fetch(hub, volume, project_uid="uid-b")
+        inodes.append(place.stat().st_ino)
+
+    monkeypatch.setattr(fetching, "sync_tree", sync_slowly)
+    fetch(hub, volume)
+    assert inodes == [place.stat().st_ino]
+    assert os.listdir(volume / "base") == [place.name]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_whole_model_that_takes_the_place_of_a_damaged_one_after_it_was_looked_at_stays(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    place, inodes = volume / "base" / "tiny-t5-0f1e", list[int]()
+    fetch(hub, volume, project_uid="uid-b")
+    if damaged:
+        (place / "model.safetensors").unlink()
+    real, looks = fetching._is_whole, list[None]()
+
+    def look(folder: Directory, record: BaseRecord) -> bool:
+        looks.append(None)
+        if len(looks) != 2:
+            return len(looks) > 2 and real(folder, record)
+        if damaged:
+            monkeypatch.undo()
+            fetch(hub, volume, project_uid="uid-b")
+        inodes.append(place.stat().st_ino)
+        return False
+
+    monkeypatch.setattr(fetching, "_is_whole", look)
+    fetch(hub, volume)
+    assert inodes == [place.stat().st_ino]
+    assert files(place).keys() == {*WANTED, "base.json"}
+
+
+@pytest.mark.parametrize(("age", "stays"), [(0, True), (2 * 86400, False)])
+def test_what_another_job_has_fetched_in_part_stays_for_a_day(hub: Hub, volume: Path, age: int, stays: bool) -> None:
+    part = volume / "base" / ".part-other-0f1e.uid-b"
+    part.mkdir(parents=True)
+    (part / "model.safetensors").write_bytes(b"half")
+    os.utime(part, (part.stat().st_mtime - age,) * 2)
+    fetch(hub, volume)
+    assert part.exists() is stays
 
 
 # Where the hub may not be, and where it may not lead
