@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,6 +32,8 @@ from chorus_dataset.spool import Spool
 LOG = logging.getLogger(__name__)
 MANIFEST_FILE = "frame.json"
 DELIVER_SECONDS = 600.0
+_PLACE_TRIES = 10
+"""How often a frame is brought to its place while other Jobs do the same."""
 
 
 def prepare_frame(
@@ -139,17 +143,40 @@ def _deliver(payload: Payload, config: PrepareConfig, *, sender: Sender | None, 
 
 
 def _put_in_place(frame: Path, manifest: FrameManifest, target: Path) -> None:
-    """Rename the frame to its name, or use the equal one that is there."""
-    if _is_intact(target, manifest):
-        LOG.info("the frame %s is already there", target.name)
-        # The digest covers the rows; counts of rejected rows and additional information may be new.
-        write_file(target / MANIFEST_FILE, (frame / MANIFEST_FILE).read_bytes())
+    """Rename the frame to its name, or use the equal one that is there; only a damaged one is replaced.
+
+    Another Project's Job may put an equal frame there at any moment, and its runs use that as soon as it is there.
+    """
+    if not _is_intact(target, manifest):
+        sync_tree(frame)
+    for number in range(_PLACE_TRIES):
+        if _is_intact(target, manifest):
+            LOG.info("the frame %s is already there", target.name)
+            # The digest covers the rows; counts of rejected rows and additional information may be new.
+            write_file(target / MANIFEST_FILE, (frame / MANIFEST_FILE).read_bytes())
+            return
+        try:
+            frame.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            _move_damaged_aside(target, manifest, frame.with_name(f"replaced-{number}"))
+            continue
+        sync(target.parent)
         return
-    sync_tree(frame)
-    if target.exists():
-        target.rename(frame.with_name("replaced"))  # damaged: it goes with the work directory
-    frame.rename(target)
-    sync(target.parent)
+    message = f"{FRAMES}/{target.name} of the claim changes all the time: other Jobs write there"
+    raise DataError(Reason.INTERNAL_ERROR, message, retryable=True)
+
+
+def _move_damaged_aside(target: Path, manifest: FrameManifest, aside: Path) -> None:
+    """Move a frame that is not intact out of its place; it goes with the work directory."""
+    if _is_intact(target, manifest):
+        return
+    with suppress(FileNotFoundError):
+        target.rename(aside)
+    if _is_intact(aside, manifest):  # another Job has put it there since it was looked at
+        with suppress(OSError):
+            aside.rename(target)
 
 
 def _is_intact(target: Path, manifest: FrameManifest) -> bool:

@@ -15,12 +15,14 @@ from chorus_api.messages import ColumnProfile, FrameManifest, FrameReady, Reject
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
 from chorus_client import Pace, Sender, StopFlag, Stopped
+from chorus_dataset import prepare
 from chorus_dataset.__main__ import main
 from chorus_dataset.errors import DataError
 from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.prepare import run_prepare
 from dataset_builders import (
     PROMPT_AND_RESPONSE,
+    Frame,
     Preparer,
     csv_text,
     jsonl_text,
@@ -121,6 +123,50 @@ def test_a_damaged_frame_is_replaced(preparer: Preparer, file: str) -> None:
     again = preparer.content("a.csv", csv_text(requests(30)), eval_fraction="0.1")
     assert again.folder == first.folder
     assert len(again.train) + len(again.eval) == 30
+
+
+def same_data_of(preparer: Preparer, project: str) -> Frame:
+    return preparer.content(f"{project}.csv", csv_text(requests(30)), eval_fraction="0.1", project_uid=project)
+
+
+def test_an_equal_frame_that_another_project_finishes_meanwhile_is_used_and_stays(
+    preparer: Preparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs: list[tuple[Path, int]] = []
+
+    def sync_slowly(_: Path) -> None:
+        monkeypatch.undo()
+        other = same_data_of(preparer, "theirs")
+        theirs.append((other.folder, other.folder.stat().st_ino))
+
+    monkeypatch.setattr(prepare, "sync_tree", sync_slowly)
+    ours = same_data_of(preparer, "ours")
+    assert theirs == [(ours.folder, ours.folder.stat().st_ino)]
+    assert len(ours.train) + len(ours.eval) == 30
+
+
+@pytest.mark.parametrize("looks_before", range(5))
+def test_an_intact_frame_that_takes_the_place_of_a_damaged_one_at_any_moment_stays(
+    preparer: Preparer, monkeypatch: pytest.MonkeyPatch, looks_before: int
+) -> None:
+    first = same_data_of(preparer, "first")
+    (first.folder / "train.parquet").write_bytes(b"")
+    real, looks, inodes = prepare._is_intact, list[None](), list[int]()
+
+    def look(target: Path, manifest: FrameManifest) -> bool:
+        found = real(target, manifest)
+        if target == first.folder:
+            looks.append(None)
+            if len(looks) == looks_before + 1:
+                monkeypatch.undo()
+                inodes.append(same_data_of(preparer, "theirs").folder.stat().st_ino)
+        return found
+
+    monkeypatch.setattr(prepare, "_is_intact", look)
+    ours = same_data_of(preparer, "ours")
+    assert inodes in ([], [ours.folder.stat().st_ino])
+    assert bool(inodes) is (looks_before < 4), "the damaged frame is looked at four times"
+    assert len(ours.train) + len(ours.eval) == 30
 
 
 def test_a_frame_can_be_read_and_replaced_by_the_group(preparer: Preparer) -> None:
