@@ -37,6 +37,8 @@ def promote(
                 other = holder.shown if holder.project_uid != owner.project_uid else None
             if other is None:
                 _point(folder, plugin, f"../{MODELS}/{model_name}", step=step)
+                # Whoever deletes the owner's file hands the link over, perhaps to another Project in this instant.
+                other = _other_owner(volume, folder, plugin=plugin, owner=owner, promoted_before=model_name)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             raise

@@ -35,7 +35,7 @@ class Owner(FileModel):
 def owner_of(folder: Directory, name: str) -> Owner | None:
     """Read who owns `name` of a directory; None when that is not known. `Refused` when it cannot be read."""
     try:
-        return Owner.model_validate_json(folder.read(f"{OWNERS}/{name}", limit=_MAX_BYTES))
+        return Owner.model_validate_json(folder.read(f"{OWNERS}/{name}", limit=_MAX_BYTES, second_names=True))
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -43,11 +43,19 @@ def owner_of(folder: Directory, name: str) -> Owner | None:
 
 
 def own(folder: Directory, name: str, owner: Owner) -> Owner:
-    """Write down that a Project owns `name`, unless it is known whose it is, and give its owner."""
+    """Write down that a Project owns `name`, unless it is known whose it is, and give its owner.
+
+    Of several Projects that do so at once one becomes the owner, and all are given that one.
+    """
     found = owner_of(folder, name)
     if found is not None:
         return found
     with folder.make(OWNERS) as owners:
-        owners.write(name, owner.model_dump_json(by_alias=True, exclude_none=True).encode())
+        is_ours = owners.write_new(name, owner.model_dump_json(by_alias=True, exclude_none=True).encode())
         owners.sync()
-    return owner
+    if is_ours:
+        return owner
+    found = owner_of(folder, name)
+    if found is None:
+        raise Refused(f"has an {OWNERS}/{name} that somebody has removed just now")
+    return found

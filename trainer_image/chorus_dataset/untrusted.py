@@ -123,9 +123,9 @@ class Directory:
             raise
         return os.fdopen(descriptor, "rb")
 
-    def read(self, name: str, *, limit: int) -> bytes:
-        """Read a regular file of at most `limit` bytes."""
-        with self.file(name, limit=limit) as file:
+    def read(self, name: str, *, limit: int, second_names: bool = False) -> bytes:
+        """Read a regular file of at most `limit` bytes. `second_names`: it may have more than one name."""
+        with self.file(name, limit=limit, second_names=second_names) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise Refused(f"grew to more than {limit:,} bytes")
@@ -167,14 +167,44 @@ class Directory:
         folder = aside or self
         temporary, file = folder.create_random()
         try:
-            with file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_to_disk(file, content)
             folder.move(temporary, self, name)
         except BaseException:
             folder.remove_file(temporary)
             raise
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Put a file where nothing is, in one step, written to the disk; False, and no change, if something is there.
+
+        Whoever is killed meanwhile may leave the file with a second name, and where the volume has no hard links, an
+        empty file.
+        """
+        temporary, file = self.create_random()
+        try:
+            _write_to_disk(file, content)
+            with self._parent(name) as (parent, last):
+                os.link(temporary, last, src_dir_fd=self._descriptor, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return self._write_new_without_links(name, content)
+        finally:
+            self.remove_file(temporary)
+        return True
+
+    def _write_new_without_links(self, name: str, content: bytes) -> bool:
+        try:
+            file = self.create(name)
+        except FileExistsError:
+            return False
+        try:
+            _write_to_disk(file, content)
+        except BaseException:
+            self.remove_file(name)
+            raise
+        return True
 
     def link(self, name: str, target: str) -> None:
         """Make a symbolic link where nothing is."""
@@ -343,6 +373,14 @@ def find_below(root: Path, name: str) -> tuple[Directory, str]:
     finally:
         for descriptor in held:
             os.close(descriptor)
+
+
+def _write_to_disk(file: BinaryIO, content: bytes) -> None:
+    """Write a file that is open, and close it."""
+    with file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _split(path: str) -> list[str]:

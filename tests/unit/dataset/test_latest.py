@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chorus_api.contract import MAX_TERMINATION_BYTES
 from chorus_client.termination import encode
+from chorus_dataset import owners
+from chorus_dataset.errors import DataError
+from chorus_dataset.owners import Owner
 from chorus_dataset.publish import LATEST_OWNER_CHARACTERS
+from chorus_dataset.untrusted import Directory
 from publish_builders import MODEL, OTHER, Volume, killed_before, uid
 
 OURS = Path(f"../models/{MODEL}")
@@ -86,6 +92,72 @@ def test_a_link_of_a_deleted_project_is_left_until_it_is_handed_over(volume: Vol
     (volume.latest.parent / ".owners" / "soft-prompt").unlink()
     assert volume.publish().promoted
     assert volume.latest.readlink() == OURS
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_of_two_projects_that_publish_their_first_model_at_once_one_owns_the_link(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    if not hard_links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    theirs: list[Path] = []
+    happens_after_a_look(monkeypatch, "soft-prompt", lambda: theirs.append(other_project(volume)))
+    record = volume.publish()
+    assert theirs == [volume.latest.readlink()]
+    assert (record.promoted, record.latest_owner) == (False, f"Project team-b/cars (uid {OTHER})")
+    owner = json.loads((volume.latest.parent / ".owners" / "soft-prompt").read_text())
+    assert owner["projectUid"] == OTHER
+    assert os.listdir(volume.latest.parent / ".owners") == ["soft-prompt"]
+
+
+def test_of_two_projects_that_publish_models_of_one_name_at_once_one_owns_the_name(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Volume(volume.root, run=uid(2))
+
+    def killed_while_publishing() -> None:
+        killed_before(other, "rename", **THEIRS)
+
+    happens_after_a_look(monkeypatch, MODEL, killed_while_publishing)
+    with pytest.raises(DataError, match=f"models/{MODEL} is of another run, {uid(2)}, of Project team-b/cars"):
+        volume.publish()
+    assert other.publish(**THEIRS).promoted
+
+
+def test_a_link_that_is_handed_over_while_it_is_moved_is_not_said_to_be_promoted(volume: Volume) -> None:
+    def hand_over(step: str) -> None:
+        if step == "sync latest":
+            (volume.latest.parent / ".owners" / "soft-prompt").unlink()
+            volume.latest.unlink()
+            other_project(volume)
+
+    record = volume.publish(step=hand_over)
+    assert (record.promoted, record.latest_owner) == (False, f"Project team-b/cars (uid {OTHER})")
+
+
+def test_an_owner_that_was_written_by_a_job_that_was_killed_at_once_is_read_all_the_same(volume: Volume) -> None:
+    other_project(volume)
+    owners = volume.latest.parent / ".owners"
+    os.link(owners / "soft-prompt", owners / ".0123")
+    assert volume.publish().latest_owner == f"Project team-b/cars (uid {OTHER})"
+
+
+def no_hard_links(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def happens_after_a_look(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], None]) -> None:
+    """Let something happen between the look at who owns a name and the writing of its owner."""
+    real = owners.owner_of
+
+    def look(folder: Directory, looked_at: str) -> Owner | None:
+        found = real(folder, looked_at)
+        if looked_at == name:
+            monkeypatch.setattr(owners, "owner_of", real)
+            happens()
+        return found
+
+    monkeypatch.setattr(owners, "owner_of", look)
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link elsewhere"])
