@@ -21,6 +21,7 @@ ALLOWED = {
     "frame": "writes new files into the prepare Job's own work directory",
     "jobs": "the Job's configuration, a ConfigMap",
     "kept_frames": "frames/: only prepare Jobs write there, and each link is left alone",
+    "links": "resolves a path one part at a time in the descriptor of an open directory, as untrusted does",
     "parquet_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
     "prepare": "frames/: only prepare Jobs write there",
     "secret": "the mount of a Secret",

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -61,6 +62,26 @@ def seal_files(folder: Directory, *, where: str, aside: Directory, check: Callab
     folder.write(SUMS_FILE, "".join(lines).encode(), aside=aside)
 
 
+def open_to_owner(folder: Directory, *, where: str) -> None:
+    """Undo modes that keep the owner of a directory's files and directories from reading them."""
+    for seen, (name, _) in enumerate(_entries(folder, where=where), start=1):
+        folder.open_to_owner(name)
+        if seen > MAX_ENTRIES:
+            return  # the check refuses it
+
+
+@contextmanager
+def permitted(what: str) -> Iterator[None]:
+    """Raise `PublishFailed` that names `what` if access to it is denied."""
+    try:
+        yield
+    except PermissionError as error:
+        raise _refused(
+            f"{what} cannot be read or moved: {error.strerror}",
+            "let the training end with chmod -R u+rwX $CHORUS_OUT_DIR, and leave files of its own user alone",
+        ) from error
+
+
 def check_artefact(
     folder: Directory, *, where: str, adapter: bool = True, check: Callable[[], None] = lambda: None
 ) -> Artefact:
@@ -112,7 +133,8 @@ def sync_artefact(folder: Directory) -> None:
 def _digest(folder: Directory, name: str, *, where: str, check: Callable[[], None]) -> str:
     check()
     try:
-        return folder.sha256(name, check=check)
+        with permitted(f"{where}/{name}"):
+            return folder.sha256(name, check=check)
     except Refused as error:
         raise _refused(f"{where}/{name} {error.strerror}", "an artefact holds plain files only") from error
 
@@ -145,16 +167,20 @@ def _entries(folder: Directory, *, where: str, below: str = "", depth: int = 1) 
     if depth > MAX_DEPTH:
         raise _refused(f"{where} has more than {MAX_DEPTH} levels of directories", "leave a flatter directory")
     for entry in folder.names():
-        status = folder.status(entry)
+        with permitted(f"{where}/{below}{entry}"):
+            status = folder.status(entry)
         yield f"{below}{entry}", status
         if stat.S_ISDIR(status.st_mode):
-            with folder.directory(entry) as nested:
+            with permitted(f"{where}/{below}{entry}"):
+                nested = folder.directory(entry)
+            with nested:
                 yield from _entries(nested, where=where, below=f"{below}{entry}/", depth=depth + 1)
 
 
 def _read_sums(folder: Directory, *, where: str) -> tuple[dict[str, str], str]:
     try:
-        content = folder.read(SUMS_FILE, limit=MAX_SUMS_BYTES)
+        with permitted(f"{where}/{SUMS_FILE}"):
+            content = folder.read(SUMS_FILE, limit=MAX_SUMS_BYTES)
     except FileNotFoundError as error:
         raise _mismatch(f"{where} has no {SUMS_FILE}") from error
     except Refused as error:

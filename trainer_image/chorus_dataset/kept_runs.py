@@ -93,6 +93,7 @@ def _remove(
     aside = f"{uid}.{project_uid}"
     if not removed.has(aside) and _is_directory(volume, f"{RUNS}/{uid}"):
         step(f"sweep {uid}")
+        volume.open_to_owner(f"{RUNS}/{uid}")
         volume.move(f"{RUNS}/{uid}", removed, aside)
     step(f"remove {uid}")
     removed.remove(aside, check=check)

@@ -11,6 +11,7 @@ import logging
 import shutil
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chorus_api.contract import MODELS, RUNS
@@ -22,6 +23,8 @@ from chorus_dataset.artefact import (
     RECORD_FILE,
     Artefact,
     check_artefact,
+    open_to_owner,
+    permitted,
     seal_files,
     size_of,
     sync_artefact,
@@ -89,13 +92,17 @@ class _Placing:
         """For messages, also when the artefact has been taken: if it is refused, there it will be."""
 
     def is_to_be_taken(self) -> bool:
-        return self._root.has(f"{self._work}/{OUT}") or self._root.has(f"{self._run}/{OUT}")
+        with suppress(FileNotFoundError):
+            self._root.open_to_owner(self._run)
+        with permitted(self._run):
+            return self._root.has(f"{self._work}/{OUT}") or self._root.has(f"{self._run}/{OUT}")
 
     def take_and_move(self) -> Placed:
         with self._root.directory(self._run) as run, self._root.make(self._work) as work:
             try:
                 self._take(run, work)
                 with _taken(work, where=self._where) as out:
+                    open_to_owner(out, where=self._where)
                     artefact, record = self._check_run(out, run, work)
                     self._add(out, run, work, artefact)
                     self._stop.check()
@@ -139,7 +146,9 @@ class _Placing:
             if not stat.S_ISDIR(run.status(OUT).st_mode):
                 raise _no_directory(self._where)
             self._step("take")
-            run.move(OUT, work, OUT)
+            run.open_to_owner(OUT)
+            with permitted(self._where):
+                run.move(OUT, work, OUT)
             self._step("sync taken")
             work.sync()
             run.sync()
@@ -151,7 +160,11 @@ class _Placing:
         if self._config.kind == "files":
             self._step("seal")
             seal_files(out, where=self._where, aside=work, check=self._stop.check)
-        return self._check(out, where=self._where), self._record(run)
+        artefact = self._check(out, where=self._where)
+        for name in _ADDED:
+            with suppress(FileNotFoundError):
+                run.open_to_owner(name)
+        return artefact, self._record(run)
 
     def _check(self, folder: Directory, *, where: str) -> Artefact:
         config = self._config
@@ -224,7 +237,9 @@ class _Placing:
 
 def _taken(work: Directory, *, where: str) -> Directory:
     try:
-        return work.directory(OUT)
+        with permitted(where):
+            work.open_to_owner(OUT)
+            return work.directory(OUT)
     except Refused as error:
         raise _no_directory(where) from error
 
@@ -240,7 +255,7 @@ def _no_directory(where: str) -> DataError:
 def _size_of_added(run: Directory, name: str) -> int:
     """Size of a file that will be added; `PublishFailed` when it is not taken."""
     try:
-        with run.file(name, limit=_ADDED[name]) as file:
+        with permitted(name), run.file(name, limit=_ADDED[name]) as file:
             return file.seek(0, 2)
     except FileNotFoundError:
         return 0

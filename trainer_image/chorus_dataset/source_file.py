@@ -14,7 +14,8 @@ from typing import BinaryIO, Self
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
-from chorus_dataset.untrusted import Directory, Refused, find_below
+from chorus_dataset.links import find_below
+from chorus_dataset.untrusted import Directory, Refused
 
 _HINT = "check the path of spec.dataset.source"
 

@@ -25,8 +25,6 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 20
 _BATCH = 1000
-_MAX_LINKS = 40
-"""As many as Linux follows."""
 
 
 class Refused(OSError):
@@ -142,6 +140,24 @@ class Directory:
 
     # Writing
 
+    def open_to_owner(self, name: str) -> None:
+        """Let the owner of a directory or a plain file read and write it, and search a directory, if it is this user's.
+
+        Nothing else, no link and no file with a second name is changed. What is another user's stays as it is, for it
+        may be accessible by its group.
+        """
+        with self._parent(name) as (parent, last):
+            descriptor = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            status = os.fstat(descriptor)
+            wanted = _owners_rights(status)
+            if wanted & ~status.st_mode:
+                with contextlib.suppress(PermissionError):
+                    # A descriptor that needs no right to read takes no fchmod, but its name in /proc is it alone.
+                    os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IMODE(status.st_mode) | wanted)
+        finally:
+            os.close(descriptor)
+
     def make(self, name: str) -> Directory:
         """Open a directory below this one, which is made, with its parents, where it is not there."""
         opened = Directory(os.dup(self._descriptor))
@@ -234,7 +250,8 @@ class Directory:
     def remove(self, name: str, *, check: Callable[[], None] = lambda: None) -> None:
         """Remove an entry with all that is in it; nothing if it is not there. `check` is called often and may raise.
 
-        A tree may be deeper than descriptors or the stack reach, so what is nested is first moved to the top.
+        A tree may be deeper than descriptors or the stack reach, so what is nested is first moved to the top. Modes
+        that keep its owner out are changed.
         """
         try:
             is_directory = stat.S_ISDIR(self.status(name).st_mode)
@@ -243,6 +260,7 @@ class Directory:
         if not is_directory:
             self.remove_file(name)
             return
+        self.open_to_owner(name)
         with self.directory(name) as top:
             top._empty(check)
         with self._parent(name) as (parent, last):
@@ -253,6 +271,7 @@ class Directory:
             for name in batch:
                 check()
                 if not self._unlink_unless_directory(name):
+                    self.open_to_owner(name)
                     with self.directory(name) as nested:
                         nested._empty_into(self)
                     os.rmdir(name, dir_fd=self._descriptor)
@@ -261,6 +280,7 @@ class Directory:
         while batch := list(itertools.islice(self.names(), _BATCH)):
             for name in batch:
                 if not self._unlink_unless_directory(name):
+                    self.open_to_owner(name)  # to be moved, a directory itself must be writable
                     self.move(name, top, f".{secrets.token_hex(16)}")
 
     def _unlink_unless_directory(self, name: str) -> bool:
@@ -341,38 +361,11 @@ def check_status(status: os.stat_result, *, limit: int | None = None, second_nam
         raise Refused(f"has {status.st_size:,} bytes; at most {limit:,} are taken")
 
 
-def find_below(root: Path, name: str) -> tuple[Directory, str]:
-    """Find where a path below `root` leads when links are followed, and give its directory and its last part.
-
-    For volumes of users, where links are usual, also in the way in which a ConfigMap is mounted. `Refused` for one that
-    is absolute or leaves `root`, and for more than 40. The caller closes the directory.
-    """
-    waiting = _split(name)
-    held = [os.open(root, _DIRECTORY)]
-    links = 0
-    try:
-        while waiting:
-            part = waiting.pop(0)
-            if part == "..":
-                if len(held) == 1:
-                    raise Refused("leads out of its volume")
-                os.close(held.pop())
-                continue
-            mode = os.stat(part, dir_fd=held[-1], follow_symlinks=False).st_mode
-            if stat.S_ISLNK(mode):
-                links += 1
-                said = os.readlink(part, dir_fd=held[-1])
-                if links > _MAX_LINKS or said.startswith("/"):
-                    raise Refused("is reached by a link that is absolute, or by too many links")
-                waiting[:0] = _split(said)
-            elif waiting:
-                held.append(os.open(part, _DIRECTORY, dir_fd=held[-1]))
-            else:
-                return Directory(held.pop()), part
-        raise Refused("is a directory")
-    finally:
-        for descriptor in held:
-            os.close(descriptor)
+def _owners_rights(status: os.stat_result) -> int:
+    """Rights that the owner of a directory or of a plain file with one name should have; none of anything else."""
+    if stat.S_ISDIR(status.st_mode):
+        return stat.S_IRWXU
+    return stat.S_IRUSR | stat.S_IWUSR if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
 
 
 def _write_to_disk(file: BinaryIO, content: bytes) -> None:
@@ -381,10 +374,6 @@ def _write_to_disk(file: BinaryIO, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _split(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _parts(name: str) -> list[str]:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_dataset.untrusted import Directory, Refused, find_below
+from chorus_dataset.links import find_below
+from chorus_dataset.untrusted import Directory, Refused
 
 
 @pytest.fixture
