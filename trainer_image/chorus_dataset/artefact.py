@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def check_artefact(
     """Check a directory against its SHA256SUMS. An adapter must hold .safetensors.
 
     Raises `DataError`: `DigestMismatch` for a missing, changed or unnamed file, `PublishFailed` for links, for files
-    with a second name, for files of kinds that may hold code (only those of SUFFIXES, or FILE_SUFFIXES, are taken), for
+    with a second name, for names that are not UTF-8 or hold control characters, for files of kinds that may hold code
+    (only those of SUFFIXES, or FILE_SUFFIXES, are taken), for
     more than MAX_ENTRIES files or MAX_DEPTH levels, for more bytes than the volume has, and for sums that cannot be
     read. `check` is called for each MiB and may raise.
     """
@@ -167,6 +169,7 @@ def _entries(folder: Directory, *, where: str, below: str = "", depth: int = 1) 
     if depth > MAX_DEPTH:
         raise _refused(f"{where} has more than {MAX_DEPTH} levels of directories", "leave a flatter directory")
     for entry in folder.names():
+        _check_name(entry, where=f"{where}/{below}".rstrip("/"))
         with permitted(f"{where}/{below}{entry}"):
             status = folder.status(entry)
         yield f"{below}{entry}", status
@@ -175,6 +178,15 @@ def _entries(folder: Directory, *, where: str, below: str = "", depth: int = 1) 
                 nested = folder.directory(entry)
             with nested:
                 yield from _entries(nested, where=where, below=f"{below}{entry}/", depth=depth + 1)
+
+
+def _check_name(name: str, *, where: str) -> None:
+    """Raise `PublishFailed` for a name that is not UTF-8, or that would break a line or a terminal."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise _refused(
+            f"{where}: {name!r} is no name of a file that is published",
+            "use names in UTF-8 without control characters, best of letters, digits, '.', '_' and '-'",
+        )
 
 
 def _read_sums(folder: Directory, *, where: str) -> tuple[dict[str, str], str]:
@@ -186,8 +198,10 @@ def _read_sums(folder: Directory, *, where: str) -> tuple[dict[str, str], str]:
     except Refused as error:
         raise _refused(f"{where}/{SUMS_FILE} {error.strerror}", "write it with sha256sum") from error
     sums: dict[str, str] = {}
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
-        match = _LINE.fullmatch(line)
+    # Not by splitlines(): names may hold other characters that it takes for the end of a line.
+    lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n") if content else []
+    for number, line in enumerate(lines, start=1):
+        match = _LINE.fullmatch(line.removesuffix("\r"))
         if match is None:
             raise _refused(f"{where}/{SUMS_FILE}, line {number}: not a digest and a name", "write it with sha256sum")
         name = match[2].removeprefix("./")

@@ -189,3 +189,37 @@ def test_a_model_whose_name_another_run_has_taken_is_not_passed_off_as_this_runs
 def test_where_a_kill_left_the_artefact_is_known_by_the_runs_uid(volume: Volume) -> None:
     killed_before(volume, "sync taken")
     assert (volume.models / ".publishing" / RUN / "out" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.json", "a\u2029b.json", "modèle d'été.json", "a b.json", "模型.json"])
+@pytest.mark.parametrize("kind", ["adapter", "files"])
+def test_any_printable_name_of_a_file_is_published(volume: Volume, name: str, kind: str) -> None:
+    if kind == "files":
+        container_left(volume)
+    volume.write(f"out/{name}", b"{}")
+    digest = volume.write_sums({**FILES, name: b"{}"}) if kind == "adapter" else None
+    volume.publish(kind=kind, expected_digest=digest)
+    assert (volume.model / name).read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(
+    "name", [b"mod\xe8le.json", b"a\nb.json", "a\x85b.json".encode(), b"a\x7f.json", b"d\xe8/a.json"]
+)
+@pytest.mark.parametrize("kind", ["adapter", "files"])
+def test_a_name_that_no_line_of_the_sums_can_hold_is_refused_and_shown_in_escapes(
+    volume: Volume, name: bytes, kind: str
+) -> None:
+    if kind == "files":
+        container_left(volume)
+    path = Path(os.fsdecode(os.path.join(os.fsencode(volume.out), name)))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{}")
+    error = volume.error(kind=kind, expected_digest=None)
+    assert (error.reason, error.retryable) == (Reason.PUBLISH_FAILED, False)
+    assert error.message.isprintable()
+    assert repr(os.fsdecode(name.split(b"/")[0])) in error.message
+
+
+def test_sums_with_the_line_ends_of_windows_are_read(volume: Volume) -> None:
+    volume.write("out/SHA256SUMS", (volume.out / "SHA256SUMS").read_bytes().replace(b"\n", b"\r\n"))
+    assert volume.publish(expected_digest=None).promoted
