@@ -218,13 +218,14 @@ def _put_in_place(volume: Path, config: FetchConfig, record: BaseRecord, *, part
         for number in range(_PLACE_TRIES):
             if (found := _present(volume, config)) is not None:
                 LOG.info("%s was put there by another Job, at commit %s", config.uri, found.commit)
-                bases.move(part.name, replaced, part.name)
+                with suppress(FileNotFoundError):  # a pod of the same Job, which was thought lost, has moved it
+                    bases.move(part.name, replaced, part.name)
                 return found
             _move_damaged_aside(bases, key, replaced, f"{number}")
             try:
                 bases.move(part.name, bases, key)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
                     raise
                 continue  # another Job was faster
             bases.sync()

@@ -328,14 +328,15 @@ def test_a_model_that_another_project_finishes_meanwhile_is_used_and_neither_rep
     assert os.listdir(volume / "base") == [place.name]
 
 
-def test_a_model_that_another_project_finishes_while_this_one_is_synced_to_the_disk_stays(
-    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("project", ["uid-a", "uid-b"])
+def test_a_model_that_another_job_finishes_while_this_one_is_synced_to_the_disk_stays(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     place, inodes = volume / "base" / "tiny-t5-0f1e", list[int]()
 
     def sync_slowly(_: Path) -> None:
         monkeypatch.undo()
-        fetch(hub, volume, project_uid="uid-b")
+        fetch(hub, volume, project_uid=project)
         inodes.append(place.stat().st_ino)
 
     monkeypatch.setattr(fetching, "sync_tree", sync_slowly)
