@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from chorus_dataset.untrusted import Directory
 from publish_builders import MODEL, OTHER, Volume, killed_before, uid
 
 OURS = Path(f"../models/{MODEL}")
-THEIRS = {"project_uid": OTHER, "namespace": "team-b", "project": "cars"}
+THEIRS: dict[str, Any] = {"project_uid": OTHER, "namespace": "team-b", "project": "cars"}
 
 
 @pytest.fixture
