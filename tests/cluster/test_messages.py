@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
+from child_names import plain
 from cluster_talk import GET_WHAT_CAME, RUNS, SECONDS, SERVICE, Talk, talking
 from harness.client import Manifest
 from harness.cluster import Cluster, conditions
@@ -130,7 +132,8 @@ async def test_a_service_is_told_the_frame_the_numbers_and_where_the_data_is(tal
     for each in told:
         assert each["data"]["training_df_name"] == project["status"]["dataset"]["name"]
         assert each["data"]["project_id"] == project["status"]["id"]
-        assert f"{RUNS['service']}-{each['attempt']}" in each["data"]["location"]
+        exchange = urlsplit(each["data"]["location"]).netloc.partition(".")[0]
+        assert plain(exchange) == f"ex-{RUNS['service']}-{each['attempt']}"
 
 
 async def test_a_killed_training_is_tried_again_as_the_infrastructures_fault(talk: Talk) -> None:
