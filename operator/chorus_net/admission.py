@@ -19,11 +19,13 @@ class Admitted:
 class _Peer:
     connections: int = 0
     waiting: dict[int, float] = field(default_factory=dict)
-    """Its connections without a whole head, and since when; in this order."""
+    """Its connections that wait for their peer, and since when; in this order."""
 
 
 class Admission:
-    """Counts a server's connections. Each is either waiting for a whole request head, or busy with a request.
+    """Counts a server's connections. Each is either waiting for its peer, or at work on a request.
+
+    It waits for the peer to send a whole request, or to take an answer.
 
     When there are as many as the limits allow, the connection that has waited longest is closed and the new one stays:
     who sends a request at once is served, however many hold connections open. With the limit of the new one's address
@@ -55,13 +57,13 @@ class Admission:
         self.gone(closed)
         return self._accept(connection, peer=peer, now=now, closed=closed)
 
-    def head_arrived(self, connection: int) -> None:
-        """Note that a whole head came: the connection is busy."""
+    def works(self, connection: int) -> None:
+        """Note that a whole request came: the connection is closed for nobody while it is worked on."""
         if (peer := self._peer_of.get(connection)) is not None:
             self._peers[peer].waiting.pop(connection, None)
 
-    def awaits_head(self, connection: int, *, now: float) -> None:
-        """Note that a request was answered: the connection waits for the next head."""
+    def awaits_peer(self, connection: int, *, now: float) -> None:
+        """Note that the connection waits from now on: for a body, for its answer to be taken, or the next head."""
         if (peer := self._peer_of.get(connection)) is not None:
             self._peers[peer].waiting.pop(connection, None)
             self._peers[peer].waiting[connection] = now
@@ -78,7 +80,7 @@ class Admission:
             del self._peers[peer]
 
     def waiting_since(self, before: float) -> list[int]:
-        """Name the connections that have waited for a head since this time or longer."""
+        """Name the connections that have waited since this time or longer."""
         found = []
         for holder in self._peers.values():
             for connection, since in holder.waiting.items():

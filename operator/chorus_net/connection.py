@@ -16,7 +16,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from chorus_net.limits import CLOSE_SECONDS, HEAD_BYTES, HEAD_SECONDS, HELLO_BYTES, MAX_HEADERS
-from chorus_net.stall import Unsent
+from chorus_net.stall import Answer, Unsent
 
 _HANDSHAKE_RECORD = 22
 _RECORD_HEAD = 5
@@ -31,10 +31,13 @@ class Watcher(Protocol):
         """Enough has come to begin: a whole ClientHello, or without TLS a whole request head."""
 
     def head_arrived(self, connection: Connection) -> None:
-        """A whole request head has come."""
+        """A whole request head has come. Its body may be still to come."""
 
-    def awaits_head(self, connection: Connection) -> None:
-        """A request has been answered."""
+    def request_arrived(self, connection: Connection) -> None:
+        """The rest of the body has come too, or is not waited for: the request is worked on."""
+
+    def awaits_peer(self, connection: Connection) -> None:
+        """The handler has given its answer, or the answer has been written: the peer has to do something next."""
 
     def gone(self, connection: Connection) -> None:
         """The connection has ended. Called once or more often."""
@@ -53,6 +56,8 @@ class Connection:
         self.peer = peer
         self.unsent = Unsent()
         self.closing = False
+        self.answer: Answer | None = None
+        """The last answer, from when its handler gave it until the next request's head has come."""
         self._missing = missing_of_hello if secure else missing_of_head
         self._room = HELLO_BYTES if secure else HEAD_BYTES
         self._watcher = watcher
@@ -68,6 +73,11 @@ class Connection:
     def speaks_http(self) -> bool:
         """Whether HTTP has begun: with TLS after the handshake, without it at the first whole head."""
         return self._http is not None and self._http.transport is not None
+
+    @property
+    def awaits_head(self) -> bool:
+        """Whether no request is under way."""
+        return self._http is None or self._http.awaits_head
 
     @property
     def unsent_bytes(self) -> int:
@@ -126,11 +136,25 @@ class Connection:
 
     def head_arrived(self) -> None:
         """A whole request head has come."""
+        self.answer = None
         self._watcher.head_arrived(self)
 
-    def awaits_head(self) -> None:
+    def request_arrived(self) -> None:
+        """A whole request has come."""
+        self._watcher.request_arrived(self)
+
+    def answers(self, response: web.StreamResponse) -> None:
+        """A handler has given its answer. Only a file that is sent keeps the connection from being closed for others.
+
+        Whoever has no token for files could ask for other answers without reading them.
+        """
+        self.answer = Answer(response, begun=self._loop.time())
+        if not isinstance(response, web.FileResponse):
+            self._watcher.awaits_peer(self)
+
+    def answered(self) -> None:
         """A request has been answered."""
-        self._watcher.awaits_head(self)
+        self._watcher.awaits_peer(self)
 
     def _read_first_bytes(self) -> None:
         assert self._socket is not None
@@ -193,26 +217,49 @@ class _TlsProtocol(SSLProtocol):
         self._connection.lost()
 
 
-class _PlainProtocol(asyncio.Protocol):
-    """Hands the first bytes to HTTP, and then the transport."""
+class _PlainProtocol(asyncio.BufferedProtocol):
+    """Hands to HTTP what comes, no more at once than its buffer holds: asyncio would read 256 KiB."""
 
     def __init__(self, connection: Connection, http: HttpProtocol, *, received: bytes):
         self._connection = connection
         self._http = http
         self._received = received
+        self._buffer = bytearray(http.read_bytes)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast("asyncio.Transport", transport)
         self._connection.made(stream)
-        stream.set_protocol(self._http)
         self._http.connection_made(stream)
-        self._http.data_received(self._received)
+        received, self._received = self._received, b""
+        self._http.data_received(received)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._http.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+
+    def eof_received(self) -> None:
+        self._http.eof_received()
+
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._http.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._http.connection_lost(exc)
 
 
 class HttpProtocol(web.RequestHandler):
-    """aiohttp's own protocol, which also says when it has a whole head, and bounds what is not whole yet."""
+    """aiohttp's own protocol, which also says when it has a whole request, and bounds what is not whole yet.
 
-    __slots__ = ("_body", "_connection", "_head_bytes", "_waits", "read_bytes")
+    A connection has one request at a time. aiohttp would answer those that a peer sends in a row without the loop
+    turning in between, on Python 3.12 and newer, so one peer could stop everything else.
+    """
+
+    __slots__ = ("_body", "_connection", "_head_bytes", "_waits", "_whole", "read_bytes")
 
     def __init__(self, server: web.Server, *, connection: Connection, read_bytes: int):
         super().__init__(
@@ -228,8 +275,14 @@ class HttpProtocol(web.RequestHandler):
         self.read_bytes = read_bytes
         self._connection = connection
         self._waits = True
+        self._whole = False
         self._head_bytes = 0
         self._body: StreamReader | None = None
+
+    @property
+    def awaits_head(self) -> bool:
+        """Whether no request is under way: the last one's answer is written."""
+        return self._waits
 
     @property
     def in_head(self) -> bool:
@@ -244,12 +297,13 @@ class HttpProtocol(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Parse what came; the connection ends when a head grows and grows."""
         # After an answer that did not need the whole body, the rest of the body is read: that is no head.
-        if self._waits and (self._body is None or self._body.is_eof()):
+        if not self._messages and (self._body is None or self._body.is_eof()):
             if self._head_bytes > HEAD_BYTES:
                 self._connection.abort()
                 return
             self._head_bytes += len(data)
         super().data_received(data)
+        self._tell_if_whole()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell that the connection has ended."""
@@ -258,18 +312,35 @@ class HttpProtocol(web.RequestHandler):
 
     def head_arrived(self, body: StreamReader) -> None:
         """A whole head has come, and this is how its body will be read."""
-        self._waits, self._head_bytes, self._body = False, 0, body
+        self._waits, self._whole, self._head_bytes, self._body = False, False, 0, body
         self._connection.head_arrived()
+        self._tell_if_whole()
+
+    def _tell_if_whole(self) -> None:
+        if self._waits or self._whole or self._body is None or not self._body.is_eof():
+            return
+        self._whole = True
+        self._connection.request_arrived()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Write the answer; then the connection waits for the next head."""
+        """Write the answer; then the connection waits for the next head, or ends when more was sent meanwhile.
+
+        Clients of Chorus send a request when they have the last one's answer. Others ask what is left again.
+        """
+        self._whole = True  # what is still to come of the body does not count any more
+        if isinstance(resp, web.StreamResponse):
+            self._connection.answers(resp)
+            if self._messages or self._message_tail:
+                resp.force_close()
         try:
-            return await super().finish_response(request, resp, start_time)
+            result = await super().finish_response(request, resp, start_time)
         finally:
             self._waits = True
-            self._connection.awaits_head()
+            self._connection.answered()
+        await asyncio.sleep(0)  # what came while the answer was written has to wait for everybody else
+        return result
 
     def handle_error(
         self,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 HEAD_SECONDS = 10.0
 """From accept, TLS handshake included, to a whole request head; and from an answer to the next head."""
 WRITE_SECONDS = 60.0
 """How long a peer may take nothing of an answer that waits for it."""
+ANSWER_SECONDS = 10.0
+"""For the whole of an answer, and besides as long as it takes at this rate:"""
+ANSWER_BYTES_PER_SECOND = 64 * 1024
 CLOSE_SECONDS = 2.0
 """How long a peer may take to close its side of a TLS connection that is closed."""
 SWEEP_SECONDS = 0.5
@@ -43,9 +47,17 @@ class Limits:
     """What is read at once, a TLS record by default. asyncio's own buffer of 256 KiB would be most of what a connection
     costs; large bodies take more CPU with a small one."""
 
-    def within(self, descriptors: int) -> Limits:
-        """Give the limits under which at least half of so many file descriptors stay free for everything else."""
-        connections = max(1, min(self.connections, descriptors // 2))
+    long_bodies: bool = False
+    """Whether a request whose body is still to come keeps its place, as one that is worked on does. The handler must
+    then bound how long it waits for each piece, and ask for a token first."""
+
+    def within(self, descriptors: int, *, beside: Collection[Limits] = ()) -> Limits:
+        """Give the limits under which at least half of so many file descriptors stay free for everything else.
+
+        `beside`: those of the process's other servers. All have the same part of what they may have at most.
+        """
+        together = self.connections + sum(other.connections for other in beside)
+        connections = max(1, min(self.connections, descriptors // 2 * self.connections // together))
         for_each = min(self.for_each_address, connections)
         return replace(self, connections=connections, for_each_address=for_each)
 
@@ -55,8 +67,8 @@ RECEIVER = Limits(connections=512, for_each_address=128)
 HEALTH = Limits(connections=128, for_each_address=64)
 """Kubelets and Prometheus have a few. It shares its loop with the reconciler, so nobody shall have many. But at least
 as many for an address as are accepted in two turns of the loop: else a flood from it pushes out what came just now."""
-EXCHANGE = Limits(connections=256, for_each_address=64, read_bytes=64 * 1024)
-"""One service asks, from a few pods, and sends files of gigabytes."""
+EXCHANGE = Limits(connections=256, for_each_address=64, read_bytes=64 * 1024, long_bodies=True)
+"""One service asks, from a few pods, and sends and fetches files of gigabytes."""
 
 
 def descriptors() -> int:

@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Collection
 from enum import StrEnum
 
 from aiohttp import web
@@ -30,13 +31,13 @@ class ClosedFor(StrEnum):
     """Why a server closed a connection that its peer would have kept."""
 
     FULL = "full"
-    """It had waited longest for a head when a new one needed its place."""
+    """It had waited longest for its peer when a new one needed its place."""
     REFUSED = "refused"
     """It was new, and every other had a request under way."""
     LATE = "late"
     """Its head did not come whole in time."""
     STALLED = "stalled"
-    """It took nothing of an answer."""
+    """It took nothing of an answer for long, or not the whole of it in time."""
 
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -57,13 +58,17 @@ class LimitedServer:
         context: ssl.SSLContext | None = None,
         address: str | None = None,
         shutdown_seconds: float = 2.0,
+        beside: Collection[Limits] = (),
     ):
         """`context`: plain HTTP when None; `address`: what to listen on, every address when None.
+
+        `beside`: the limits of the other servers of the process, with which it shares the file descriptors.
 
         With port 0 the system chooses one. `shutdown_seconds`: for requests that are under way when it is stopped.
         """
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_seconds)
         self._limits = limits
+        self._beside = beside
         self._context = context
         self._address = address
         self._sockets: list[socket.socket] = []
@@ -85,7 +90,7 @@ class LimitedServer:
     async def start(self) -> None:
         """Open the sockets; OSError when they cannot be bound."""
         self._loop = asyncio.get_running_loop()
-        self._admission = Admission(self._limits.within(descriptors()))
+        self._admission = Admission(self._limits.within(descriptors(), beside=self._beside))
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
@@ -128,13 +133,20 @@ class LimitedServer:
             self._turn = self._loop.call_soon(self._begin_some)
 
     def head_arrived(self, connection: Connection) -> None:
-        """It is not closed for others while its request is handled."""
+        """Its body may be late, which is no reason to keep its place, unless bodies are long."""
         self.requests_begun += 1
-        self._admission.head_arrived(connection.number)
+        if self._limits.long_bodies:
+            self._admission.works(connection.number)
+        else:
+            self._admission.awaits_peer(connection.number, now=self._loop.time())
 
-    def awaits_head(self, connection: Connection) -> None:
-        """Its time for the next head begins."""
-        self._admission.awaits_head(connection.number, now=self._loop.time())
+    def request_arrived(self, connection: Connection) -> None:
+        """It is not closed for others while its request is handled."""
+        self._admission.works(connection.number)
+
+    def awaits_peer(self, connection: Connection) -> None:
+        """It may be closed for others from now on, and what it waits for has its time."""
+        self._admission.awaits_peer(connection.number, now=self._loop.time())
 
     def gone(self, connection: Connection) -> None:
         """Its place is free."""
@@ -202,8 +214,8 @@ class LimitedServer:
         now = self._loop.time()
         for number in self._admission.waiting_since(now - at.HEAD_SECONDS):
             connection = self._connections[number]
-            if connection.unsent_bytes:
-                continue  # the last answer is still on its way
+            if connection.unsent_bytes or not connection.awaits_head:
+                continue  # a body, which its handler waits for, or an answer that is still on its way
             if not connection.closing:
                 self.closed[ClosedFor.LATE] += 1
                 connection.close()
@@ -211,7 +223,9 @@ class LimitedServer:
             if (connection := self._connections[number]).closing:
                 connection.abort()
         for connection in list(self._connections.values()):
-            if connection.unsent.stalled_seconds(connection.unsent_bytes, now=now) >= at.WRITE_SECONDS:
+            unsent = connection.unsent_bytes
+            late = unsent > 0 and connection.answer is not None and connection.answer.is_late(now=now)
+            if late or connection.unsent.stalled_seconds(unsent, now=now) >= at.WRITE_SECONDS:
                 self.closed[ClosedFor.STALLED] += 1
                 connection.abort()
         self._sweeping = self._loop.call_later(at.SWEEP_SECONDS, self._sweep)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from chorus_net.limits import HEALTH
+from chorus_net.limits import HEALTH, RECEIVER
 from chorus_net.serve import ClosedFor, LimitedServer
 
 STALE_SECONDS = 30.0
@@ -32,7 +32,7 @@ class Health:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", metrics)
-        self._server = LimitedServer(app, limits=HEALTH, port=port, address=address)
+        self._server = LimitedServer(app, limits=HEALTH, port=port, address=address, beside=(RECEIVER,))
 
     @property
     def port(self) -> int:

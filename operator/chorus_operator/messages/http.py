@@ -78,6 +78,8 @@ async def _read(request: web.Request) -> bytes:
                     raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes")
     except TimeoutError:
         raise Refused(Cause.TOO_SLOW, f"the body did not come within {READ_SECONDS:g} s") from None
+    except ConnectionError:
+        raise Refused(Cause.TOO_SLOW, "the connection ended before the body was whole") from None
     return bytes(body)
 
 

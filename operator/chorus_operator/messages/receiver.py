@@ -15,7 +15,7 @@ from datetime import datetime
 
 import structlog
 
-from chorus_net.limits import RECEIVER
+from chorus_net.limits import HEALTH, RECEIVER
 from chorus_net.serve import ClosedFor, LimitedServer
 from chorus_operator.kube.ca import Authority
 from chorus_operator.kube.client import Kube
@@ -130,6 +130,7 @@ class Receiver:
                 context=self._identity.context,
                 address=self._address,
                 shutdown_seconds=SHUTDOWN_SECONDS,
+                beside=(HEALTH,),
             )
             try:
                 await self._serve(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -24,9 +25,9 @@ def test_a_connection_with_a_request_is_closed_for_nobody() -> None:
     admission = Admission(Limits(connections=10, for_each_address=2))
     admission.admit(1, peer="a", now=0)
     admission.admit(2, peer="a", now=1)
-    admission.head_arrived(1)
+    admission.works(1)
     assert admission.admit(3, peer="a", now=2).closed == 2
-    admission.head_arrived(3)
+    admission.works(3)
     assert admission.admit(4, peer="a", now=3) == Admitted(accepted=False)
 
 
@@ -34,8 +35,8 @@ def test_an_answered_connection_waits_from_then_on() -> None:
     admission = Admission(Limits(connections=10, for_each_address=2))
     admission.admit(1, peer="a", now=0)
     admission.admit(2, peer="a", now=1)
-    admission.head_arrived(1)
-    admission.awaits_head(1, now=2)
+    admission.works(1)
+    admission.awaits_peer(1, now=2)
     assert admission.admit(3, peer="a", now=3).closed == 2
 
 
@@ -52,18 +53,23 @@ def test_a_head_is_late_after_its_time_and_not_before() -> None:
     admission.admit(1, peer="a", now=0)
     admission.admit(2, peer="b", now=1)
     admission.admit(3, peer="a", now=1)
-    admission.head_arrived(3)
+    admission.works(3)
     assert admission.waiting_since(-0.1) == []
     assert admission.waiting_since(0) == [1]
     assert admission.waiting_since(99) == [1, 2]
 
 
-def test_half_of_the_file_descriptors_stay_free_however_few_there_are() -> None:
-    for limits in (RECEIVER, HEALTH, EXCHANGE):
-        assert limits.within(1 << 20) == limits
-        for descriptors in (2, 64, 256, 1024):
-            assert limits.within(descriptors).connections <= descriptors // 2
-            assert limits.within(descriptors).for_each_address <= descriptors // 2
+@pytest.mark.parametrize("servers", [(RECEIVER, HEALTH), (EXCHANGE,)])
+def test_half_of_the_file_descriptors_stay_free_however_few_there_are(servers: tuple[Limits, ...]) -> None:
+    def each(descriptors: int) -> tuple[Limits, ...]:
+        return tuple(
+            limits.within(descriptors, beside=[other for other in servers if other is not limits]) for limits in servers
+        )
+
+    assert each(1280) == servers
+    for descriptors in (4, 64, 256, 1024):
+        assert sum(limits.connections for limits in each(descriptors)) <= descriptors // 2
+        assert all(limits.for_each_address <= limits.connections for limits in each(descriptors))
 
 
 class Server(RuleBasedStateMachine):
@@ -114,17 +120,18 @@ class Server(RuleBasedStateMachine):
 
     @precondition(lambda self: self.since)
     @rule(data=st.data())
-    def asks(self, data: st.DataObject) -> None:
+    def sends_a_whole_request(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.since)))
-        self.admission.head_arrived(number)
+        self.admission.works(number)
         del self.since[number]
 
     @precondition(lambda self: self.peer)
     @rule(data=st.data(), seconds=st.floats(0, 5))
-    def is_answered(self, data: st.DataObject, seconds: float) -> None:
+    def has_to_do_something_next(self, data: st.DataObject, seconds: float) -> None:
+        """Send the rest of a body, take an answer, or send a head. Connections that wait already begin to wait anew."""
         self.now += seconds
         number = data.draw(st.sampled_from(sorted(self.peer)))
-        self.admission.awaits_head(number, now=self.now)
+        self.admission.awaits_peer(number, now=self.now)
         self._waits(number)
 
     @precondition(lambda self: self.number)

@@ -6,152 +6,16 @@ import asyncio
 import contextlib
 import logging
 import resource
-import socket
-import ssl
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from chorus_dataset.exchange_certificate import make_certificate, server_context
 from chorus_net import limits as times
-from chorus_net.connection import missing_of_hello
-from chorus_net.limits import HEAD_BYTES, HELLO_BYTES, Limits
-from chorus_net.serve import ClosedFor, LimitedServer
-
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-PART = b"GET / HTTP/1.1\r\nX-Filler: "
-BIG = 32 << 20
-FEW = Limits(connections=8, for_each_address=4)
-
-
-@dataclass
-class Place:
-    """A server that runs, and what a peer can do to it."""
-
-    server: LimitedServer
-    secure: bool
-    release: asyncio.Event
-
-    async def open(self, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = trusting_anyone() if self.secure else None
-        async with asyncio.timeout(10):
-            return await asyncio.open_connection(
-                "127.0.0.1", self.server.port, ssl=context, local_addr=(source, 0), limit=1 << 16
-            )
-
-    @property
-    def beginning(self) -> bytes:
-        """A part of what a peer sends first."""
-        return b"\x16\x03\x01\x02\x00\x01" if self.secure else PART
-
-    async def get(self, source: str = "127.0.0.1", path: bytes = b"/") -> bytes:
-        reader, writer = await self.open(source)
-        try:
-            writer.write(GET.replace(b"/ ", path + b" ", 1))
-            return await status_of(reader)
-        finally:
-            await leave(writer)
-
-    def raw(self, source: str = "127.0.0.1", sends: bytes = b"") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.server.port), timeout=10, source_address=(source, 0))
-        opened.sendall(sends)
-        return opened
-
-
-def trusting_anyone() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
-
-
-async def status_of(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
-    return head.split()[1]
-
-
-async def leave(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-async def ended(reader: asyncio.StreamReader) -> None:
-    """Wait until the server has closed the connection."""
-    async with asyncio.timeout(10):
-        with contextlib.suppress(OSError):
-            while await reader.read(1 << 16):
-                pass
-
-
-async def socket_ended(opened: socket.socket) -> None:
-    """Wait until the server has closed a plain socket."""
-    opened.setblocking(False)
-    async with asyncio.timeout(10):
-        with contextlib.suppress(OSError):
-            while await asyncio.get_running_loop().sock_recv(opened, 4096):
-                pass
-    opened.close()
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncIterator[Place]:
-    release = asyncio.Event()
-    with (folder / "big").open("wb") as file:
-        file.truncate(BIG)
-
-    async def home(request: web.Request) -> web.Response:
-        return web.Response(text="home")
-
-    async def wait(request: web.Request) -> web.Response:
-        await release.wait()
-        return web.Response(text="waited")
-
-    async def big(request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(folder / "big") if secure else web.Response(body=bytes(BIG))
-
-    async def refuse(request: web.Request) -> web.Response:
-        answer = web.Response(status=413)
-        answer.force_close()
-        return answer
-
-    app = web.Application()
-    app.router.add_get("/", home)
-    app.router.add_get("/wait", wait)
-    app.router.add_get("/big", big)
-    app.router.add_post("/", refuse)
-    context = server_context(*make_certificate(["localhost"], now=datetime.now(UTC))) if secure else None
-    server = LimitedServer(app, limits=limits, port=0, context=context, address="127.0.0.1", shutdown_seconds=0.2)
-    await server.start()
-    try:
-        yield Place(server, secure, release)
-    finally:
-        await server.stop()
-
-
-@pytest.fixture(params=[True, False], ids=["TLS", "plain"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with serving(tmp_path, secure=request.param) as running:
-        yield running
-
-
-@pytest.fixture
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(times, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(times, "CLOSE_SECONDS", 0.1)
-    monkeypatch.setattr(times, "SWEEP_SECONDS", 0.05)
-
+from chorus_net.connection import HttpProtocol, missing_of_hello
+from chorus_net.limits import HEAD_BYTES, HELLO_BYTES
+from chorus_net.serve import ClosedFor
+from limited_server import BIG, FEW, GET, PART, POST, Place, ended, leave, serving, socket_ended, status_of, until
 
 # A head has its time
 
@@ -265,6 +129,111 @@ async def test_requests_that_are_under_way_are_not_closed_for_new_connections(pl
         await leave(writer)
 
 
+async def hold_every_place(place: Place, sends: bytes) -> list[asyncio.StreamWriter]:
+    """Take all places, from two addresses; each sends a head and takes nothing of an answer."""
+    held = []
+    for number in range(FEW.connections):
+        _, writer = await place.open(f"127.0.{number % 2}.1")
+        writer.transport.pause_reading()
+        writer.write(sends)
+        held.append(writer)
+    await until(lambda: place.server.requests_begun == FEW.connections)
+    return held
+
+
+ANYBODYS = ("127.0.0.1", "127.0.1.1", "127.0.2.1")
+"""Both addresses of those who hold every place, and another one."""
+
+
+@pytest.mark.parametrize("source", ANYBODYS)
+async def test_who_asks_is_served_beside_many_who_do_not_take_their_answers(place: Place, source: str) -> None:
+    held = await hold_every_place(place, GET.replace(b"/ ", b"/text ", 1))
+    assert await place.get(source) == b"200"
+    for writer in held:
+        await leave(writer)
+
+
+@pytest.mark.parametrize("source", ANYBODYS)
+async def test_who_asks_is_served_beside_many_whose_bodies_do_not_come(place: Place, source: str) -> None:
+    held = await hold_every_place(place, POST + b"{")
+    assert await place.get(source) == b"200"
+    for writer in held:
+        await leave(writer)
+
+
+async def test_a_whole_body_is_taken_beside_others_that_do_not_come(place: Place) -> None:
+    held = await hold_every_place(place, POST + b"{")
+    reader, writer = await place.open()
+    writer.write(POST + bytes(1000))
+    assert await status_of(reader) == b"200"
+    for each in (writer, *held):
+        await leave(each)
+
+
+@pytest.mark.parametrize("sends", [GET.replace(b"/ ", b"/big ", 1), POST + b"{"], ids=["download", "upload"])
+async def test_files_are_not_cut_off_for_new_connections(tmp_path: Path, sends: bytes) -> None:
+    async with serving(tmp_path, secure=True, limits=replace(FEW, long_bodies=True)) as place:
+        held = await hold_every_place(place, sends)
+        await socket_ended(place.raw("127.0.2.1"))
+        assert place.server.closed == {ClosedFor.REFUSED: 1}
+        for writer in held:
+            await leave(writer)
+
+
+# One request at a time
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: upgrade\r\nUpgrade: websocket\r\n"], ids=["plain", "upgrade"])
+async def test_of_requests_in_a_row_one_is_answered(place: Place, more: bytes) -> None:
+    reader, writer = await place.open()
+    writer.write(GET.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n") * 2000)
+    async with asyncio.timeout(10):
+        assert await status_of(reader) == b"200"
+    await ended(reader)
+    assert place.server.requests_begun == 1
+    await leave(writer)
+
+
+async def test_requests_that_come_while_one_is_handled_end_the_connection(place: Place) -> None:
+    reader, writer = await place.open()
+    writer.write(GET.replace(b"/ ", b"/wait ", 1))
+    await until(lambda: place.server.requests_begun == 1)
+    writer.write(GET * 2000)
+    await place.get("127.0.1.1")  # the loop has turned and read some of them
+    place.release.set()
+    assert await status_of(reader) == b"200"
+    await ended(reader)
+    assert place.server.requests_begun == 2
+    await leave(writer)
+
+
+async def test_one_who_asks_again_after_each_answer_keeps_the_connection(place: Place) -> None:
+    reader, writer = await place.open()
+    for path in (b"/text ", b"/ ") * 3:
+        writer.write(GET.replace(b"/ ", path, 1))
+        assert await status_of(reader) == b"200"
+        await reader.readexactly(BIG if path == b"/text " else 4)
+    await leave(writer)
+
+
+async def test_no_more_than_its_share_is_read_of_a_connection_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    take = HttpProtocol.data_received
+
+    def note(self: HttpProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        take(self, data)
+
+    monkeypatch.setattr(HttpProtocol, "data_received", note)
+    reader, writer = await place.open()
+    writer.write(POST.replace(b": 1000", b": 1000000") + bytes(1_000_000))
+    assert await status_of(reader) == b"200"
+    assert max(sizes) <= 2 * FEW.read_bytes  # of TLS a whole record and the rest of the one before
+    await leave(writer)
+
+
 async def test_without_descriptors_it_waits_for_some_and_does_not_ask_again_and_again(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +263,23 @@ async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(
     writer.transport.pause_reading()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
     await until(lambda: place.server.closed[ClosedFor.STALLED] == 1)
+    await leave(writer)
+
+
+@pytest.mark.usefixtures("short_times")
+async def test_a_peer_that_takes_its_answer_byte_by_byte_is_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(times, "ANSWER_BYTES_PER_SECOND", 1 << 30)
+    reader, writer = await place.open()
+    writer.write(GET.replace(b"/ ", b"/big ", 1))
+    with contextlib.suppress(OSError):
+        async with asyncio.timeout(10):
+            while place.server.closed[ClosedFor.STALLED] == 0:
+                await reader.read(1000)
+                await asyncio.sleep(0.01)
+    assert place.server.closed[ClosedFor.STALLED] == 1
     await leave(writer)
 
 
