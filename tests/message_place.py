@@ -87,7 +87,9 @@ class Place:
     async def send(self, body: bytes, *, token: str, receiver: int = 0) -> Outcome:
         """Send a body to a receiver."""
         inbox = self.receivers[receiver]
-        return await inbox.take(await inbox.identify(f"Bearer {token}"), body)
+        identity = await inbox.identify(f"Bearer {token}")
+        with inbox.admit(identity):
+            return await inbox.take(identity, body)
 
     async def flush(self) -> None:
         """Write the progress that is not written."""

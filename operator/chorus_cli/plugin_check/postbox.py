@@ -135,7 +135,7 @@ class Postbox:
             raise
 
     def _charge(self, *, stored: bool) -> None:
-        for cost in (Cost.MESSAGE, *([Cost.REPORT] if stored else [])):
+        for cost in (Cost.MESSAGE, Cost.REPORT if stored else Cost.PROGRESS):
             self.limits.charge(cost, sender=self.speaker, namespace="")
 
     async def _note(self, body: bytes, kind: MessageType, envelope: Envelope | None, payload: Payload) -> Fate:

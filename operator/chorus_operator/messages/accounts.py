@@ -52,9 +52,9 @@ class ServiceAccounts:
         self._kube = kube
         self._frozen: Cache[tuple[str, str, str], _Accepted] = Cache(size=CACHE_SIZE, clock=seconds)
 
-    def remembers(self, pod: AccountPod, message: Message) -> bool:
-        """Tell whether `grant` can answer without a read."""
-        place = (pod.namespace, message.envelope.subject or "", message.envelope.subject_uid)
+    def remembers(self, namespace: str, message: Message) -> bool:
+        """Tell whether `grant` can answer a pod of the namespace without a read."""
+        place = (namespace, message.envelope.subject or "", message.envelope.subject_uid)
         return not isinstance(message.payload, OnlineReport) and self._frozen.get(place) is not None
 
     async def grant(self, pod: AccountPod, message: Message) -> Grant:

@@ -28,12 +28,20 @@ class Limit(NamedTuple):
 class Cost(Enum):
     """What a message takes a token for: the limit of its sender, and of all senders of its namespace together."""
 
-    MESSAGE = (Limit(100, 10.0), Limit(3000, 300.0))
-    """Any message: its pod and its run are read, both every few seconds at most while the sender is heard."""
+    MESSAGE = (Limit(200, 20.0), Limit(6000, 600.0))
+    """Any message of a pod of Chorus, or with a token that the operator made: taken before its body is read."""
+    SERVICE_MESSAGE = (Limit(1000, 100.0), Limit(6000, 600.0))
+    """Any message of a service's pod, which may serve many runs: taken before its body is read."""
+    PROGRESS = (Limit(100, 10.0), Limit(3000, 300.0))
+    """Progress: its pod and its run are read, both every few seconds at most while the sender is heard."""
     REPORT = (Limit(40, 1.0), Limit(400, 20.0))
     """A message that is stored: everything but progress. A run needs about five."""
     LOOKUP = (Limit(100, 2.0), Limit(400, 20.0))
     """A `subject` that is not remembered: its configuration or its Plugin is read."""
+
+
+MALFORMED = Limit(40, 1.0)
+"""Bodies of a sender that are no message. Who has sent more is refused before the next body is read."""
 
 
 class TokenBuckets:
@@ -75,6 +83,7 @@ class SenderLimits:
         """`seconds`: seconds that only rise."""
         self._senders = {cost: TokenBuckets(cost.value[0], size=SENDERS, seconds=seconds) for cost in Cost}
         self._namespaces = {cost: TokenBuckets(cost.value[1], size=NAMESPACES, seconds=seconds) for cost in Cost}
+        self._malformed = TokenBuckets(MALFORMED, size=SENDERS, seconds=seconds)
 
     def charge(self, cost: Cost, *, sender: Hashable, namespace: str) -> None:
         """Take a token of the sender's and one of its namespace's; Refused when either has none, and both keep theirs.
@@ -88,6 +97,16 @@ class SenderLimits:
             raise _too_many(f"namespace {namespace}", shared.limit, wait)
         its_own.take(sender)
         shared.take(namespace)
+
+    def charge_malformed(self, *, sender: Hashable) -> None:
+        """Take a token for a body that was no message, where there is one: it has been read already."""
+        if self._malformed.wait(sender) <= 0:
+            self._malformed.take(sender)
+
+    def check_malformed(self, *, sender: Hashable) -> None:
+        """Refused when the sender has sent too many bodies that were no messages; takes no token."""
+        if (wait := self._malformed.wait(sender)) > 0:
+            raise _too_many("this sender that are malformed", MALFORMED, wait)
 
 
 def _too_many(whose: str, limit: Limit, wait: float) -> Refused:

@@ -42,8 +42,9 @@ def make_app(inbox: Inbox, *, refusals: RefusalLog) -> web.Application:
             async with asyncio.timeout(HANDLE_SECONDS):
                 identity = await inbox.identify(request.headers.get("Authorization"), peer=sender)
                 sender = f"{identity.namespace}/{identity.name}"
-                body = await _read(request)
-                return web.Response(status=status[await take(identity, body)])
+                with inbox.admit(identity):
+                    body = await _read(request)
+                    return web.Response(status=status[await take(identity, body)])
         except Refused as refused:
             return _answer(refused, refusals, sender)
         except TimeoutError:

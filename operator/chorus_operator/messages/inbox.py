@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from chorus_api.messages import Envelope, MessageType, ProgressReport
@@ -19,10 +20,10 @@ from chorus_operator.messages.authentication import (
     bearer_token,
     service_of,
 )
-from chorus_operator.messages.buckets import Cost, SenderLimits
+from chorus_operator.messages.buckets import SenderLimits
 from chorus_operator.messages.frames import Frames
 from chorus_operator.messages.kubeflow import KUBEFLOW_INSTANCE, read_progress
-from chorus_operator.messages.limits import charge_message
+from chorus_operator.messages.limits import charge_message, charge_unread, is_service_pod, sender_key
 from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.progress import ProgressBook
@@ -45,7 +46,10 @@ from chorus_operator.messages.senders import (
     service_plugin,
     service_sender,
 )
+from chorus_operator.messages.under_way import OF_SENDER, OF_SERVICE_POD, UnderWay
 from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
+
+_NO_MESSAGE = {Cause.MALFORMED, Cause.UNKNOWN_TYPE, Cause.TOO_LARGE}
 
 
 class Inbox:
@@ -77,6 +81,7 @@ class Inbox:
         self._clock = clock
         self._tokens = tokens
         self._limits = SenderLimits(seconds=seconds)
+        self._under_way = UnderWay()
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._accounts = ServiceAccounts(kube, seconds=seconds)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
@@ -100,15 +105,34 @@ class Inbox:
         except KubeError as error:
             raise _unavailable(error) from error
 
+    @contextmanager
+    def admit(self, identity: Identity) -> Iterator[None]:
+        """Let a message be read and taken in this block; Refused (tooManyMessages) when its sender sends too much.
+
+        A body that turns out to be no message counts against the ones that follow.
+        """
+        sender = sender_key(identity)
+        limit = OF_SERVICE_POD if is_service_pod(identity) else OF_SENDER
+        with self._under_way.one_more(sender=sender, namespace=identity.namespace, limit=limit):
+            charge_unread(self._limits, identity)
+            try:
+                yield
+            except Refused as refused:
+                if refused.cause in _NO_MESSAGE:
+                    self._limits.charge_malformed(sender=sender)
+                raise
+
     async def take(self, identity: Identity, body: bytes) -> Outcome:
         """Take one message; it is stored when this returns (progress: it is kept). Else Refused."""
         message = parse(body)
         stored = message.envelope.type is not MessageType.PROGRESS
-        charge_message(self._limits, identity, stored=stored)
+        remembered = self._accounts.remembers(identity.namespace, message)
+        about = message.envelope.subject_uid
+        charge_message(self._limits, identity, stored=stored, about=about, remembered=remembered)
         try:
             sender = await self._sender(identity, anew=self._looks_anew and stored)
             if isinstance(sender, AccountPod):
-                sender = await self._of_account(sender, message, stored=stored)
+                sender = _service(await self._accounts.grant(sender, message), pod_uid=sender.uid)
             outcome = await self._store(sender, message)
         except Invalid as error:
             raise Refused(Cause.MALFORMED, f"the API server refuses what the message says: {error}"[:1000]) from error
@@ -152,16 +176,6 @@ class Inbox:
             return await self._senders.find(identity, anew=anew)
         self._senders.check_namespace(identity.namespace)
         return _service(identity.grant)
-
-    async def _of_account(self, pod: AccountPod, message: Message, *, stored: bool) -> ServiceSender | ServicePlugin:
-        """Find which service the pod speaks for; Refused when it may not, or sends too much."""
-        if not self._accounts.remembers(pod, message):
-            self._limits.charge(Cost.LOOKUP, sender=pod.uid, namespace=pod.namespace)
-        grant = await self._accounts.grant(pod, message)
-        if stored:
-            # Not by the attempt, which is only what the message claims.
-            self._limits.charge(Cost.REPORT, sender=(grant.uid, pod.uid), namespace=pod.namespace)
-        return _service(grant, pod_uid=pod.uid)
 
     async def _store(self, sender: Sender, message: Message) -> Outcome:
         envelope = message.envelope

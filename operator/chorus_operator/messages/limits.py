@@ -10,16 +10,28 @@ from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.services.tokens import RunGrant
 
 
-def charge_message(limits: SenderLimits, identity: Identity, *, stored: bool) -> None:
-    """Charge for a message before anything is read for it; `stored`: it is not progress.
+def charge_unread(limits: SenderLimits, identity: Identity) -> None:
+    """Charge for a message before its body is read; Refused when its sender sends too much, or what is no message."""
+    sender = sender_key(identity)
+    limits.check_malformed(sender=sender)
+    cost = Cost.SERVICE_MESSAGE if is_service_pod(identity) else Cost.MESSAGE
+    limits.charge(cost, sender=sender, namespace=identity.namespace)
 
-    What a service's pod stores is charged for when it is known which run or Plugin the pod may speak for: one pod
-    may serve many.
+
+def charge_message(
+    limits: SenderLimits, identity: Identity, *, stored: bool, about: str = "", remembered: bool = True
+) -> None:
+    """Charge for a message that was read, before anything is looked up for it; `stored`: it is not progress.
+
+    A service's pod may serve many runs and Plugins, so each counts by itself: `about` is the uid that the message
+    claims. One that is made up is not `remembered`, and takes a token of the pod's own.
     """
     sender = sender_key(identity)
-    limits.charge(Cost.MESSAGE, sender=sender, namespace=identity.namespace)
-    if stored and not is_service_pod(identity):
-        limits.charge(Cost.REPORT, sender=sender, namespace=identity.namespace)
+    if is_service_pod(identity):
+        if not remembered:
+            limits.charge(Cost.LOOKUP, sender=sender, namespace=identity.namespace)
+        sender = (about, sender)
+    limits.charge(Cost.REPORT if stored else Cost.PROGRESS, sender=sender, namespace=identity.namespace)
 
 
 def sender_key(identity: Identity) -> Hashable:

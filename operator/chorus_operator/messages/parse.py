@@ -6,19 +6,21 @@ Everything that can be wrong with a body ends in one `Refused` that names the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from chorus_api.messages import PAYLOADS, TYPE_PREFIX, Envelope, MessageType, Payload
 from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
 
 _EXTENSIONS = {"subject_uid": "subjectuid", "attempt": "attempt", "sequence": "sequence", "instance": "instance"}
 _MOST_FIELDS = 20
+MAX_ENTRIES = 500
+"""Of any list or map that has no smaller limit of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def parse(body: bytes) -> Message:
     data = event.get_data()
     if not isinstance(data, dict):
         raise _malformed([FieldProblem("data", "must be a JSON object")])
-    problems: list[FieldProblem] = []
+    if problems := _too_many_entries(PAYLOADS[kind], data):
+        raise _malformed(problems)
     try:
         envelope = Envelope.model_validate({"id": event.get_id(), "source": event.get_source(), "type": kind, **given})
     except ValidationError as error:
@@ -80,6 +83,31 @@ def _kind(name: str) -> MessageType:
             fields=(FieldProblem("type", "is unknown"),),
         )
     return MessageType(name.removeprefix(TYPE_PREFIX))
+
+
+def _too_many_entries(model: type[BaseModel], data: dict[str, Any], *, prefix: str = "data.") -> list[FieldProblem]:
+    """Find lists and maps with more entries than the model allows, before each of the entries is checked.
+
+    Maps that the model does not bound, and what lies in lists, are bounded by MAX_ENTRIES.
+    """
+    problems: list[FieldProblem] = []
+    for name, field in model.model_fields.items():
+        for key in {name, field.alias or name} & data.keys():
+            value = data[key]
+            most = next((limit for each in field.metadata if (limit := getattr(each, "max_length", None))), MAX_ENTRIES)
+            if isinstance(value, list | dict) and len(value) > most:
+                problems.append(FieldProblem(prefix + key, f"has {len(value)} entries; at most {most} are taken"))
+            elif isinstance(value, dict) and (inner := _model_of(field.annotation)) is not None:
+                problems += _too_many_entries(inner, value, prefix=f"{prefix}{key}.")
+    return problems
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Find the model of a field that holds one, or None in its place."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
 
 
 def _problems(error: ValidationError, *, prefix: str) -> list[FieldProblem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -47,6 +48,9 @@ class OperatorInbox:
         if bearer_token(authorization) != TOKEN:
             raise Refused(Cause.BAD_TOKEN, "another token")
         return PodIdentity("lab", "pod", "pod-uid", "chorus-run")
+
+    def admit(self, identity: PodIdentity) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def take(self, identity: PodIdentity, body: bytes) -> Outcome:
         if isinstance(self._pod, DescribePod):

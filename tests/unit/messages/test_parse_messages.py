@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.messages import PAYLOADS, MessageType, ModelName, ProgressReport
-from chorus_operator.messages.parse import parse
+from chorus_operator.messages.parse import MAX_ENTRIES, parse
 from chorus_operator.messages.refusals import Cause, Refused
 from message_builders import FRAME, message
 
@@ -194,3 +194,25 @@ def test_what_is_read_is_what_was_sent(percent: int, metrics: dict[str, float]) 
         return
     assert isinstance(read.payload, ProgressReport)
     assert (read.payload.percent, read.payload.metrics) == (percent, metrics)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "data"),
+    [
+        ("progress", "data.metrics", {"percent": 1, "metrics": {f"m{number}": "x" for number in range(5000)}}),
+        ("MODEL_NAME", "data.metrics", {"model_name": "m", "metrics": {f"m{number}": "x" for number in range(33)}}),
+        ("ONLINE_REPORT", "data.needed_columns", {"needed_columns": [5] * 20_000}),
+        ("ONLINE_REPORT", "data.parameters", {"parameters": {f"p{number}": [] for number in range(5000)}}),
+        ("ONLINE_REPORT", "data.parameters_schema.required", {"parameters_schema": {"required": [5] * 20_000}}),
+        ("FRAME_READY", "data.frame.columns", {"prepare_key": "k", "frame": {**FRAME, "columns": [{}] * 20_000}}),
+        (
+            "FRAME_READY",
+            "data.frame.info",
+            {"prepare_key": "k", "frame": {**FRAME, "info": {f"k{n}": 1 for n in range(MAX_ENTRIES + 1)}}},
+        ),
+    ],
+)
+def test_of_a_list_or_map_with_too_many_entries_none_is_checked(kind: str, field: str, data: dict[str, Any]) -> None:
+    found = refused(message(kind, subject="u", **data))
+    assert [problem.field for problem in found.fields] == [field]
+    assert "entries" in found.fields[0].problem

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -15,15 +17,18 @@ from hypothesis import strategies as st
 from builders import make_service_plugin
 from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.authentication import PodIdentity, TokenCheck
-from chorus_operator.messages.buckets import NAMESPACES, Cost, Limit, SenderLimits, TokenBuckets
+from chorus_operator.messages.buckets import MALFORMED, NAMESPACES, Cost, Limit, SenderLimits, TokenBuckets
 from chorus_operator.messages.limits import charge_message
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
+from chorus_operator.messages.under_way import OF_NAMESPACE, OF_SENDER, OF_SERVICE_POD
 from chorus_operator.services.tokens import PluginGrant
 from message_builders import PLUGIN_ID, describe_pod, message, plugin, training_pod, training_run
 from message_place import NOW, RUN, TOKENS, Place
 
-REPORTS, MESSAGES, LOOKUPS = (cost.value[0] for cost in (Cost.REPORT, Cost.MESSAGE, Cost.LOOKUP))
+REPORTS, MESSAGES, PROGRESS, LOOKUPS = (
+    cost.value[0] for cost in (Cost.REPORT, Cost.MESSAGE, Cost.PROGRESS, Cost.LOOKUP)
+)
 FLOOD = 300
 SECONDS = 1.5
 """In which a flood comes."""
@@ -77,7 +82,7 @@ async def test_random_subjects_of_a_services_pod_are_not_as_many_reads(kind: str
 
     await flood(place, send)
     assert sum(place.calls("get", read.kind) for read in (TRAINING_RUNS, CONFIG_MAPS, PLUGINS)) <= at_most(LOOKUPS)
-    assert place.calls("get", "Pod") <= at_most(MESSAGES)
+    assert place.calls("get", "Pod") <= at_most(LOOKUPS)
 
 
 async def test_attempts_that_a_services_pod_makes_up_are_not_as_many_reads(place: Place) -> None:
@@ -104,8 +109,8 @@ async def test_progress_that_is_refused_each_time_is_not_as_many_reads(place: Pl
             await place.receivers[0].take_progress(identity, b'{"trainerStatus": {}}')
 
     refused = await flood(place, send)
-    assert place.calls("get", TRAINING_RUNS.kind) <= at_most(MESSAGES)
-    assert len(refused) >= FLOOD - at_most(MESSAGES)
+    assert place.calls("get", TRAINING_RUNS.kind) <= at_most(PROGRESS)
+    assert len(refused) >= FLOOD - at_most(PROGRESS)
 
 
 @pytest.mark.parametrize("who", ["a describe pod", "a service that was asked", "a service's pod"])
@@ -186,11 +191,85 @@ async def test_a_sidecar_that_sends_a_whole_file_gets_all_of_it_through_by_waiti
     assert place.report()["error"]["detail"] == "200"
 
 
-async def test_what_is_no_message_is_refused_for_that_and_uses_nothing_up(place: Place) -> None:
-    for _ in range(FLOOD):
-        with pytest.raises(Refused) as caught:
-            await place.send(b"{}", token=place.tokens["train"])
-        assert caught.value.cause is Cause.MALFORMED
+@pytest.mark.parametrize(
+    ("who", "form"),  # Kubeflow's form is refused to a service's pod before its body is read
+    [(who, form) for who in ("train", "told", "far-0") for form in ("message", "unknown", "kubeflow")][:-1],
+)
+async def test_300_bodies_of_one_sender_that_are_no_messages_are_not_300_that_are_read(
+    place: Place, who: str, form: str
+) -> None:
+    metrics = {f"m{number}": "x" for number in range(5000)}
+    kind = "unheard-of" if form == "unknown" else "progress"
+    body = message(kind, subject=place.uid, attributes={"subject": RUN}, percent=1, metrics=metrics)
+
+    async def send(_: int) -> None:
+        inbox = place.receivers[0]
+        identity = await inbox.identify(f"Bearer {place.tokens[who]}")
+        with inbox.admit(identity):
+            await (inbox.take_progress if form == "kubeflow" else inbox.take)(identity, body)
+
+    began = time.process_time()
+    refused = await flood(place, send)
+    assert len(refused) >= FLOOD - at_most(MALFORMED)
+    assert time.process_time() - began < 0.5, "each took 16 ms before"
+    place.seconds += 1
+    assert await place.say(who, "TRAINING_START") is Outcome.TAKEN
+
+
+@pytest.mark.parametrize("check", TokenCheck)
+async def test_a_services_pod_that_trains_a_hundred_runs_is_heard_about_each_all_the_time(check: TokenCheck) -> None:
+    """Each run reports progress every 5 seconds, as our own sender does, and then its model."""
+    place = Place(check)
+    runs = [place.accept(training_run(f"r-{number}"))["metadata"] for number in range(100)]
+
+    async def say(number: int, sequence: int, kind: str, **data: Any) -> Outcome:
+        metadata = runs[number % len(runs)]
+        attributes = {"subject": metadata["name"]}
+        body = message(kind, subject=metadata["uid"], sequence=sequence, attributes=attributes, **data)
+        return await place.send(body, token=place.tokens["far-0"])
+
+    for number in range(24 * len(runs)):
+        place.seconds = number * 5 / len(runs)
+        assert await say(number, number + 1, "progress", percent=1, step=number) is Outcome.TAKEN
+    for number in range(len(runs)):
+        assert await say(number, 10_000, "MODEL_NAME", model_name="m") is Outcome.TAKEN
+
+
+@pytest.mark.parametrize("who", ["train", "told", "far-0"])
+async def test_progress_without_end_leaves_room_for_what_is_stored(place: Place, who: str) -> None:
+    count = MESSAGES.burst - 10
+    refused = await flood(place, lambda n: place.say(who, "progress", sequence=n + 1, percent=1), count=count)
+    assert refused
+    assert await place.say(who, "MODEL_NAME", sequence=1000, model_name="m") is Outcome.TAKEN
+
+
+@pytest.mark.parametrize(("who", "limit"), [("train", OF_SENDER), ("told", OF_SENDER), ("far-0", OF_SERVICE_POD)])
+async def test_a_sender_that_begins_many_messages_at_once_is_told_to_wait_before_they_are_read(
+    place: Place, who: str, limit: int
+) -> None:
+    inbox = place.receivers[0]
+    identity = await inbox.identify(f"Bearer {place.tokens[who]}")
+    with ExitStack() as under_way:
+        for _ in range(limit):
+            under_way.enter_context(inbox.admit(identity))
+        with pytest.raises(Refused) as caught, inbox.admit(identity):
+            pass
+        assert (caught.value.cause, caught.value.retry_after) == (Cause.TOO_MANY_MESSAGES, 1)
+        other = "train" if who != "train" else "told"
+        assert await place.say(other, "TRAINING_START") is Outcome.TAKEN
+    with inbox.admit(identity):
+        pass
+
+
+async def test_the_senders_of_a_namespace_have_a_limit_of_messages_under_way_together(place: Place) -> None:
+    inbox = place.receivers[0]
+    with ExitStack() as under_way:
+        for number in range(OF_NAMESPACE):
+            under_way.enter_context(inbox.admit(PodIdentity("default", "pod", f"uid-{number}", "chorus-run")))
+        with pytest.raises(Refused, match="namespace default"):
+            await place.say("train", "TRAINING_START")
+        with inbox.admit(PodIdentity("elsewhere", "pod", "theirs", "chorus-run")):
+            pass
     assert await place.say("train", "TRAINING_START") is Outcome.TAKEN
 
 
