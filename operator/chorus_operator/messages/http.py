@@ -6,8 +6,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_operator.messages.authentication import Identity
@@ -21,6 +23,8 @@ READ_SECONDS = 10.0
 HANDLE_SECONDS = 30.0
 RETRY_AFTER_SECONDS = 2
 _CONTENT_TYPES = {"application/cloudevents+json", "application/json"}
+_BROKEN_OFF = (ConnectionError, web.RequestPayloadError, aiohttp.ClientPayloadError, BadHttpMessage)
+"""What aiohttp raises while a body is read from who hangs up, or whose chunks are none."""
 _STATUS = {Outcome.TAKEN: 202, Outcome.KNOWN: 204}
 
 
@@ -79,8 +83,8 @@ async def _read(request: web.Request) -> bytes:
                     raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes")
     except TimeoutError:
         raise Refused(Cause.TOO_SLOW, f"the body did not come within {READ_SECONDS:g} s") from None
-    except ConnectionError:
-        raise Refused(Cause.TOO_SLOW, "the connection ended before the body was whole") from None
+    except _BROKEN_OFF as error:
+        raise Refused(Cause.INCOMPLETE, f"the body broke off: {type(error).__name__}: {error}"[:300]) from None
     return bytes(body)
 
 
@@ -93,6 +97,6 @@ def _answer(refused: Refused, refusals: RefusalLog, sender: str) -> web.Response
         response.headers["WWW-Authenticate"] = "Bearer"
     if refused.status in (429, 503):
         response.headers["Retry-After"] = str(math.ceil(refused.retry_after or RETRY_AFTER_SECONDS))
-    if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW}:
+    if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW, Cause.INCOMPLETE}:
         response.force_close()  # the rest of the body is not read
     return response

@@ -81,7 +81,7 @@ class Inbox:
         self._clock = clock
         self._tokens = tokens
         self._limits = SenderLimits(seconds=seconds)
-        self._under_way = UnderWay()
+        self.under_way = UnderWay()
         self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._accounts = ServiceAccounts(kube, seconds=seconds)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
@@ -113,7 +113,7 @@ class Inbox:
         """
         sender = sender_key(identity)
         limit = OF_SERVICE_POD if is_service_pod(identity) else OF_SENDER
-        with self._under_way.one_more(sender=sender, namespace=identity.namespace, limit=limit):
+        with self.under_way.one_more(sender=sender, namespace=identity.namespace, limit=limit):
             charge_unread(self._limits, identity)
             try:
                 yield

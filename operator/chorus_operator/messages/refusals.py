@@ -27,6 +27,7 @@ class Cause(StrEnum):
     WRONG_IDS = "wrongIds"
     TOO_LARGE = "tooLarge"
     TOO_SLOW = "tooSlow"
+    INCOMPLETE = "incomplete"
     WRONG_CONTENT_TYPE = "wrongContentType"
     MALFORMED = "malformed"
     UNKNOWN_TYPE = "unknownType"
@@ -45,6 +46,7 @@ _STATUS = {
     Cause.WRONG_IDS: 403,
     Cause.TOO_LARGE: 413,
     Cause.TOO_SLOW: 408,
+    Cause.INCOMPLETE: 400,
     Cause.WRONG_CONTENT_TYPE: 415,
     Cause.MALFORMED: 422,
     Cause.UNKNOWN_TYPE: 422,

@@ -23,6 +23,9 @@ class UnderWay:
         self._senders: Counter[Hashable] = Counter()
         self._namespaces: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        return self._namespaces.total()
+
     @contextmanager
     def one_more(self, *, sender: Hashable, namespace: str, limit: int) -> Iterator[None]:
         """Count a message while the block runs; Refused (tooManyMessages) when as many as allowed are under way."""

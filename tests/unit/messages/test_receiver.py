@@ -85,6 +85,12 @@ class Line:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    @property
+    def under_way(self) -> int:
+        """Messages whose sender is known and that are not answered."""
+        assert self.receiver.inbox is not None
+        return len(self.receiver.inbox.under_way)
+
     def count(self, cause: Cause) -> int:
         return self.receiver.refusals.counts[cause]
 
@@ -183,6 +189,37 @@ async def test_a_length_that_promises_more_than_comes_is_not_waited_for(
     head = f"POST {MESSAGES_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     answer = await line.raw(f"{head}Authorization: Bearer train\r\nContent-Length: 100\r\n\r\nab".encode())
     assert answer.startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [("Content-Length: 100", "{"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")],
+    ids=["half a body", "some of its chunks"],
+)
+async def test_who_hangs_up_before_the_body_is_complete_is_counted_and_logged_once(
+    line: Line, capsys: pytest.CaptureFixture[str], length: str, body: str
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    head = f"POST {MESSAGES_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    count = 5
+    for number in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", line.receiver.port, ssl=context)
+        writer.write(f"{head}Authorization: Bearer train\r\n{length}\r\n\r\n{body}".encode())
+        await writer.drain()
+        await until(lambda: line.under_way == 1)
+        writer.transport.abort()
+        await until(lambda number=number: line.count(Cause.INCOMPLETE) == number + 1)
+    assert line.receiver.refusals.counts == {Cause.INCOMPLETE: count}
+    logged = capsys.readouterr().out
+    assert (logged.count("incomplete"), "Traceback" in logged) == (1, False)
+
+
+async def test_chunks_that_are_none_are_the_senders_fault(line: Line) -> None:
+    head = f"POST {MESSAGES_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    sent = f"{head}Authorization: Bearer train\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nQQQ\r\n"
+    assert (await line.raw(sent.encode())).split()[1] == b"400"
+    assert line.count(Cause.UNAVAILABLE) == 0
 
 
 async def test_a_length_that_promises_less_than_comes_yields_no_second_message(line: Line) -> None:
