@@ -17,16 +17,18 @@ from chorus_operator.kube.cache import Cache
 from chorus_operator.kube.client import Kube, Manifest
 from chorus_operator.kube.resources import PLUGINS, PODS, TRAINING_RUNS
 from chorus_operator.reconcile.kept import kept
+from chorus_operator.reconcile.text_cache import Place, TextCache
 
 SIZE = 4096
 MAX_PLUGIN_BYTES = 64 * 1024
 """Of a Plugin that is remembered. A CRD that takes texts of 4,096 characters by the dozen lets one be as large as the
 API server takes an object (1.5 MiB): such a Plugin is read live each time. A run has at most 200 KiB by its CRD."""
+PLUGINS_BYTES = 64 * 1024 * 1024
+"""Of all Plugins that are remembered. Others are read live: those that were asked for longest ago."""
+NAMESPACE_PLUGINS_BYTES = 8 * 1024 * 1024
 SECONDS = 60.0
 
 T = TypeVar("T")
-Place = tuple[str, str]
-"""A namespace and a name."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Memory:
         """`seconds`: a clock that only rises."""
         self._kube = kube
         self._seconds = seconds
-        self._plugins: dict[Place, str] = {}  # JSON
+        self._plugins = TextCache(most_bytes=PLUGINS_BYTES, most_bytes_of_namespace=NAMESPACE_PLUGINS_BYTES)  # JSON
         self._runs: dict[Place, _Runs] = {}  # by Project
         self._pods: dict[Place, set[str]] = {}  # names, by Job
         self._constants: Cache[tuple[str, ...], object] = Cache(size=SIZE, clock=seconds)
@@ -70,9 +72,9 @@ class Memory:
         namespace, name = stored["metadata"]["namespace"], stored["metadata"]["name"]
         match kind:
             case "Plugin":
-                self._plugins.pop((namespace, name), None)
+                self._plugins.discard((namespace, name))
                 if not deleted and len(text := json.dumps(kept(stored))) <= MAX_PLUGIN_BYTES:
-                    self._plugins[namespace, name] = text
+                    self._plugins.put((namespace, name), text)
             case "TrainingRun":
                 project = stored.get("spec", {}).get("projectRef", {}).get("name", "")
                 runs = self._runs.get((namespace, project))
@@ -92,7 +94,7 @@ class Memory:
 
     def plugin_gone(self, namespace: str, name: str) -> None:
         """Take in that a live look has found no such Plugin: a watch can miss a deletion."""
-        self._plugins.pop((namespace, name), None)
+        self._plugins.discard((namespace, name))
 
     def forget_runs(self, namespace: str, project: str) -> None:
         """Have the runs of a Project listed at the next look."""

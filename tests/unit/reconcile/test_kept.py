@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PREPARE_ANNOTATION, TRIGGER_KEY_ANNOTATION
 from chorus_operator.kube.resources import PLUGINS
-from chorus_operator.reconcile.memory import MAX_PLUGIN_BYTES, Memory
+from chorus_operator.reconcile.memory import MAX_PLUGIN_BYTES, NAMESPACE_PLUGINS_BYTES, Memory
 from chorus_operator.reconcile.queue import Key
+from chorus_operator.reconcile.text_cache import TextCache
 from chorus_operator.watch import SETTLE_SECONDS, Keys
 from fakes import FakeKube
 from unit_manifests import plugin, project, run
@@ -94,6 +95,50 @@ async def test_a_plugin_with_a_very_large_spec_is_not_kept_but_read_live() -> No
     assert bytes_kept(lambda name: memory.seen("Plugin", json.loads(json.dumps(stored)))) < 1024
     assert await memory.plugin(NAMESPACE, "soft") == stored
     assert [call.verb for call in kube.calls if call.kind == "Plugin"] == ["get"]
+
+
+async def test_many_large_plugins_of_one_namespace_are_not_all_kept_and_push_out_no_others() -> None:
+    kube = FakeKube()
+    memory = Memory(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    theirs = told(plugin, "theirs")
+    theirs["metadata"]["namespace"] = "elsewhere"
+    memory.seen("Plugin", theirs)
+    text = "x" * (MAX_PLUGIN_BYTES - 1024)
+    count = NAMESPACE_PLUGINS_BYTES // MAX_PLUGIN_BYTES * 4
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            manifest = told(plugin, f"p-{number}")
+            memory.seen("Plugin", {**manifest, "spec": {**manifest["spec"], "text": text}})
+        assert tracemalloc.get_traced_memory()[0] < 1.1 * NAMESPACE_PLUGINS_BYTES
+    finally:
+        tracemalloc.stop()
+    assert await memory.plugin("elsewhere", "theirs") is not None
+    assert await memory.plugin(NAMESPACE, f"p-{count - 1}") is not None
+    assert kube.calls == [], "both are remembered"
+    assert await memory.plugin(NAMESPACE, "p-0") is None
+    assert [call.verb for call in kube.calls] == ["get"], "what is not remembered is read live"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.none() | st.integers(0, 12)), max_size=40
+    )
+)
+def test_texts_are_bounded_in_total_and_by_namespace_and_the_one_that_was_put_last_is_there(
+    steps: list[tuple[str, str, int | None]],
+) -> None:
+    cache = TextCache(most_bytes=12, most_bytes_of_namespace=8)
+    for namespace, name, size in steps:
+        if size is None:
+            cache.discard((namespace, name))
+        else:
+            cache.put((namespace, name), "t" * size)
+            assert cache.get((namespace, name)) == ("t" * size if size <= 8 else None)
+        held = {space: sum(len(cache.get((space, each)) or "") for each in "xyz") for space in "ab"}
+        assert max(held.values()) <= 8
+        assert sum(held.values()) <= 12
 
 
 async def test_what_decisions_read_of_a_runs_metadata_is_kept() -> None:
