@@ -36,6 +36,8 @@ FILTER_LEEWAY_SECONDS = 600
 """Where the API server has the last word, our clock refuses only what is far off; certificates allow as much."""
 KEYS_SECONDS = 600.0
 FETCH_PAUSE_SECONDS = 10.0
+REFRESH_SECONDS = 2.0
+"""For keys that are fetched in the background: a filter keeps no token waiting for them."""
 
 _PublicKey = RSAKey | ECKey
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -86,6 +88,7 @@ class PublishedKeys:
         self._lock = asyncio.Lock()
         self._published = Published("", {})
         self._fetched = self._tried = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Fetch the keys; KubeError when the API server publishes none, or not for this account."""
@@ -129,7 +132,8 @@ class PublishedKeys:
         """Refused (badToken) for a token that the published keys show to be bad; everything else passes.
 
         A token of another issuer, or with a key that is not published here, can be good all the same. So can every
-        token as long as no keys could be read.
+        token as long as no keys could be read. It never waits: keys that are missing or old are fetched in the
+        background.
         """
         try:
             signature, key_id = _parse(token)
@@ -137,10 +141,10 @@ class PublishedKeys:
             if self._published.keys:
                 raise
             return
-        try:
-            key = (await self._with_key(key_id)).keys.get(key_id)
-        except (KubeError, Refused):
-            return  # the keys cannot be read now, or were read a moment ago
+        if not self._has(key_id):
+            self._refresh()
+        # An old key that is no longer published lets a token pass to its review, and no more.
+        key = self._published.keys.get(key_id)
         if key is not None:
             wanted = JWTClaimsRegistry(
                 now=int(self._clock().timestamp()),
@@ -149,6 +153,19 @@ class PublishedKeys:
                 exp={"essential": True},
             )
             _verified(signature, key, wanted)
+
+    def _refresh(self) -> None:
+        """Fetch the keys in the background, unless that is under way or was tried a moment ago."""
+        is_under_way = self._refreshing is not None and not self._refreshing.done()
+        if not is_under_way and self._seconds() >= self._tried + FETCH_PAUSE_SECONDS:
+            self._refreshing = asyncio.get_running_loop().create_task(self._try_refresh())
+
+    async def _try_refresh(self) -> None:
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self._fetch()
+        except (KubeError, TimeoutError) as error:
+            log.warning("the keys of tokens could not be read again; tokens are reviewed", error=str(error))
 
     async def _with_key(self, key_id: str) -> Published:
         """Give what is published, fetched anew when it is old or lacks the key."""
@@ -167,7 +184,10 @@ class PublishedKeys:
 
     async def _fetch(self) -> None:
         self._tried = self._seconds()
-        self._published = read_published(await self._kube.token_issuer(), await self._kube.token_keys())
+        try:
+            self._published = read_published(await self._kube.token_issuer(), await self._kube.token_keys())
+        finally:
+            self._tried = self._seconds()  # those who waited for it do not each try again
         self._fetched = self._seconds()
         log.info("keys of tokens read", issuer=self._published.issuer, keys=sorted(self._published.keys))
 

@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 
 from chorus_operator.kube.errors import Forbidden
+from chorus_operator.messages import published_keys
 from chorus_operator.messages.authentication import BAD_TOKENS, PodIdentity, TokenReviews
-from chorus_operator.messages.published_keys import FETCH_PAUSE_SECONDS, FILTER_LEEWAY_SECONDS, PublishedKeys
+from chorus_operator.messages.published_keys import (
+    FETCH_PAUSE_SECONDS,
+    FILTER_LEEWAY_SECONDS,
+    KEYS_SECONDS,
+    PublishedKeys,
+)
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.review_queue import AT_ONCE, WAITING
 from fakes import Call, FakeKube
@@ -169,9 +175,33 @@ async def test_keys_that_appear_later_are_used_then(without_keys: Place) -> None
     without_keys.kube.issuer = discovery(SIGNER)
     without_keys.seconds = FETCH_PAUSE_SECONDS
     assert await without_keys.cause(SIGNER.token()) is Cause.BAD_TOKEN
+    for _ in range(5):
+        await asyncio.sleep(0)  # the keys are fetched in the background
     before = without_keys.kube.reviews
     assert await without_keys.cause(STRANGER.token()) is Cause.BAD_TOKEN
     assert without_keys.kube.reviews == before
+
+
+async def test_good_tokens_do_not_wait_for_keys_that_do_not_come(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discovery hangs when the keys are old: what is known of them still refuses, and the rest is reviewed."""
+    monkeypatch.setattr(published_keys, "REFRESH_SECONDS", 0.05)
+    asked = 0
+
+    async def hang() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        return {}
+
+    place.kube.token_issuer = hang  # type: ignore[method-assign]
+    place.seconds = KEYS_SECONDS + 1
+    async with asyncio.timeout(5):
+        for number in range(5):
+            token = SIGNER.token(pod_claims(jti=f"token-{number}"))
+            assert await place.cause(place.accepts(token)) is None
+        assert await place.cause(STRANGER.token()) is Cause.BAD_TOKEN
+    assert place.kube.reviews == 5
+    assert asked == 1
 
 
 async def test_four_hundred_made_up_tokens_are_reviewed_eight_at_once_and_most_are_told_to_come_again(
