@@ -1,7 +1,8 @@
 """Forward what a container writes into its messages file: `python -m chorus_client.forward`, a native sidecar.
 
 A line counts when it ends in a line break. Each becomes one message; how far the file is sent is written down beside
-it, so that a sidecar that is started again goes on from there. Whether a message is right the receiver says, which
+it, so that a sidecar that is started again goes on from there: as the same instance, and with the same number for each
+line, so that a line that is sent a second time is known. Whether a message is right the receiver says, which
 refuses, counts and logs what is not: people see it where they look for refusals. So with a line that is no message.
 
 How far it is sent is written down from the start, and the sidecar's startup probe waits for it: a container's first
@@ -14,8 +15,10 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 25.0
 MAX_LINE_BYTES = MAX_BODY_BYTES
 SENT_SUFFIX = MESSAGES_SENT.name.removeprefix(MESSAGES_FILE.name)
+_MARK = re.compile(r"([0-9]{1,15}) ([0-9a-f]{32}) ([0-9]{1,15})", re.ASCII)
 UNREADABLE = "unreadable"
 """What a line that is no message is sent as: no such message is known."""
 
@@ -61,7 +65,13 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mark = path.with_name(path.name + SENT_SUFFIX)
-        self.position = self._read_mark()
+        self._marked = -1
+        self.position, self.instance, self.number = self._read_mark()
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it is written down how far the file was read."""
+        return self._marked == self.position
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines that are complete and not yet read. A line that is too long is cut, so that it is refused."""
@@ -73,6 +83,7 @@ class Tail:
                         return
                     self.position += len(line)
                     if line.strip():
+                        self.number += 1
                         yield line.strip()[: MAX_LINE_BYTES + 1]
         except FileNotFoundError:
             return
@@ -81,21 +92,24 @@ class Tail:
 
     def mark(self) -> None:
         """Write down that everything up to here was delivered."""
-        self._mark.write_text(str(self.position), encoding="ascii")
+        self._mark.write_text(f"{self.position} {self.instance} {self.number}", encoding="ascii")
+        self._marked = self.position
 
-    def _read_mark(self) -> int:
+    def _read_mark(self) -> tuple[int, str, int]:
+        """Read the position in bytes, the instance, and the number of the last line; those of a new file without it."""
         try:
-            return int(self._mark.read_text(encoding="ascii"))
+            told = _MARK.fullmatch(self._mark.read_text(encoding="ascii"))
         except (OSError, ValueError):
-            return 0
+            told = None
+        return (int(told[1]), told[2], int(told[3])) if told is not None else (0, uuid.uuid4().hex, 0)
 
 
-def forward(config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:
-    """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS."""
-    tail = Tail(Path(config.messages_file))
+def forward(tail: Tail, config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:
+    """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS; `sender` is of `tail.instance`."""
     tail.mark()
     while not stop.requested:
-        if _send(tail, config, sender) and sender.flush(FLUSH_SECONDS):
+        is_new = _send(tail, config, sender)
+        if not tail.is_marked and sender.flush(FLUSH_SECONDS if is_new else 0.0):
             tail.mark()
         time.sleep(pause)
     _send(tail, config, sender)
@@ -111,7 +125,7 @@ def _send(tail: Tail, config: ForwardConfig, sender: Sender) -> bool:
     before = tail.position
     for line in tail.lines():
         kind, data = message_of(line, project_id=config.project_id, plugin_id=config.plugin_id)
-        sender.forward(kind, data)
+        sender.forward(kind, data, sequence=tail.number)
     return tail.position != before
 
 
@@ -123,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = StopFlag().install()
     config = ForwardConfig.model_validate_json(options.config.read_bytes())
-    forward(config, Sender(config.messaging, attempt=int(os.environ.get(ATTEMPT_ENV, "0"))), stop=stop)
+    tail = Tail(Path(config.messages_file))
+    attempt = int(os.environ.get(ATTEMPT_ENV, "0"))
+    forward(tail, config, Sender(config.messaging, attempt=attempt, instance=tail.instance), stop=stop)
     return 0
 
 

@@ -64,7 +64,7 @@ class _State:
     """What both threads touch; guarded by the sender's condition."""
 
     queue: deque[_Letter] = field(default_factory=deque)
-    progress: Mapping[str, Any] | None = None
+    progress: tuple[Mapping[str, Any], int | None] | None = None  # with its number, if it has one of its own
     progress_due: float = float("-inf")
     sequence: int = 0
     closing: bool = False
@@ -113,16 +113,19 @@ class Sender:
         """Offer a progress message; a newer one takes its place while it waits."""
         self.forward(MessageType.PROGRESS, payload.model_dump(mode="json", exclude_none=True))
 
-    def forward(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Queue a message as somebody else wrote it: what is wrong with it the receiver says."""
+    def forward(self, kind: str, data: Mapping[str, Any], *, sequence: int | None = None) -> None:
+        """Queue a message as somebody else wrote it: what is wrong with it the receiver says.
+
+        `sequence`: its number, above those before; by default the next one, of progress when it is sent.
+        """
         with self._changed:
             if self._state.closing:
                 LOG.error("the message %s came after the sender was closed and is dropped", kind)
                 return
             if kind == MessageType.PROGRESS:
-                self._state.progress = data
+                self._state.progress = (data, sequence)
             else:
-                self._state.queue.append(self._letter(kind, data))
+                self._state.queue.append(self._letter(kind, data, sequence))
             self._changed.notify_all()
 
     def flush(self, deadline_seconds: float) -> bool:
@@ -146,8 +149,9 @@ class Sender:
                 LOG.error("the message %s was not delivered: %s", message.type, message.error)
             return [*self._state.refused, *lost]
 
-    def _letter(self, kind: str, data: Mapping[str, Any]) -> _Letter:
-        self._state.sequence += 1
+    def _letter(self, kind: str, data: Mapping[str, Any], sequence: int | None) -> _Letter:
+        if sequence is None:
+            sequence = self._state.sequence = self._state.sequence + 1
         event = CloudEvent(
             {
                 "id": str(uuid.uuid4()),
@@ -157,12 +161,12 @@ class Sender:
                 "datacontenttype": "application/json",
                 "subjectuid": self._messaging.subject_uid,
                 "attempt": str(self._attempt),
-                "sequence": str(self._state.sequence),
+                "sequence": str(sequence),
                 "instance": self._instance,
             },
             dict(data),
         )
-        return _Letter(type=kind, event=event, sequence=self._state.sequence)
+        return _Letter(type=kind, event=event, sequence=sequence)
 
     def _run(self) -> None:
         while True:
@@ -186,8 +190,8 @@ class Sender:
                 return state.queue[0]
             due = state.progress_due - self._monotonic()
             if state.progress is not None and (due <= 0 or state.closing):
-                data, state.progress = state.progress, None
-                return self._letter(MessageType.PROGRESS, data)
+                (data, sequence), state.progress = state.progress, None
+                return self._letter(MessageType.PROGRESS, data, sequence)
             if state.closing:
                 state.stopped = True
                 self._changed.notify_all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from chorus_api.contract import MESSAGES_FILE, MESSAGES_SENT
 from chorus_api.run_config import ForwardConfig
 from chorus_client import Pace, Sender, StopFlag
+from chorus_client import forward as forwarding
 from chorus_client.forward import Tail, forward, message_of
 from message_receiver import Receiver
 
@@ -26,7 +29,8 @@ def forward_all(receiver: Receiver, file: Path) -> None:
     config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
     stop = StopFlag()
     stop.request()
-    forward(config, Sender(config.messaging, attempt=3, pace=FAST), stop=stop)
+    tail = Tail(file)
+    forward(tail, config, Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST), stop=stop)
 
 
 def test_each_line_becomes_a_message_with_the_ids_and_the_envelope_filled_in(
@@ -56,7 +60,7 @@ def test_the_mark_that_a_probe_waits_for_is_there_once_the_forwarder_can_be_stop
     receiver: Receiver, tmp_path: Path
 ) -> None:
     forward_all(receiver, tmp_path / MESSAGES_FILE.name)
-    assert (tmp_path / MESSAGES_SENT.name).read_text() == "0"
+    assert (tmp_path / MESSAGES_SENT.name).read_text().split()[::2] == ["0", "0"]
 
 
 def test_what_could_not_be_delivered_is_sent_by_the_next_one(receiver: Receiver, tmp_path: Path) -> None:
@@ -66,6 +70,54 @@ def test_what_could_not_be_delivered_is_sent_by_the_next_one(receiver: Receiver,
     assert len(list(tail.lines())) == 1, "read, and then killed before it was marked"
     forward_all(receiver, file)
     assert receiver.types == ["DATA_REPORT"]
+
+
+def test_a_forwarder_that_is_started_again_goes_on_as_the_same_instance_and_numbers_lines_alike(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("DATA_REPORT", applicable=True) + line("progress", percent=1) + "\n")
+    forward_all(receiver, file)
+    mark = (tmp_path / MESSAGES_SENT.name).read_text()
+    with file.open("a") as more:
+        more.write(line("TRAINING_START") + line("MODEL_NAME", model_name="m"))
+    forward_all(receiver, file)
+    (tmp_path / MESSAGES_SENT.name).write_text(mark)  # as if it had been killed before it wrote that down
+    forward_all(receiver, file)
+    said = [(post.event["type"].removeprefix("dev.chorus."), post.event["sequence"]) for post in receiver.posts]
+    later = [("TRAINING_START", "3"), ("MODEL_NAME", "4")]
+    assert said == [("DATA_REPORT", "1"), ("progress", "2"), *later, *later]
+    assert len({post.event["instance"] for post in receiver.posts}) == 1
+
+
+def test_what_is_delivered_at_a_later_try_is_written_down_though_no_line_follows(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "FLUSH_SECONDS", 0.0)
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("MODEL_NAME", model_name="m"))
+    receiver.answer(503)
+    config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
+    tail, stop = Tail(file), StopFlag()
+    sender = Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST)
+    thread = threading.Thread(target=forward, args=(tail, config, sender), kwargs={"stop": stop, "pause": 0.01})
+    thread.start()
+    try:
+        end = time.monotonic() + 10
+        while Tail(file).position != file.stat().st_size:
+            assert time.monotonic() < end, "it was not written down while the forwarder ran"
+            time.sleep(0.01)
+    finally:
+        stop.request()
+        thread.join()
+    assert receiver.types == ["MODEL_NAME", "MODEL_NAME"]
+
+
+@pytest.mark.parametrize("mark", ["", "12", "-1 a 1", "1 ../x 1", "9" * 99, "é"])
+def test_a_mark_that_a_forwarder_has_not_written_counts_as_none(tmp_path: Path, mark: str) -> None:
+    (tmp_path / MESSAGES_SENT.name).write_text(mark)
+    tail = Tail(tmp_path / MESSAGES_FILE.name)
+    assert (tail.position, tail.number, len(tail.instance)) == (0, 0, 32)
 
 
 def test_without_a_file_there_is_nothing_to_send(receiver: Receiver, tmp_path: Path) -> None:
