@@ -92,6 +92,11 @@ def drip(tmp_path: Path) -> Iterator[Drip]:
     server = Drip(tmp_path / "drip")
     yield server
     server.close()
+    # A call that was given up keeps its limits on connections until it returns: other tests have limits of their own.
+    for thread in threading.enumerate():
+        if thread.name == "in-background":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def fetch(drip: Drip, folder: Path, *, scheme: str, seconds: float, check: Callable[[], None]) -> None:
@@ -109,9 +114,7 @@ def fetch(drip: Drip, folder: Path, *, scheme: str, seconds: float, check: Calla
     )
 
 
-@pytest.mark.parametrize(
-    ("scheme", "part"), [("https", "the header"), ("https", "the body"), ("s3", "the header"), ("gs", "the header")]
-)
+@pytest.mark.parametrize(("scheme", "part"), [("https", "the header"), ("https", "the body"), ("s3", "the header")])
 def test_the_time_limit_of_a_fetch_holds_inside_one_call(drip: Drip, tmp_path: Path, scheme: str, part: str) -> None:
     drip.beginning = BEGINNINGS[part]
     checks: list[float] = []
