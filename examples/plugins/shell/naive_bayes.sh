@@ -5,7 +5,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 here="${CHORUS_RUN_DIR:-}"
-child=
+running=
 
 # Functions of all the awk programs.
 # shellcheck disable=SC2016  # awk's own variables
@@ -279,17 +279,18 @@ end() {
 
 # in_background PROGRAM OUT: runs an awk program so that SIGTERM is not held up by it; returns its exit status.
 in_background() {
+  # SIGTERM may come as soon as the program runs, before its number could be kept: $! is there at once.
+  running=1
   awk "$LIBRARY$1" >"$2" &
-  child=$!
   status=0
-  wait "$child" || status=$?
-  child=
+  wait "$!" || status=$?
+  running=
   return "$status"
 }
 
 # There is no half-learned state worth keeping: the next attempt counts again, in seconds.
 stopped() {
-  [ -z "$child" ] || kill "$child" 2>/dev/null || true
+  [ -z "$running" ] || kill "${!-}" 2>/dev/null || true
   note "stopped; the next attempt begins again"
   exit 75
 }
