@@ -228,7 +228,7 @@ async def test_a_services_pod_that_trains_a_hundred_runs_is_heard_about_each_all
         body = message(kind, subject=metadata["uid"], sequence=sequence, attributes=attributes, **data)
         return await place.send(body, token=place.tokens["far-0"])
 
-    for number in range(24 * len(runs)):
+    for number in range(10 * len(runs)):
         place.seconds = number * 5 / len(runs)
         assert await say(number, number + 1, "progress", percent=1, step=number) is Outcome.TAKEN
     for number in range(len(runs)):
