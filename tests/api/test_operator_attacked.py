@@ -32,7 +32,7 @@ from message_receiver import serving
 
 ANSWER_SECONDS = 2.0
 PAUSE_SECONDS = 0.3
-"""One sender may send ten messages a second."""
+"""Well below what one sender may send: `messages/buckets.py`."""
 RECONCILE_SECONDS = 10.0
 TRIES = 3
 """Others may have had the cores meanwhile; what is the operator's own fault shows each time."""
