@@ -25,12 +25,43 @@ FEW = Limits(connections=8, for_each_address=4)
 
 
 @dataclass
+class Clock:
+    """Seconds that pass when a test says so, however slow the machine is."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass
 class Place:
     """A server that runs, and what a peer can do to it."""
 
     server: LimitedServer
     secure: bool
     release: asyncio.Event
+    clock: Clock
+
+    def pass_time(self, seconds: float) -> None:
+        """Let seconds pass, and the server see at their end who is late."""
+        self.clock.seconds += seconds
+        self.server.close_late()
+
+    @contextlib.asynccontextmanager
+    async def time_passing(self, step: float = 1.0) -> AsyncIterator[None]:
+        """Let `step` seconds pass each time the loop has turned for a while, until the block ends."""
+
+        async def pass_it() -> None:
+            while True:
+                self.pass_time(step)
+                await asyncio.sleep(0.005)
+
+        passing = asyncio.create_task(pass_it())
+        try:
+            yield
+        finally:
+            passing.cancel()
 
     async def open(self, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = trusting_anyone() if self.secure else None
@@ -137,9 +168,12 @@ async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncI
     app.router.add_post("/body", take)
     app.router.add_post("/", refuse)
     context = server_context(*make_certificate(["localhost"], now=datetime.now(UTC))) if secure else None
-    server = LimitedServer(app, limits=limits, port=0, context=context, address="127.0.0.1", shutdown_seconds=0.2)
+    clock = Clock()
+    server = LimitedServer(
+        app, limits=limits, port=0, context=context, address="127.0.0.1", shutdown_seconds=0.2, clock=clock
+    )
     await server.start()
     try:
-        yield Place(server, secure, release)
+        yield Place(server, secure, release, clock)
     finally:
         await server.stop()

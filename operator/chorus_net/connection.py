@@ -27,6 +27,8 @@ LINGER_SECONDS = 2.0
 class Watcher(Protocol):
     """Who is told what becomes of a connection."""
 
+    clock: Callable[[], float]
+
     def first_bytes_arrived(self, connection: Connection) -> None:
         """Enough has come to begin: a whole ClientHello, or without TLS a whole request head."""
 
@@ -148,7 +150,7 @@ class Connection:
 
         Whoever has no token for files could ask for other answers without reading them.
         """
-        self.answer = Answer(response, begun=self._loop.time())
+        self.answer = Answer(response, begun=self._watcher.clock())
         if not isinstance(response, web.FileResponse):
             self._watcher.awaits_peer(self)
 

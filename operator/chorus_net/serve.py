@@ -9,8 +9,9 @@ import itertools
 import logging
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import StrEnum
 
 from aiohttp import web
@@ -59,16 +60,19 @@ class LimitedServer:
         address: str | None = None,
         shutdown_seconds: float = 2.0,
         beside: Collection[Limits] = (),
+        clock: Callable[[], float] = time.monotonic,
     ):
         """`context`: plain HTTP when None; `address`: what to listen on, every address when None.
 
         `beside`: the limits of the other servers of the process, with which it shares the file descriptors.
 
         With port 0 the system chooses one. `shutdown_seconds`: for requests that are under way when it is stopped.
+        `clock`: the seconds by which peers are late.
         """
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_seconds)
         self._limits = limits
         self._beside = beside
+        self.clock = clock
         self._context = context
         self._address = address
         self._sockets: list[socket.socket] = []
@@ -138,7 +142,7 @@ class LimitedServer:
         if self._limits.long_bodies:
             self._admission.works(connection.number)
         else:
-            self._admission.awaits_peer(connection.number, now=self._loop.time())
+            self._admission.awaits_peer(connection.number, now=self.clock())
 
     def request_arrived(self, connection: Connection) -> None:
         """It is not closed for others while its request is handled."""
@@ -146,7 +150,7 @@ class LimitedServer:
 
     def awaits_peer(self, connection: Connection) -> None:
         """It may be closed for others from now on, and what it waits for has its time."""
-        self._admission.awaits_peer(connection.number, now=self._loop.time())
+        self._admission.awaits_peer(connection.number, now=self.clock())
 
     def gone(self, connection: Connection) -> None:
         """Its place is free."""
@@ -174,7 +178,7 @@ class LimitedServer:
 
     def _admit(self, accepted: socket.socket, peer: str) -> None:
         number = next(self._numbers)
-        decision = self._admission.admit(number, peer=peer, now=self._loop.time())
+        decision = self._admission.admit(number, peer=peer, now=self.clock())
         if not decision.accepted:
             self.closed[ClosedFor.REFUSED] += 1
             accepted.close()
@@ -211,7 +215,12 @@ class LimitedServer:
     # Deadlines
 
     def _sweep(self) -> None:
-        now = self._loop.time()
+        self.close_late()
+        self._sweeping = self._loop.call_later(at.SWEEP_SECONDS, self._sweep)
+
+    def close_late(self) -> None:
+        """Close every connection whose peer has let its time pass; called every `limits.SWEEP_SECONDS`."""
+        now = self.clock()
         for number in self._admission.waiting_since(now - at.HEAD_SECONDS):
             connection = self._connections[number]
             if connection.unsent_bytes or not connection.awaits_head:
@@ -228,7 +237,6 @@ class LimitedServer:
             if late or connection.unsent.stalled_seconds(unsent, now=now) >= at.WRITE_SECONDS:
                 self.closed[ClosedFor.STALLED] += 1
                 connection.abort()
-        self._sweeping = self._loop.call_later(at.SWEEP_SECONDS, self._sweep)
 
 
 async def _listen(address: str | None, port: int) -> list[socket.socket]:

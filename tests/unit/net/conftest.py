@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from chorus_net import limits as times
 from limited_server import Place, serving
 
 
@@ -15,10 +14,3 @@ from limited_server import Place, serving
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     async with serving(tmp_path, secure=request.param) as running:
         yield running
-
-
-@pytest.fixture
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(times, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(times, "CLOSE_SECONDS", 0.1)
-    monkeypatch.setattr(times, "SWEEP_SECONDS", 0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +14,20 @@ import pytest
 
 from chorus_net import limits as times
 from chorus_net.connection import HttpProtocol, missing_of_hello
-from chorus_net.limits import HEAD_BYTES, HELLO_BYTES
+from chorus_net.limits import ANSWER_BYTES_PER_SECOND, HEAD_BYTES, HEAD_SECONDS, HELLO_BYTES, WRITE_SECONDS
 from chorus_net.serve import ClosedFor
 from limited_server import BIG, FEW, GET, PART, POST, Place, ended, leave, serving, socket_ended, status_of, until
 
 # A head has its time
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_a_connection_that_begins_nothing_is_closed(place: Place) -> None:
-    for number, sent in enumerate((b"", place.beginning), start=1):
-        await socket_ended(place.raw(sends=sent))
-        assert place.server.closed[ClosedFor.LATE] == number
+    async with place.time_passing():
+        for number, sent in enumerate((b"", place.beginning), start=1):
+            await socket_ended(place.raw(sends=sent))
+            assert place.server.closed[ClosedFor.LATE] == number
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(place: Place) -> None:
     reader, writer = await place.open()
 
@@ -38,30 +38,32 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(place: Place) ->
 
     writer.write(PART)
     trickling = asyncio.create_task(trickle())
-    await ended(reader)
+    async with place.time_passing():
+        await ended(reader)
     trickling.cancel()
     await leave(writer)
     assert place.server.closed[ClosedFor.LATE] == 1
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_the_next_head_has_its_time_too_and_no_more(place: Place) -> None:
     reader, writer = await place.open()
     for _ in range(4):
         writer.write(GET)
         assert await status_of(reader) == b"200"
         await reader.readexactly(4)
-        await asyncio.sleep(0.1)
-    await ended(reader)
+        place.pass_time(HEAD_SECONDS - 1)
+    async with place.time_passing():
+        await ended(reader)
     await leave(writer)
     assert place.server.closed[ClosedFor.LATE] == 1
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_a_request_may_take_longer_than_its_head(place: Place) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/wait ", 1))
-    asyncio.get_running_loop().call_later(0.8, place.release.set)
+    await until(lambda: place.server.requests_begun == 1)
+    place.pass_time(100 * HEAD_SECONDS)
+    place.release.set()
     assert await status_of(reader) == b"200"
     await leave(writer)
 
@@ -254,36 +256,34 @@ async def test_without_descriptors_it_waits_for_some_and_does_not_ask_again_and_
 # Answers are taken
 
 
-@pytest.mark.usefixtures("short_times")
-async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(times, "WRITE_SECONDS", 0.5)
+async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(place: Place) -> None:
     _, writer = await place.open()
     writer.transport.pause_reading()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
-    await until(lambda: place.server.closed[ClosedFor.STALLED] == 1)
+    async with place.time_passing():
+        await until(lambda: place.server.closed[ClosedFor.STALLED] == 1)
+    assert place.clock.seconds < BIG / ANSWER_BYTES_PER_SECOND
     await leave(writer)
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_a_peer_that_takes_its_answer_byte_by_byte_is_given_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(times, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(times, "WRITE_SECONDS", math.inf)  # a byte now and then is something
     monkeypatch.setattr(times, "ANSWER_BYTES_PER_SECOND", 1 << 30)
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
+    assert await status_of(reader) == b"200"
     with contextlib.suppress(OSError):
         async with asyncio.timeout(10):
             while place.server.closed[ClosedFor.STALLED] == 0:
                 await reader.read(1000)
-                await asyncio.sleep(0.01)
+                place.pass_time(1)
+                await asyncio.sleep(0.005)  # for the kernel's buffers to fill
     assert place.server.closed[ClosedFor.STALLED] == 1
     await leave(writer)
 
 
-@pytest.mark.usefixtures("short_times")
 async def test_a_slow_peer_gets_its_whole_answer(place: Place) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
@@ -293,8 +293,9 @@ async def test_a_slow_peer_gets_its_whole_answer(place: Place) -> None:
         while got < BIG:
             got += len(await reader.read(1 << 16))
             if got % (1 << 21) < 1 << 16:
-                await asyncio.sleep(0.06)
+                place.pass_time(WRITE_SECONDS / 10)
     assert got == BIG
+    assert place.clock.seconds > WRITE_SECONDS
     await leave(writer)
     assert place.server.closed[ClosedFor.STALLED] == 0
 
