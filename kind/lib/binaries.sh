@@ -18,7 +18,7 @@ go_build() {
   locked 7 go
   say "building $family ${*##*/}"
   (cd "$HERE/modules/$family" && CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly \
-    nice timeout 2400 go build -trimpath -buildvcs=false -tags "$tags" -ldflags "$flags" -o "$out/" "${@:-tool}") >&2 ||
+    nice timeout --foreground 2400 go build -trimpath -buildvcs=false -tags "$tags" -ldflags "$flags" -o "$out/" "${@:-tool}") >&2 ||
     die "building $family failed or took over 40 minutes: see above (Go $(go env GOVERSION), modules by $(go env GOPROXY))"
   unlocked 7
 }

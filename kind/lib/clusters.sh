@@ -206,12 +206,14 @@ delete_and_stop() {
   local ours=()
   mkdir -p "$CLUSTERS"
   mapfile -t ours < <(ls "$CLUSTERS")
+  if [ -n "$NAME" ]; then
+    if [ -d "$CLUSTERS/$NAME" ]; then ours=("$NAME"); else say "there is no cluster $NAME"; ours=(); fi
+  fi
   if [ "$MODE" = own ] && ! own_engine_runs; then       # a crash: what is left of the engine goes, its clusters with it
     stop_own_engine; rm -rf "$CLUSTERS"
   else
     if [ "$MODE" = own ]; then own_engine; fi
-    have_kind
-    if [ -n "$NAME" ]; then delete_clusters "$NAME"; else delete_clusters "${ours[@]}"; fi
+    if [ ${#ours[@]} -gt 0 ]; then have_kind; delete_clusters "${ours[@]}"; fi      # interrupted early, `up` had not built kind
     [ -n "$(ls "$CLUSTERS")" ] || stop_all
   fi
   [ -z "$PURGE" ] || [ -n "$(ls "$CLUSTERS" 2>/dev/null)" ] || purge

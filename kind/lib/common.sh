@@ -12,6 +12,9 @@ ROOT=$(cd "$HERE/.." && pwd)
 say() { printf '%s  %s\n' "$(date +%T)" "$*" >&2; }
 die() { printf 'kind/cluster: %s\n' "$*" >&2; exit 1; }
 
+# timeout: in the caller's process group. Else Ctrl-C and a signal to the group would not reach what it runs.
+timeout() { command timeout --foreground "$@"; }
+
 # until_ok SECONDS WHAT COMMAND...: runs COMMAND until it succeeds; dies with WHAT when the time is over.
 until_ok() {
   local deadline=$((SECONDS + $1)) what=$2; shift 2

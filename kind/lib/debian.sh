@@ -15,7 +15,7 @@ debian_tar() {
   [ -s "$sources" ] || die "apt knows no Debian mirror: run apt-get update, and see /etc/apt/sources.list"
   say "Debian $1"
   # SOURCE_DATE_EPOCH: the same packages give the same bytes, so that layers built on them stay cached and need no push.
-  SOURCE_DATE_EPOCH=1700000000 nice timeout 900 mmdebstrap --quiet --format=tar --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' \
+  SOURCE_DATE_EPOCH=1700000000 nice timeout --foreground 900 mmdebstrap --quiet --format=tar --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --include="$2" ${4:+--customize-hook="$4"} "$1" "$3" "$sources" >&2 || die "mmdebstrap could not make Debian $1: see above"
   rm "$sources"

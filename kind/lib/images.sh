@@ -42,7 +42,7 @@ push() {
     say "push $reference"
     engine tag "$image" "$reference"
     [ "$ENGINE" != podman ] || flag=(--tls-verify=false)
-    nice timeout 1800 "$ENGINE" push -q "${flag[@]}" "$reference" >/dev/null || die "push of $reference failed or took over 30 minutes: see above, and the disk's free space"
+    nice timeout --foreground 1800 "$ENGINE" push -q "${flag[@]}" "$reference" >/dev/null || die "push of $reference failed or took over 30 minutes: see above, and the disk's free space"
   fi
   echo "$reference"
 }
@@ -81,6 +81,6 @@ build() {
     mkdir -p "$CACHE"; (umask 077; printf %s "$index" >"$CACHE/index"); arguments+=(--secret "id=index,src=$CACHE/index")
   fi
   say "build chorus-$1"
-  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout 1800 "$ENGINE" build -q "${arguments[@]}" -t "chorus-$1:dev" -f "$dockerfile" "$context" >/dev/null) ||
+  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout --foreground 1800 "$ENGINE" build -q "${arguments[@]}" -t "chorus-$1:dev" -f "$dockerfile" "$context" >/dev/null) ||
     die "the build of chorus-$1 failed or took over 30 minutes: see above"
 }

@@ -30,7 +30,7 @@ build_node_image() {
   node_manifests
   node_images
   export ROOTFS IMAGES
-  nice timeout 600 unshare --mount --pid --fork --kill-child bash -euc "$(declare -f import_images); import_images" >&2 ||
+  nice timeout --foreground 600 unshare --mount --pid --fork --kill-child bash -euc "$(declare -f import_images); import_images" >&2 ||
     die "the node's containerd took no images: see $IMAGES/import.log"
   nice tar -C "$ROOTFS" --numeric-owner -cf "$1/node.tar" .
   rm -rf "$ROOTFS" "$IMAGES"

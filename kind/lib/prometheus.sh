@@ -4,7 +4,7 @@ build_promtool() {
   locked 7 go
   say "building promtool"
   (cd "$HERE/modules/prometheus" && CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly \
-    nice timeout 2400 go build -trimpath -buildvcs=false -tags remove_all_sd -ldflags "-s -w" -o "$1/" tool) >&2 ||
+    nice timeout --foreground 2400 go build -trimpath -buildvcs=false -tags remove_all_sd -ldflags "-s -w" -o "$1/" tool) >&2 ||
     die "building promtool failed or took over 40 minutes: see above (Go $(go env GOVERSION), modules by $(go env GOPROXY))"
   unlocked 7
 }
