@@ -2,6 +2,9 @@
 
 `tests/run.py unit api -- -k word`: what follows `--` goes to pytest. Exit 0 only if every tier ran and passed; 130
 after Ctrl-C and SIGTERM, when what it had started has been taken down, unless KEEP is set.
+
+Runs on the machine's own Python 3.11 or newer and needs no package, so that programs and the cluster are being made
+before the virtual environment is there.
 """
 
 from __future__ import annotations
@@ -23,16 +26,16 @@ from runner.setup import CLUSTER, Kind, Setup
 from runner.tiers import Counts, Result, Tier, in_order, line_of, table_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
 DOWN_SECONDS = 300
+VENV_SECONDS = 45 * 60
 INTERRUPTED = 130
 
-LINTERS: tuple[tuple[str, list[str | Path]], ...] = (
-    ("ruff check", [BIN / "ruff", "check", "."]),
-    ("ruff format", [BIN / "ruff", "format", "--check", "."]),
-    ("mypy", [BIN / "mypy", "--cache-dir", CACHE / "mypy"]),
-    ("import layers", [BIN / "lint-imports", "--no-cache"]),
+LINTERS: tuple[tuple[str, tuple[str | Path, ...]], ...] = (
+    ("ruff check", ("ruff", "check", ".")),
+    ("ruff format", ("ruff", "format", "--check", ".")),
+    ("mypy", ("mypy", "--cache-dir", CACHE / "mypy")),
+    ("import layers", ("lint-imports", "--no-cache")),
 )
 SHELL_SCRIPTS = (
     *("kind/cluster", "kind/runc-wrap", "kind/node/entrypoint", "kind/node/net-agent"),
@@ -47,6 +50,8 @@ class TestRun:
 
     processes: Processes
     setup: Setup
+    programs: Path
+    """The virtual environment's, Python among them."""
     reports: Path
     arguments: Sequence[str]
 
@@ -66,7 +71,7 @@ class TestRun:
 
     def _lint(self, tier: Tier) -> Counts:
         """Run each linter; each counts as one test."""
-        linters = list(LINTERS)
+        linters = [(name, [self.programs / program, *words]) for name, (program, *words) in LINTERS]
         if shellcheck := shutil.which("shellcheck"):
             linters.append(("shellcheck", [shellcheck, "-x", *SHELL_SCRIPTS]))
         total = Counts()
@@ -78,7 +83,7 @@ class TestRun:
 
     def _pytest(self, tier: Tier, env: dict[str, str]) -> Counts:
         report = self.reports / f"{tier.name}.xml"
-        command = [sys.executable, "-m", "pytest", "-q", *tier.options, tier.path, f"--junitxml={report}"]
+        command = [self.programs / "python", "-m", "pytest", "-q", *tier.options, tier.path, f"--junitxml={report}"]
         status = self.processes.run([*command, *self.arguments], seconds=tier.deadline, env=env)
         counts = read_counts(report) if report.exists() else Counts()
         if status is None:
@@ -102,6 +107,11 @@ def take_down(kind: Kind, setup: Setup, *, kept: bool) -> None:
         say(f"the cluster {CLUSTER} may still be there: {error}")
 
 
+def virtual_environment(processes: Processes) -> Path:
+    """Make it where it is not there yet, and give the directory of its programs. Raises RuntimeError."""
+    return Path(processes.capture([REPOSITORY / "scripts" / "venv"], seconds=VENV_SECONDS).strip()) / "bin"
+
+
 def main(words: Sequence[str], *, kind_command: Path = REPOSITORY / "kind" / "cluster") -> int:
     """Run the tiers that the command line names; the exit status."""
     split = words.index("--") if "--" in words else len(words)
@@ -116,22 +126,24 @@ def main(words: Sequence[str], *, kind_command: Path = REPOSITORY / "kind" / "cl
     log, kept = reports / "setup.log", bool(os.environ.get("KEEP"))
     processes = Processes(REPOSITORY)
     setup = Setup(Kind(kind_command, processes, log), needs)
-    run = TestRun(processes, setup, reports, words[split + 1 :])
     results: list[Result] = []
-    interrupted = False
+    status = 0
     try:
+        run = TestRun(processes, setup, virtual_environment(processes), reports, words[split + 1 :])
         results.extend(run.tier(tier) for tier in tiers)
     except KeyboardInterrupt:
-        interrupted = True
+        status = INTERRUPTED
         say("interrupted: ending what was started")
+    except RuntimeError as error:
+        status = 1
+        say(f"no tier ran: {error}")
     finally:
         setup.cancel()
         processes.stop_all()
         take_down(Kind(kind_command, Processes(REPOSITORY), log), setup, kept=kept)
-    if interrupted:
+    if status == INTERRUPTED:
         print(f"interrupted after {time.monotonic() - began:.0f}s", flush=True)
-        return INTERRUPTED
-    return report(results, seconds=time.monotonic() - began)
+    return status or report(results, seconds=time.monotonic() - began)
 
 
 def report(results: Sequence[Result], *, seconds: float) -> int:

@@ -18,8 +18,11 @@ runs() { k get crun -o name 2>/dev/null | sort || true; }
 
 # work: the demo itself. It runs as a job, so that a signal ends it at once: bash would wait for the command in the foreground.
 work() {
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
   say "base models: a tiny T5 and a tiny decoder, pre-trained on this machine once"
-  models=$("$root/scripts/tiny-models")
+  "$root/scripts/tiny-models" >"$scratch/models" &      # beside the cluster, if they are to be made
+  models_job=$!
   if [ -z "$given" ]; then
     say "cluster: kind, one worker with two pretend GPUs"
     "$root/kind/cluster" up --name "$cluster" --workers 1 --gpus 2 2>&1 | sed 's/^/       /'
@@ -37,6 +40,8 @@ work() {
   say "Chorus: kubectl apply -k deploy/"
   "$root/scripts/install"
 
+  wait "$models_job" || die "the base models could not be made: see above"
+  models=$(cat "$scratch/models")
   say "data: the table and the base models onto a claim"
   sed "s|image: chorus-operator|image: $CHORUS_OPERATOR_IMAGE|" "$here/claim.yaml" | k apply -f - >/dev/null
   k wait --for=condition=Ready pod/loader --timeout=180s >/dev/null || die "the loader pod did not start: kubectl -n $namespace describe pod loader"

@@ -50,24 +50,24 @@ class Processes:
         finally:
             self._end(process)
 
-    def capture(self, command: Sequence[str | Path], *, seconds: float, log: Path) -> str:
-        """Return what a command prints; its progress goes to the log. SIGTERM ends it.
+    def capture(self, command: Sequence[str | Path], *, seconds: float, log: Path | None = None) -> str:
+        """Return what a command prints; its progress goes to the log, or to stderr. SIGTERM ends it.
 
         Raises RuntimeError with the log's last lines, StoppedError when the run was interrupted.
         """
         shown = " ".join(str(word) for word in command)
-        with log.open("ab") as errors:
+        with log.open("ab") if log else contextlib.nullcontext() as errors:
             process = self._start(command, interrupt=signal.SIGTERM, stdout=subprocess.PIPE, stderr=errors)
             try:
                 printed, _ = process.popen.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
-                raise RuntimeError(f"{shown} took over {seconds:.0f} s; see {log}") from None
+                raise RuntimeError(f"{shown} took over {seconds:.0f} s; see {log or 'above'}") from None
             finally:
                 self._end(process)
         if self._stopped:
             raise StoppedError(f"{shown} was interrupted")
         if process.popen.returncode != 0:
-            last = log.read_text(errors="replace").splitlines()[-15:]
+            last = log.read_text(errors="replace").splitlines()[-15:] if log else ["see above"]
             raise RuntimeError(f"{shown} failed:\n  " + "\n  ".join(last))
         return printed.decode()
 
