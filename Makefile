@@ -8,7 +8,7 @@ VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 RUN = $(or $(PYTHON),python3) tests/run.py
 TIERS := unit api trainer cluster chart
 
-.PHONY: help demo test chaos lint format generate up down clean $(TIERS:%=test-%)
+.PHONY: help demo test chaos lint format generate up load down clean $(TIERS:%=test-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -45,6 +45,9 @@ generate: ## crds/, the chart's values, docs/reference.md and docs/protocol.md f
 
 up: ## the cluster, two workers with two pretend GPUs each
 	@kind/cluster up --workers 2 --gpus 2
+
+load: ## what changed of Chorus into that cluster, and wait until it runs
+	@scripts/load
 
 down: ## delete our clusters, stop our engine
 	@kind/cluster down

@@ -39,7 +39,8 @@ LINTERS: tuple[tuple[str, tuple[str | Path, ...]], ...] = (
 )
 SHELL_SCRIPTS = (
     *("kind/cluster", "kind/runc-wrap", "kind/node/entrypoint", "kind/node/net-agent"),
-    *("scripts/venv", "scripts/install", "scripts/tiny-models", "examples/demo/run.sh"),
+    *("scripts/venv", "scripts/install", "scripts/load", "scripts/tiny-models", "examples/demo/run.sh"),
+    "trainer_image/layers/install",
     "examples/plugins/shell/naive_bayes.sh",
 )
 

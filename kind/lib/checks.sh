@@ -43,5 +43,5 @@ need_own_engine() {
   local memory
   memory=$(awk '/MemTotal/ {print int($2 / 1000000)}' /proc/meminfo)
   [ "$memory" -ge 5 ] || die "$memory GB of memory: building Kubernetes and running a cluster need 6"
-  packages mmdebstrap:mmdebstrap nft:nftables iptables:iptables ip:iproute2 python3:python3 xz:xz-utils
+  packages mmdebstrap:mmdebstrap nft:nftables iptables:iptables ip:iproute2 python3:python3 xz:xz-utils zstd:zstd
 }

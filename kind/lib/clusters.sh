@@ -173,12 +173,8 @@ verb_images() {
   locked 9 images
   with_machine need_engine
   with_machine registry_up
-  for name in "${wanted[@]}"; do
-    build "$name"
-    reference=$(push "chorus-$name:dev")
-    forget "chorus-$name"
-    echo "export $(image_variable "$name")=$reference"
-  done
+  make_images "${wanted[@]}"
+  for name in "${wanted[@]}"; do echo "export $(image_variable "$name")=$(cat "$MADE/$name")"; done
 }
 
 delete_clusters() { # NAME...
@@ -197,6 +193,7 @@ stop_all() {
 }
 
 purge() {
+  rm -rf "$BLOBS"
   if [ "$MODE" = own ]; then rm -rf "$DATA"; return; fi
   engine volume rm "$REGISTRY_NAME" >/dev/null 2>&1 || true
   engine image ls --format '{{.Repository}}:{{.Tag}}' | grep -e "^\(localhost/\)\{0,1\}chorus-" -e "^$REGISTRY/chorus-" | xargs -r "$ENGINE" image rm -f >/dev/null

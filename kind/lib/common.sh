@@ -3,6 +3,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/chorus
 ARTEFACTS=$CACHE/kind          # what was built: one directory a key
 RUN=$CACHE/run                 # what runs now: pids, sockets, logs
 DATA=$CACHE/engine-data        # images, build cache and the registry's volume of our own engine
+BLOBS=$CACHE/blobs             # what each layer became in the registry: see push.py
 CLUSTERS=$CACHE/clusters       # one directory a cluster, with its kubeconfig
 LOCKS=$CACHE/locks
 TOOLS=$CACHE/path              # kubectl, kind and docker as `env` puts them in PATH

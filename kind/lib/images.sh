@@ -34,17 +34,31 @@ registry_answers() { python3 -c 'import sys, urllib.request; urllib.request.buil
 
 # push IMAGE: under a tag made of its content, unless the registry has it; prints the reference.
 push() {
-  local image=$1 id name reference flag=()
+  local image=$1 id name reference
   id=$(engine image inspect -f '{{.Id}}' "$image" 2>/dev/null) || die "the engine has no image $image: build it first (eval \"\$(kind/cluster env)\"; docker build -t $image …)"
   id=${id#sha256:} name=${image##*/}
   reference=$REGISTRY/${name%%[:@]*}:${id:0:12}
   if ! registry_answers "${name%%[:@]*}/manifests/${id:0:12}" >/dev/null 2>&1; then
     say "push $reference"
     engine tag "$image" "$reference"
-    [ "$ENGINE" != podman ] || flag=(--tls-verify=false)
-    nice timeout --foreground 1800 "$ENGINE" push -q "${flag[@]}" "$reference" >/dev/null || die "push of $reference failed or took over 30 minutes: see above, and the disk's free space"
+    push_layers "$id" "$reference" >&2 || die "push of $reference failed or took over 30 minutes: see above, and the disk's free space"
   fi
   echo "$reference"
+}
+
+# push_layers ID REFERENCE: in zstd where the engine can, for gzip takes many times as long. Ours knows only gzip: for it there is push.py. A docker of
+# the machine's own packs as it is set up.
+push_layers() {
+  local flag=()
+  if [ "$MODE" = own ]; then
+    nice timeout --foreground 1800 python3 "$HERE/push.py" --data "$DATA" --memory "$BLOBS" "$1" "$2"
+    return
+  fi
+  if [ "$ENGINE" = podman ]; then
+    flag=(--tls-verify=false)
+    ! podman push --help | grep -q -e --compression-format || flag+=(--compression-format zstd)
+  fi
+  nice timeout --foreground 1800 "$ENGINE" push -q "${flag[@]}" "$2" >/dev/null
 }
 
 # forget NAME: all but the three newest references of an image go from the engine; the registry keeps what was pushed.
@@ -61,26 +75,53 @@ base_image() {
   echo "$tag"
 }
 
+# build_arguments: sets BUILD to what each build is told. What the machine's own package installers need, it needs too; as secrets, which leave
+# no trace in the image.
+build_arguments() {
+  local base index ca=${BUILD_CA:-}
+  BUILD=()
+  base=$(base_image)
+  [ -z "$base" ] || BUILD+=(--build-arg "BASE_IMAGE=$base")
+  [ -n "$ca" ] || [ "$MODE" != own ] || ca=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+  [ ! -f "$ca" ] || BUILD+=(--secret "id=ca,src=$ca")
+  index=${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}
+  if [ -n "$index" ]; then
+    mkdir -p "$CACHE"; (umask 077; printf %s "$index" >"$CACHE/index"); BUILD+=(--secret "id=index,src=$CACHE/index")
+  fi
+}
+
 # build operator|trainer|plugin-EXAMPLE: as chorus-NAME:dev.
 build() {
-  local dockerfile context=. base arguments=() index ca=${BUILD_CA:-}
+  local dockerfile context=. own=()
   case $1 in
     operator) dockerfile=operator/Dockerfile ;;
-    trainer) dockerfile=trainer_image/Dockerfile ;;
+    trainer) dockerfile=trainer_image/Dockerfile own=(--build-arg "TORCH_INDEX=${TORCH_INDEX:-}" --build-arg "TORCH_SHA256=${TORCH_SHA256:-}") ;;
     plugin-*) context=examples/plugins/${1#plugin-} dockerfile=examples/plugins/${1#plugin-}/Dockerfile ;;
     *) dockerfile= ;;
   esac
   [ -f "$ROOT/$dockerfile" ] || die "no image is called $1: operator, trainer, or plugin- and a directory of examples/plugins"
-  base=$(base_image)
-  [ -z "$base" ] || arguments+=(--build-arg "BASE_IMAGE=$base")
-  # What the machine's own package installers need, the build needs too. Secrets: they leave no trace in the image.
-  [ -n "$ca" ] || [ "$MODE" != own ] || ca=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
-  [ ! -f "$ca" ] || arguments+=(--secret "id=ca,src=$ca")
-  index=${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}
-  if [ -n "$index" ]; then
-    mkdir -p "$CACHE"; (umask 077; printf %s "$index" >"$CACHE/index"); arguments+=(--secret "id=index,src=$CACHE/index")
-  fi
   say "build chorus-$1"
-  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout --foreground 1800 "$ENGINE" build -q "${arguments[@]}" -t "chorus-$1:dev" -f "$dockerfile" "$context" >/dev/null) ||
+  (cd "$ROOT" && DOCKER_BUILDKIT=1 nice timeout --foreground 1800 "$ENGINE" build -q "${BUILD[@]}" "${own[@]}" -t "chorus-$1:dev" -f "$dockerfile" "$context" >/dev/null) ||
     die "the build of chorus-$1 failed or took over 30 minutes: see above"
+}
+
+# make_images NAME...: builds and pushes them beside each other, for a build waits for the network where a push has a core busy; sets MADE to a
+# directory with each one's reference.
+make_images() {
+  local name job
+  build_arguments
+  MADE=$(mktemp -d) JOBS=()
+  trap end_images EXIT; trap 'exit 130' INT; trap 'exit 143' TERM
+  set -m      # each a process group of its own, so that all of it can be ended
+  for name; do
+    { build "$name"; push "chorus-$name:dev" >"$MADE/$name"; forget "chorus-$name"; } &
+    JOBS+=("$!")
+  done
+  set +m
+  for job in "${JOBS[@]}"; do wait "$job" || exit 1; done
+  JOBS=()
+}
+end_images() {
+  rm -rf "$MADE"
+  [ ${#JOBS[@]} -eq 0 ] || kill -- "${JOBS[@]/#/-}" 2>/dev/null || true
 }

@@ -121,9 +121,12 @@ def test_every_installation_of_python_packages_checks_digests() -> None:
 def test_every_image_starts_from_a_base_image_by_digest(dockerfile: Path) -> None:
     text = dockerfile.read_text(encoding="utf-8")
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    named = re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)
     bases = [
         re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], base)
-        for base in re.findall(r"^(?:FROM|COPY --from=)\s*(\S+)", text, re.MULTILINE)
+        for base in re.findall(r"^FROM\s+(\S+)|\s--(?:from=|mount=\S*\bfrom=)([^\s,]+)", text, re.MULTILINE)
+        for base in base
+        if base and base not in named
     ]
     assert bases
     assert [base for base in bases if not re.search(r"@sha256:[0-9a-f]{64}$", base)] == []
