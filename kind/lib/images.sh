@@ -30,7 +30,15 @@ registry_up() {
   fi
   until_ok 60 "nothing answers at $REGISTRY: see '$ENGINE logs $REGISTRY_NAME'" registry_answers
 }
-registry_answers() { python3 -c 'import sys, urllib.request; urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1], timeout=3)' "http://$REGISTRY/v2/$*"; }
+# registry_answers [PATH]: without the media types in Accept it denies having a manifest of another kind.
+registry_answers() {
+  python3 - "http://$REGISTRY/v2/$*" <<'END'
+import sys, urllib.request
+kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json"
+asked = urllib.request.Request(sys.argv[1], headers={"Accept": kinds})
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=3)
+END
+}
 
 # push IMAGE: under a tag made of its content, unless the registry has it; prints the reference.
 push() {
