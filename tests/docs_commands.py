@@ -40,6 +40,7 @@ def commands() -> tuple[Command, ...]:
 NEEDS_MORE: Mapping[str, tuple[str, str]] = {
     r"make (demo|demo KEEP=1|test|test-unit|help)": ("Makefile", "test"),
     r"make up|kind/cluster (up|down|env|images|check).*|eval .*kind/cluster.*": ("tests/run.py", "kind/cluster"),
+    r"make load": ("benchmarks/load_latency.py", '"scripts" / "load"'),
     r"kubectl get nodes": ("tests/harness/cluster.py", "nodes"),
     r"kubectl -n chorus-system rollout status deployment/chorus-operator": ("scripts/install", "rollout status"),
     r"kubectl -n chorus-system logs deployment/chorus-operator.*": (
