@@ -147,7 +147,7 @@ class PluginPlace:
         if self.channel == "File":
             told["CHORUS_MESSAGES_FILE"] = str(self.messages_file)
         path = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self._without_hidden())}
-        return told | path | {"HOME": "/tmp", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return told | path | {"HOME": "/tmp", "OMP_NUM_THREADS": "1"}
 
     def start(self, *, role: str = "train", attempt: int = 1) -> subprocess.Popen[str]:
         """Start the process; `end` waits for it."""

@@ -173,7 +173,7 @@ def service_place(folder: Path, *, command: Sequence[str], cwd: Path, frame: Pat
         "PORT": str(port),
         "SERVICE_URL": url,
     }
-    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **settings}
+    environment = {"PATH": os.environ["PATH"], **settings}
     with serving(folder) as receiver, exchanging(folder, frame) as exchange, (folder / "log").open("w") as log:
         process = subprocess.Popen(list(command), cwd=cwd, env=environment, stdout=log, stderr=log)
         try:
