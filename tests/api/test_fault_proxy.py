@@ -109,7 +109,7 @@ async def test_a_connection_can_be_cut(
     with pytest.raises(aiohttp.ClientError):
         await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
     assert (await api.find("ConfigMap", "a", namespace=namespace) is not None) is done
-    await operator.get("ConfigMap", "kube-root-ca.crt", namespace=namespace)
+    await operator.create(make_config_map("b", namespace=namespace, labels=LABELLED))
 
 
 @pytest.mark.parametrize(("stage", "done"), [("before", False), ("after", True)])

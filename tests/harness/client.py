@@ -7,7 +7,8 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -35,6 +36,10 @@ class ApiError(Exception):
         self.status = status
         self.reason = answer.get("reason", "")
         self.answer = answer
+
+
+class _Ended(ApiError):
+    """A watch is at its end, or what it was to begin after is forgotten: list again."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +150,32 @@ class Api:
         path = (await self._named(kind)).path(namespace=namespace, name=name)
         await self.request("DELETE", path, query={"propagationPolicy": propagation})
 
-    async def watch(self, kind: str, *, namespace: str | None = None) -> AsyncIterator[tuple[str, Manifest]]:
+    async def watch(
+        self, kind: str, *, namespace: str | None = None, fields: str = "", since: str = ""
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
         """Yield (ADDED, MODIFIED or DELETED; the object): first for all that are there, then for every change.
 
-        Ends only when it is closed; ApiError when the API server ends it.
+        `since` a resource version: only for the changes after it. Ends only when it is closed; ApiError when the API
+        server ends it.
         """
         path = (await self._named(kind)).path(namespace=namespace)
+        wanted = {"watch": "true", "fieldSelector": fields, "resourceVersion": since}
         async with self._session.get(
-            path, params={"watch": "true"}, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**24
+            path,
+            params={key: value for key, value in wanted.items() if value},
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=2**24,
         ) as answer:
             try:
                 async for line in answer.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise ApiError(event["object"].get("code", 0), event["object"])
+                        code = event["object"].get("code", 0)
+                        raise (_Ended if code == 410 else ApiError)(code, event["object"])
                     yield event["type"], event["object"]
             finally:
                 hang_up(answer)
-        raise ApiError(0, {"message": f"the API server ended the watch of {kind}"})
+        raise _Ended(0, {"message": f"the API server ended the watch of {kind}"})
 
     async def table(self, kind: str, *, namespace: str | None = None, wide: bool = False) -> Manifests:
         """Read what `kubectl get` prints: one dict a row, by column heading."""
@@ -186,29 +199,42 @@ class Api:
     ) -> Manifest:
         """Wait until the object exists and is as wanted; return it. TimeoutError shows its last status."""
         seen: Manifest | None = None
-
-        async def check() -> Manifest | None:
-            nonlocal seen
-            seen = await self.find(kind, name, namespace=namespace)
-            return seen if seen is not None and predicate(seen) else None
-
         try:
-            wanted = await eventually(check, what=f"{kind} {name}", seconds=seconds)
+            async with asyncio.timeout(seconds), aclosing(self._states(kind, name, namespace=namespace)) as states:
+                async for seen in states:
+                    if seen is not None and predicate(seen):
+                        return seen
         except TimeoutError as error:
             state = "not there" if seen is None else json.dumps(seen.get("status", {}))
             raise TimeoutError(f"{kind} {name} is not as wanted after {seconds} s: {state}") from error
-        assert wanted is not None
-        return wanted
+        raise AssertionError("the states of an object have no end")
 
     async def wait_until_gone(
         self, kind: str, name: str, *, namespace: str | None = None, seconds: float = 30.0
     ) -> None:
         """Wait until the object is not there."""
 
-        async def check() -> bool:
-            return await self.find(kind, name, namespace=namespace) is None
+        try:
+            async with asyncio.timeout(seconds), aclosing(self._states(kind, name, namespace=namespace)) as states:
+                async for seen in states:
+                    if seen is None:
+                        return
+        except TimeoutError as error:
+            raise TimeoutError(f"{kind} {name} is still there after {seconds} s") from error
 
-        await eventually(check, what=f"{kind} {name} is gone", seconds=seconds)
+    async def _states(self, kind: str, name: str, *, namespace: str | None) -> AsyncGenerator[Manifest | None, None]:
+        """Yield what an object is now, None when it is not there, and again at every change. It has no end."""
+        selector = f"metadata.name={name}"
+        while True:
+            path = (await self._named(kind)).path(namespace=namespace)
+            listed = await self.request("GET", path, query={"fieldSelector": selector})
+            about = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List")}
+            yield about | listed["items"][0] if listed["items"] else None
+            since = listed["metadata"]["resourceVersion"]
+            with suppress(_Ended):
+                async with aclosing(self.watch(kind, namespace=namespace, fields=selector, since=since)) as changes:
+                    async for change, stored in changes:
+                        yield None if change == "DELETED" else stored
 
     # Requests
 
