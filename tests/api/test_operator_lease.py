@@ -28,7 +28,7 @@ async def standby(control_plane: ControlPlane, on: Stage) -> AsyncIterator[Opera
     """Run a second operator behind the same proxy; it is ready, and the first one holds the Lease."""
     await eventually(lambda: operator.holder(on.api), what="the first operator holds the Lease")
     kubeconfig = await control_plane.kubeconfig_for("chorus-operator", namespace=NAMESPACE, server=on.proxy.url)
-    async with Operator(control_plane, kubeconfig=kubeconfig, identity="operator-2") as second:
+    async with Operator(control_plane, kubeconfig=kubeconfig, identity="operator-2", forked=True) as second:
         assert await operator.holder(on.api) == "operator-1"
         yield second
 

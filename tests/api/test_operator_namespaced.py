@@ -95,9 +95,9 @@ async def _play(on: Stage) -> list[str]:
     return phases
 
 
-async def _operator(control_plane: ControlPlane, *, server: str, **variables: str) -> Operator:
+async def _operator(control_plane: ControlPlane, *, server: str, forked: bool = False, **variables: str) -> Operator:
     kubeconfig = await control_plane.kubeconfig_for(ACCOUNT, namespace=OWN, server=server)
-    return Operator(control_plane, kubeconfig=kubeconfig, namespace=OWN, variables=VARIABLES | variables)
+    return Operator(control_plane, kubeconfig=kubeconfig, namespace=OWN, variables=VARIABLES | variables, forked=forked)
 
 
 # Rights
@@ -245,7 +245,8 @@ def test_keys_are_fetched_once_and_once_more_for_a_flood_of_invented_ones(told: 
 async def test_an_operator_without_a_role_in_one_of_its_namespaces_says_where(
     told: Told, control_plane: ControlPlane
 ) -> None:
-    process = await _operator(control_plane, server=control_plane.url, CHORUS_WATCH_NAMESPACES=f"{SERVED[0]},{OUTSIDE}")
+    served = f"{SERVED[0]},{OUTSIDE}"
+    process = await _operator(control_plane, server=control_plane.url, forked=True, CHORUS_WATCH_NAMESPACES=served)
 
     async def is_told() -> bool:
         words = process.log.replace("\\", "").replace('"', "")
@@ -258,7 +259,7 @@ async def test_an_operator_without_a_role_in_one_of_its_namespaces_says_where(
 async def test_an_operator_that_may_not_review_tokens_ends_and_names_the_setting(
     told: Told, control_plane: ControlPlane
 ) -> None:
-    process = await _operator(control_plane, server=control_plane.url, CHORUS_TOKEN_CHECK="Review")
+    process = await _operator(control_plane, server=control_plane.url, forked=True, CHORUS_TOKEN_CHECK="Review")
     process.start()
     assert await process.wait(30) == 1
     assert "set CHORUS_TOKEN_CHECK=PublishedKeys" in process.log

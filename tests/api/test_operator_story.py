@@ -48,7 +48,7 @@ async def _tell(control_plane: ControlPlane) -> Told:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
         if await api.find("Secret", CA_SECRET, namespace=NAMESPACE) is not None:  # an earlier test's operator made it
             await api.delete("Secret", CA_SECRET, namespace=NAMESPACE)
-        async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN)) as on:
+        async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN), forked=False) as on:
             project_phases = await automatic_runs(on)
             runs = await runs_by_hand(on)
             exit_code, _ = await on.operator.terminate()

@@ -177,10 +177,11 @@ async def stage(
     hook: Hook | None = None,
     start: bool = True,
     loopback_services: bool = False,
+    forked: bool = True,
 ) -> AsyncIterator[Stage]:
     """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first.
 
-    `loopback_services`: plugins may be services on this machine.
+    `loopback_services`: plugins may be services on this machine. `forked`: how the operator starts, see `Operator`.
     """
     await operator.clear(api)
     async with AsyncExitStack() as stack:
@@ -190,7 +191,7 @@ async def stage(
         kubeconfig = await control_plane.kubeconfig_for(
             "chorus-operator", namespace=operator.NAMESPACE, server=proxy.url
         )
-        process = Operator(control_plane, kubeconfig=kubeconfig, loopback_services=loopback_services)
+        process = Operator(control_plane, kubeconfig=kubeconfig, loopback_services=loopback_services, forked=forked)
         on = await stack.enter_async_context(
             place(control_plane, api, proxy=proxy, process=process, namespace=namespace, plan=plan)
         )
