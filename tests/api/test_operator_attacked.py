@@ -198,6 +198,7 @@ async def slowest_answers(place: Place, attack: Attack) -> dict[tuple[str, str],
     return slowest
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_strangers_on_every_port_stop_neither_the_operator_nor_a_good_sender(place: Place) -> None:
     late: dict[tuple[str, int], list[dict[tuple[str, str], float]]] = {}
