@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import marshal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +62,7 @@ class FakeKube:
         self.after: Callable[[Call], None] = lambda call: None
         self._clock = clock
         self._collect_garbage = collect_garbage
-        self._versions = itertools.count(1)
+        self._version = 0
         self._lives: Counter[ObjectKey] = Counter()
         self._applied: dict[tuple[ObjectKey, str, str | None], Manifest] = {}
 
@@ -80,7 +79,7 @@ class FakeKube:
             metadata["uid"] = old["metadata"]["uid"] if old else self._new_uid(key)
         metadata.setdefault("generation", 1)
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
-        metadata["resourceVersion"] = str(next(self._versions))
+        metadata["resourceVersion"] = self._next_version()
         self.objects[key] = stored
         return _copy(stored)
 
@@ -89,6 +88,10 @@ class FakeKube:
         self._lives[key] += 1
         digits = hashlib.sha256(f"{key} {self._lives[key]}".encode()).hexdigest()
         return "-".join((digits[:8], digits[8:12], f"4{digits[13:16]}", f"8{digits[17:20]}", digits[20:32]))
+
+    def _next_version(self) -> str:
+        self._version += 1
+        return str(self._version)
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
         """Read an object without leaving a trace in `calls`."""
@@ -273,7 +276,7 @@ class FakeKube:
                 raise Invalid(f"{key}: data is immutable", status=422, reason="Invalid")
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
-            new["metadata"]["resourceVersion"] = str(next(self._versions))
+            new["metadata"]["resourceVersion"] = self._next_version()
             self.objects[key] = new
             if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
                 self._remove(key)
@@ -301,7 +304,7 @@ class FakeKube:
         stored = self.objects[key]
         if stored["metadata"].get("finalizers") and not force:
             stored["metadata"].setdefault("deletionTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
-            stored["metadata"]["resourceVersion"] = str(next(self._versions))
+            stored["metadata"]["resourceVersion"] = self._next_version()
             return
         self._remove(key, orphan=orphan)
 

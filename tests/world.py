@@ -104,13 +104,17 @@ class World:
     observer: Observer = field(default_factory=Nobody)
 
     def __post_init__(self) -> None:
-        self.kube = FakeKube(clock=lambda: self.now)
+        self.kube = FakeKube(clock=self._clock)
         self.operator_since = self.now
-        self.courier = PretendCourier(lambda: self.now)
+        self.courier = PretendCourier(self._clock)
         for claim in self.claims:
             self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
 
     # Time and the operator
+
+    def _clock(self) -> datetime:
+        """Give the time of this world: a method, so that a deep copy of the world asks the copy."""
+        return self.now
 
     def settle(self) -> None:
         """Let the operator look at everything until nothing changes any more."""
@@ -163,7 +167,7 @@ class World:
             operator_image=self.images[0],
             trainer_image=self.images[1],
             messages_url="https://chorus.test:8443/v1/messages",
-            clock=lambda: self.now,
+            clock=self._clock,
             since=self.operator_since,
             api_server=api_server,
             ensure_namespace=ensure_namespace,

@@ -23,6 +23,8 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     patch: dict[str, Any] = {key: None for key in before if key not in after}
     for key, value in after.items():
         old = before.get(key)
+        if key in before and old == value:
+            continue  # nearly all of a status: the comparison of whole dicts is many times faster than what follows
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             inner = merge_patch(old, value)
             if inner:

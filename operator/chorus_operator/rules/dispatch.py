@@ -6,7 +6,6 @@ keep services that do not answer from delaying the messages of others.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,14 +68,15 @@ class DispatchQueue:
         self._limits = limits or Limits()
         self._waiting: dict[Kind, OrderedDict[str, _Waiting]] = {kind: OrderedDict() for kind in PRIORITY}
         self._running: Counter[tuple[str, ...]] = Counter()
-        self._numbers = itertools.count()
+        self._added = 0
 
     def add(self, message: Outgoing) -> bool:
         """Let a message wait for its turn; False when too many of its type and namespace wait already."""
         waiting = self._waiting[message.kind].setdefault(message.namespace, _Waiting())
         if waiting.count >= self._limits.waiting:
             return False
-        waiting.add(next(self._numbers), message)
+        self._added += 1
+        waiting.add(self._added, message)
         return True
 
     def next(self) -> Outgoing | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from broken_story import Story, thinned
 from chorus_api.run_config import TerminationRecord
 from chorus_operator.kube.errors import Conflict, Unavailable
 from chorus_operator.kube.resources import JOBS, TRAINING_RUNS
-from fakes import Call
 from unit_manifests import plugin, project, run
 from world import Killed, World
 
@@ -20,21 +19,37 @@ TWO = [
 ]
 
 
-def story(world: World) -> None:
-    """Two plugins, one with a hub's model; a retry, a failure, and a run by hand that waits and is cancelled."""
-    world.put(plugin(), plugin("hub", lora={"baseModel": {"uri": "hf://a/b"}}), project(plugins=TWO))
-    world.frame_ready()
+def the_base_model_is_fetched(world: World) -> None:
     fetch = world.jobs("fetch")[0]
     world.pod_starts(fetch)
     world.job_ends(fetch, record=TerminationRecord(outcome="succeeded"))
-    world.pod_trains("home-a-1")
-    world.job_ends(world.attempt("home-a-1"), exit_code=75)
+
+
+def somebody_makes_a_run(world: World) -> None:
     world.now = world.now.replace(minute=1)
     world.put(run("by-hand", plugin="a"))
-    world.train_to_the_end("home-a-1")
-    world.pod_trains("home-b-1")
-    world.job_ends(world.attempt("home-b-1"), exit_code=1)
+
+
+def somebody_cancels_it(world: World) -> None:
     world.put(run("by-hand") | {"spec": world.run("by-hand")["spec"] | {"cancel": True}})
+
+
+STORY = Story(
+    World(),
+    [
+        lambda world: world.put(plugin(), plugin("hub", lora={"baseModel": {"uri": "hf://a/b"}}), project(plugins=TWO)),
+        World.frame_ready,
+        the_base_model_is_fetched,
+        lambda world: world.pod_trains("home-a-1"),
+        lambda world: world.job_ends(world.attempt("home-a-1"), exit_code=75),
+        somebody_makes_a_run,
+        lambda world: world.train_to_the_end("home-a-1"),
+        lambda world: world.pod_trains("home-b-1"),
+        lambda world: world.job_ends(world.attempt("home-b-1"), exit_code=1),
+        somebody_cancels_it,
+    ],
+)
+"""Two plugins, one with a hub's model; a retry, a failure, and a run by hand that waits and is cancelled."""
 
 
 def outcome(world: World) -> dict[str, Any]:
@@ -48,36 +63,7 @@ def outcome(world: World) -> dict[str, Any]:
     }
 
 
-def undisturbed() -> tuple[list[int], dict[str, Any]]:
-    """Number the calls that change something, and see what they lead to. Kills between two of them leave the same."""
-    world = World()
-    story(world)
-    return [number for number, call in enumerate(world.kube.calls, start=1) if call.writes], outcome(world)
-
-
-WRITES, UNDISTURBED = undisturbed()
-
-
-def thinned(writes: list[int], step: int) -> list[Any]:
-    """Each `step`-th call in every test run; all the others in `make chaos`."""
-    return [
-        position if number % step == 0 else pytest.param(position, marks=pytest.mark.chaos)
-        for number, position in enumerate(writes)
-    ]
-
-
-def story_broken_at(position: int, error: Callable[[], Exception], *, when: str) -> World:
-    """Tell the story with the call of that number broken, once, before it arrives or after it is done."""
-    world = World()
-    left = iter([True])
-
-    def hook(call: Call) -> None:
-        if len(world.kube.calls) >= position and next(left, False):
-            raise error()
-
-    setattr(world.kube, when, hook)
-    story(world)
-    return world
+WRITES, UNDISTURBED = STORY.writes, outcome(STORY.end)
 
 
 def test_the_story_goes_through_every_kind_of_end() -> None:
@@ -87,7 +73,7 @@ def test_the_story_goes_through_every_kind_of_end() -> None:
 
 @pytest.mark.parametrize("position", thinned(WRITES, 5))
 def test_killed_after_any_write_the_operator_loses_nothing_and_starts_nothing_twice(position: int) -> None:
-    world = story_broken_at(position, Killed, when="after")
+    world = STORY.broken_at(position, lambda _: Killed(), when="after")
     assert world.disturbed == 1
     assert outcome(world) == UNDISTURBED
 
@@ -95,10 +81,10 @@ def test_killed_after_any_write_the_operator_loses_nothing_and_starts_nothing_tw
 @pytest.mark.parametrize("position", thinned(WRITES, 12))
 def test_a_conflict_at_any_write_only_makes_the_operator_look_again(position: int) -> None:
     error = Conflict("changed", status=409, reason="Conflict")
-    assert outcome(story_broken_at(position, lambda: error, when="before")) == UNDISTURBED
+    assert outcome(STORY.broken_at(position, lambda _: error, when="before")) == UNDISTURBED
 
 
 @pytest.mark.parametrize("position", thinned(WRITES, 12))
 def test_an_api_server_that_is_away_is_no_failure_of_a_run(position: int) -> None:
     error = Unavailable("away", status=503)
-    assert outcome(story_broken_at(position, lambda: error, when="before")) == UNDISTURBED
+    assert outcome(STORY.broken_at(position, lambda _: error, when="before")) == UNDISTURBED

@@ -6,24 +6,32 @@ from typing import Any
 
 import pytest
 
+from broken_story import Story, thinned
 from builders import make_run
 from chorus_operator.kube.resources import JOBS
-from fakes import Call
 from service_world import MODEL, RUN, ServiceWorld
 from world import Killed
 
 
-def story(world: ServiceWorld) -> None:
-    """An error that passes, a suspension, and a model."""
-    world.begin()
-    world.trains()
-    world.pod_says(RUN, error={"detail": "no GPU is free", "retryable": True})
-    world.trains(attempt=2)
+def somebody_suspends_it_for_a_while(world: ServiceWorld) -> None:
     world.put(make_run(RUN, plugin="far", spec={"suspend": True}))
     world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
-    world.trains(attempt=3)
-    world.pod_says(RUN, modelName=MODEL)
-    world.publish(RUN)
+
+
+STORY = Story(
+    ServiceWorld(),
+    [
+        ServiceWorld.begin,
+        ServiceWorld.trains,
+        lambda world: world.pod_says(RUN, error={"detail": "no GPU is free", "retryable": True}),
+        lambda world: world.trains(attempt=2),
+        somebody_suspends_it_for_a_while,
+        lambda world: world.trains(attempt=3),
+        lambda world: world.pod_says(RUN, modelName=MODEL),
+        lambda world: world.publish(RUN),
+    ],
+)
+"""An error that passes, a suspension, and a model."""
 
 
 def outcome(world: ServiceWorld) -> dict[str, Any]:
@@ -37,17 +45,13 @@ def outcome(world: ServiceWorld) -> dict[str, Any]:
     }
 
 
-def undisturbed() -> tuple[list[int], dict[str, Any]]:
-    world = ServiceWorld()
-    story(world)
-    return [number for number, call in enumerate(world.kube.calls, start=1) if call.writes], outcome(world)
+WRITES, UNDISTURBED = STORY.writes, outcome(STORY.end)
 
 
-WRITES, UNDISTURBED = undisturbed()
-POSITIONS = [
-    position if number % 4 == 0 else pytest.param(position, marks=pytest.mark.chaos)
-    for number, position in enumerate(WRITES)
-]
+def killed(world: ServiceWorld) -> Killed:
+    """A new process has sent nothing yet."""
+    world.courier.restart()
+    return Killed()
 
 
 def test_the_story_goes_through_a_retry_a_suspension_and_a_model() -> None:
@@ -56,17 +60,8 @@ def test_the_story_goes_through_a_retry_a_suspension_and_a_model() -> None:
     assert len(UNDISTURBED["told"]) == 3
 
 
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", thinned(WRITES, 4))
 def test_killed_after_any_write_the_operator_tells_the_same_and_ends_the_same(position: int) -> None:
-    world = ServiceWorld()
-    left = iter([True])
-
-    def hook(call: Call) -> None:
-        if len(world.kube.calls) >= position and next(left, False):
-            world.courier.restart()
-            raise Killed
-
-    world.kube.after = hook
-    story(world)
+    world = STORY.broken_at(position, killed, when="after")
     assert world.disturbed == 1
     assert outcome(world) == UNDISTURBED
