@@ -35,7 +35,7 @@ Schema = Mapping[str, Any]
 
 def definition(plural: str) -> dict[str, Any]:
     """Read a CustomResourceDefinition."""
-    loaded: dict[str, Any] = yaml.safe_load((CRDS / f"{plural}.yaml").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.load((CRDS / f"{plural}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     return loaded
 
 

@@ -6,7 +6,6 @@ import ast
 import functools
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +48,12 @@ def fences(*languages: str) -> list[Fence]:
     return [fence for page in PAGES for fence in _fences(page) if fence.language in languages]
 
 
-def _fences(page: Path) -> Iterator[Fence]:
+@functools.cache
+def _fences(page: Path) -> tuple[Fence, ...]:
     text = page.read_text(encoding="utf-8")
-    for found in _FENCE.finditer(text):
-        yield Fence(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+    return tuple(
+        Fence(page, text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in _FENCE.finditer(text)
+    )
 
 
 def prose(page: Path) -> str:
@@ -122,11 +123,21 @@ def problem_of_test(reference: str) -> str | None:
     file = REPOSITORY / path
     if not file.is_file():
         return f"there is no {path}"
+    tests = _tests_of(file)
+    if name not in tests:
+        return f"{path} has no {name}"
+    marks = tests[name]
+    return f"{path}::{name} is marked {marks}" if re.search(r"\bmark\.(skip|xfail|chaos)", marks) else None
+
+
+@functools.cache
+def _tests_of(file: Path) -> dict[str, str]:
+    """The tests of a module by name, each with its decorators."""
+    found: dict[str, str] = {}
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
-            return f"{path}::{name} is marked {marks}" if re.search(r"\bmark\.(skip|xfail|chaos)", marks) else None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found[node.name] = " ".join(ast.unparse(mark) for mark in node.decorator_list)
         # A state machine is a test by its TestCase: Name = Machine.TestCase.
-        if isinstance(node, ast.Assign) and name in [ast.unparse(target) for target in node.targets]:
-            return None
-    return f"{path} has no {name}"
+        if isinstance(node, ast.Assign):
+            found |= {ast.unparse(target): "" for target in node.targets}
+    return found

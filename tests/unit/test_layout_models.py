@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("operator", "trainer_image", "examples", "benchmarks", "charts")
 LOADERS = {"from_pretrained", "from_config"}
+UNPICKLERS = {"torch", "pickle", "joblib", "dill", "cloudpickle"}
 WITHOUT_CODE = {"PeftModel"}
 """Classes whose loader knows no code of a model's own, and takes no such argument."""
 
 
-def _calls(path: Path) -> Iterator[ast.Call]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-        if isinstance(node, ast.Call):
-            yield node
+@functools.cache
+def _calls(path: Path) -> tuple[ast.Call, ...]:
+    """The calls of methods, and of functions of modules, in a file that names what would be called."""
+    source = path.read_text(encoding="utf-8")
+    if not any(name in source for name in LOADERS | UNPICKLERS):
+        return ()  # most files: to parse them all takes more than a second
+    tree = ast.parse(source, str(path))
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
 
 
 def _name(node: ast.expr) -> str:
@@ -56,6 +62,6 @@ def test_nothing_is_unpickled() -> None:
         for call in _calls(path)
         if isinstance(call.func, ast.Attribute)
         and call.func.attr in ("load", "loads")
-        and _name(call.func.value) in ("torch", "pickle", "joblib", "dill", "cloudpickle")
+        and _name(call.func.value) in UNPICKLERS
     ]
     assert not unpickling, f"read weights from safetensors: {unpickling}"

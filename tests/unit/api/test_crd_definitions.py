@@ -33,7 +33,7 @@ def parts(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 @cache
 def committed(kind: crd.Kind) -> dict[str, Any]:
-    definition: dict[str, Any] = yaml.safe_load((CRDS / kind.file_name).read_text(encoding="utf-8"))
+    definition: dict[str, Any] = yaml.load((CRDS / kind.file_name).read_text(encoding="utf-8"), yaml.CSafeLoader)
     return definition
 
 

@@ -42,3 +42,16 @@ def test_an_exception_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> N
         structlog.get_logger("ours").error("reconcile failed", exc_info=error)
     (line,) = capsys.readouterr().err.splitlines()
     assert "RuntimeError: broken" in json.loads(line)["exception"]
+
+
+def test_no_value_of_a_variable_is_shown_on_a_console(capsys: pytest.CaptureFixture[str]) -> None:
+    """As rich does, where it is installed."""
+    configure_logs(level="info", form="console")
+    token = "".join(("not ", "to ", "be ", "shown"))
+    try:
+        raise RuntimeError(f"broken by {len(token)} characters")
+    except RuntimeError:
+        structlog.get_logger("ours").exception("reconcile failed")
+    shown = capsys.readouterr().err
+    assert "RuntimeError: broken by 15 characters" in shown
+    assert token not in shown
