@@ -81,7 +81,7 @@ class Receiver:
 
     def wait_for_posts(self, count: int) -> list[Post]:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.posts) >= count, timeout=20), f"only {len(self.posts)} posts"
+            assert self.changed.wait_for(lambda: len(self.posts) >= count, timeout=60), f"only {len(self.posts)} posts"
             return list(self.posts)
 
     @property

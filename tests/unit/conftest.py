@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -12,6 +13,14 @@ from docs_text import REPOSITORY
 # OpenSSL takes 30 ms of CPU to read the authorities of a system, for each client that is made. No unit test talks to a
 # server that they vouch for. It is set here, before any test module is imported: aiohttp reads them at its import.
 os.environ["SSL_CERT_FILE"] = str(REPOSITORY / "tests" / "data" / "only_authority.pem")
+
+# Modules and tests are collected once and stay: to look for garbage among them took a tenth of the CPU of a start.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

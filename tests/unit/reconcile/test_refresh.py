@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,6 +27,11 @@ METADATA = {"name": "other", "namespace": "default", "uid": "u"}
 
 def started(**dataset: Any) -> World:
     """A world whose first look has ended well, and whose run is trained."""
+    return copy.deepcopy(_started(**dataset))
+
+
+@functools.cache
+def _started(**dataset: Any) -> World:
     world = World()
     world.put(plugin(), project(dataset={**DATASET, **dataset}))
     world.frame_ready()
