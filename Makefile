@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 # The test run makes it beside the cluster.
 RUN = $(or $(PYTHON),python3) tests/run.py
-TIERS := unit api trainer cluster chart
+TIERS := unit trainer api render cluster chart
 
 .PHONY: help demo test chaos lint format generate up load down clean $(TIERS:%=test-%)
 
@@ -20,13 +20,14 @@ demo: ## a cluster, Chorus, a Project with two plugins, to TRAINED and an answer
 	@bash examples/demo/run.sh
 
 test: ## every test, with all set-up (KEEP=1 leaves the cluster)
-	@$(RUN) lint $(notdir $(wildcard $(addprefix tests/,$(TIERS) federated web)))
+	@$(RUN) lint $(TIERS)
 
 test-unit: ## logic alone, seconds (ARGS="-k word" goes to pytest, here and below)
 test-api: ## against a real API server, no engine
 test-trainer: ## the LoRA trainer on small models
 test-cluster: ## real pods in a kind cluster, or in that of KUBECONFIG
-test-chart: ## the Helm chart, rendered and installed by Helm 3 and Helm 4
+test-render: ## the Helm chart, rendered by Helm 3 and Helm 4
+test-chart: ## the Helm chart, installed by Helm 3 and Helm 4 in a kind cluster
 $(TIERS:%=test-%): test-%:
 	@$(RUN) $* -- $(ARGS)
 

@@ -37,16 +37,24 @@ TIERS = {
     for tier in (
         Tier("lint", share=30, deadline=900),
         Tier("unit", share=60, deadline=600, options=("-n", "auto")),
-        Tier("trainer", share=150, deadline=1200),
+        Tier("trainer", share=100, deadline=1200, options=("-n", "auto", "--dist", "worksteal")),
         Tier(
             "api",
-            share=400,
+            share=250,
             deadline=1800,
             needs=("promtool", "postgres"),
             options=("-n", "auto", "--dist", "loadfile"),
         ),
-        Tier("cluster", share=680, deadline=2400, needs=("cluster",)),
-        Tier("chart", share=480, deadline=1800, needs=("cluster", "helm")),
+        Tier(
+            "render",
+            share=60,
+            deadline=600,
+            needs=("helm",),
+            options=("-n", "auto", "--dist", "loadgroup"),
+            directory="chart/render",
+        ),
+        Tier("cluster", share=600, deadline=2400, needs=("cluster",)),
+        Tier("chart", share=400, deadline=1800, needs=("cluster", "helm"), directory="chart/install"),
     )
 }
 
