@@ -15,7 +15,7 @@ TIERS := unit trainer api render cluster chart
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-demo: ## a cluster, Chorus, a Project with two plugins, to TRAINED and an answer (KEEP=1 leaves the cluster)
+demo: ## a cluster, Chorus, a Project with two plugins, to TRAINED and an answer (KEEP=1 leaves the cluster, KUBERNETES=1.34 is another version)
 	@kind/cluster check
 	@bash examples/demo/run.sh
 

@@ -21,7 +21,7 @@ package_lists() {
 need_go() {
   command -v go >/dev/null || die "Go 1.26.8 or newer is needed to build Kubernetes from its modules: unpack it from go.dev/dl and put its bin into PATH"
   local version
-  version=$(cd "$HERE/modules/containerd" && go env GOVERSION 2>&1) || die "this Go does not do: $version"
+  version=$(cd "$PROGRAMS" && go env GOVERSION 2>&1) || die "this Go does not do: $version"
 }
 
 need_disk() { # GIGABYTES

@@ -43,7 +43,8 @@ create_cluster() {
   cluster_config >"$directory/kind.yaml"
   echo "${FAST:-no}" >"$directory/fast-node-loss"
   echo "${AUDIT:-no}" >"$directory/audit"
-  say "cluster $NAME, $WORKERS worker(s)"
+  if own_nodes; then echo "$KUBERNETES" >"$directory/kubernetes"; fi
+  say "cluster $NAME, $WORKERS worker(s)$(! own_nodes || echo ", Kubernetes $KUBERNETES")"
   timeout 600 "$KIND" create cluster --name "$NAME" --kubeconfig "$(kubeconfig_of "$NAME")" --config "$directory/kind.yaml" --wait 240s -q \
     ${NODE_IMAGE:+--image "$NODE_IMAGE"} >&2 || {
     timeout 120 "$KIND" delete cluster --name "$NAME" -q >/dev/null 2>&1 || true
@@ -101,25 +102,46 @@ link_tools() {
   [ "$MODE" != own ] || ln -sf "$ENGINE" "$TOOLS/docker"
 }
 
+# A cluster of another version than the one that is asked for is not taken. Where the nodes are ours, there is a default.
+check_made() {
+  local has
+  has=$(cat "$CLUSTERS/$NAME/kubernetes" 2>/dev/null) || return 0
+  [ "$has" = "$KUBERNETES" ] || die "cluster $NAME has Kubernetes $has, not $KUBERNETES: set KUBERNETES=$has to use it, or kind/cluster down --name $NAME, and up again"
+}
+check_served() { # KUBECTL...
+  local has
+  [ -n "$ASKED" ] || return 0
+  has=$("$@" get --raw /version | sed -n 's/.*"minor": *"\([0-9]*\).*/1.\1/p')
+  [ "$has" = "$ASKED" ] || die "the cluster has Kubernetes $has, not $ASKED: unset KUBERNETES to use it"
+}
+
 make_cluster() {
+  local there=""
   need_engine
-  have_kind; have_kubectl
+  have_kind
+  ! timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME" || there=yes
+  [ -z "$there" ] || check_made
+  have_kubectl
   registry_up
-  if [ -e "$(kubeconfig_of "$NAME")" ] && timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME"; then take_cluster; else
-    timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME" && [ "$MODE" = host ] && die "there is a kind cluster $NAME that is not ours: choose another --name"
+  if [ -n "$there" ] && [ -e "$(kubeconfig_of "$NAME")" ]; then take_cluster; else
+    [ -z "$there" ] || [ "$MODE" != host ] || die "there is a kind cluster $NAME that is not ours: choose another --name"
     timeout 120 "$KIND" delete cluster --name "$NAME" -q >/dev/null 2>&1 || true
     node_image
     create_cluster
   fi
   wire_registry
   cluster_ready
+  own_nodes || check_served k
   pretend_gpus
   link_tools
 }
 
 # verb_check: what `up` would need and only finds out later.
 verb_check() {
+  find_kubernetes
   [ "$MODE" != external ] || return 0
+  [ "$MODE" = own ] || [ -z "$ASKED" ] || [ -n "${KIND_NODE_IMAGE:-}" ] ||
+    die "KUBERNETES chooses among node images that are made here; your engine takes kind's: set KIND_NODE_IMAGE to one with Kubernetes $ASKED"
   if [ "$MODE" = own ]; then need_own_engine; need_go; fi
   [ -n "$(ls "$CLUSTERS" 2>/dev/null)" ] || need_disk 25
 }
@@ -127,9 +149,11 @@ verb_check() {
 verb_up() {
   options up "$@"
   NAME=${NAME:-chorus}
+  find_kubernetes
   if [ "$MODE" = external ]; then
     have_kubectl
     timeout 30 "$KUBECTL" get --raw /readyz >/dev/null || die "the cluster that KUBECONFIG names does not answer: unset KUBECONFIG to have one made"
+    check_served timeout 30 "$KUBECTL"
     say "the cluster of KUBECONFIG is used: nothing is made"
     return
   fi

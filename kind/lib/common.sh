@@ -33,11 +33,15 @@ locked() {
 }
 unlocked() { eval "exec $1>&-"; }
 
-# digest INPUT...: 16 digits of the content of files; =TEXT is text itself.
+# digest INPUT...: 16 digits of the content of files, without the comments of shell scripts; =TEXT is text itself.
 digest() {
   local input
   for input; do
-    case $input in =*) printf '%s\n' "$input" ;; *) printf '%s\n' "${input##*/}"; cat "$input" ;; esac
+    case $input in
+      =*) printf '%s\n' "$input" ;;
+      *.sh) printf '%s\n' "${input##*/}"; sed '/^[[:space:]]*#\( \|$\)/d' "$input" ;;
+      *) printf '%s\n' "${input##*/}"; cat "$input" ;;
+    esac
   done | sha256sum | cut -c1-16
 }
 

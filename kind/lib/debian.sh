@@ -48,6 +48,5 @@ build_engine() {
   if ldd "$1/docker/usr/sbin/dockerd" | grep 'not found' >&2; then
     timeout 600 apt-get install -qy --no-install-recommends libdevmapper1.02.1 libsystemd0 libseccomp2 >&2 || die "the engine's libraries could not be installed: see above"
   fi
-  cp "$HERE/runc-wrap" "$1/docker/usr/bin/"
-  go_build coredns "$1/docker/usr/bin"
+  cp "$HERE/runc-wrap" "$COREDNS/coredns" "$1/docker/usr/bin/"
 }

@@ -24,9 +24,9 @@ find_mode() {
 # own_engine: puts the engine's programs into PATH: those that run now, or those of this checkout.
 own_engine() {
   if own_engine_runs; then ENGINE_DIR=$(cat "$RUN/engine-dir"); else
-    need_go
-    module_files coredns
-    artefact engine build_engine "$HERE/lib/debian.sh" "$HERE/runc-wrap" "${FILES[@]}"
+    coredns_program
+    COREDNS=$DIR
+    artefact engine build_engine "=$(declare -f build_engine)" "$HERE/runc-wrap" "=$(basename "$COREDNS")"
     ENGINE_DIR=$DIR/docker
   fi
   export PATH=$ENGINE_DIR/usr/bin:$ENGINE_DIR/usr/sbin:$PATH:/usr/sbin:/sbin

@@ -6,7 +6,7 @@ REGISTRY_NAME=chorus-registry      # container; its volume has the same name and
 registry_image() { # prints the image, made from its Go module where our engine can pull nothing
   local work tag
   if [ "$MODE" = host ]; then echo "${CHORUS_REGISTRY_IMAGE:-registry:3}"; return; fi
-  registry_binary
+  registry_program
   tag=chorus-registry:$(basename "$DIR")
   if ! engine image inspect "$tag" >/dev/null 2>&1; then
     work=$(mktemp -d)
