@@ -50,8 +50,8 @@ NEEDS_MORE: Mapping[str, tuple[str, str]] = {
     r"chorus plugin check examples/.*": ("tests/unit/docs/test_write_a_plugin.py", "assert_kit_passes"),
     r"docker (build|push) .*": ("kind/README.md", "images"),
     r"pip install .*cli.*|chorus plugin check .*": ("tests/api/test_plugin_check_command.py", '"plugin", "check"'),
-    r"helm .*": ("tests/chart", "helm"),
-    r"kubectl .*(argocd|flux).*": ("tests/chart", "gitops"),
+    r"helm .*": ("tests/chart/render", "helm"),
+    r"kubectl .*(argocd|flux).*": ("tests/chart/render", "gitops"),
     r"kubectl (apply|delete) .*-k my-chorus/": ("tests/api/test_install_manifests.py", "overlay"),
 }
 """Commands that need nodes, an engine or images: which test or script does the same, and words of it."""

@@ -1,28 +1,10 @@
-"""Both versions of Helm; and for test_install_*.py the cluster of KUBECONFIG, with the images of the environment."""
+"""Both versions of Helm. `render/` needs no cluster; `install/` has that of KUBECONFIG to itself."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
-from harness.client import Api
 from harness.helm import VERSIONS, Helm
-
-HERE = Path(__file__).parent
-NEEDED = ("KUBECONFIG", "CHORUS_OPERATOR_IMAGE", "CHORUS_TRAINER_IMAGE")
-INSTALL_SECONDS = 600
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a cluster share one event loop, since they share watches."""
-    for item in items:
-        if item.path.parent == HERE and item.path.name.startswith("test_install_"):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-            item.add_marker(pytest.mark.timeout(INSTALL_SECONDS))
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -35,13 +17,3 @@ def helm(request: pytest.FixtureRequest) -> Helm:
 def helm4() -> Helm:
     """Helm 4, where both would say the same."""
     return Helm("helm4")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def api() -> AsyncIterator[Api]:
-    """A client of the cluster, with all rights."""
-    missing = [name for name in NEEDED if not os.environ.get(name)]
-    if missing:
-        pytest.fail(f"{', '.join(missing)} not set: run make test-chart, or see kind/README.md", pytrace=False)
-    async with Api(Path(os.environ["KUBECONFIG"])) as client:
-        yield client

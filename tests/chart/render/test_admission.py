@@ -38,6 +38,8 @@ SWITCHES: dict[str, Manifest] = {
     "namespaces": {"rbac": {"scope": "Namespaces", "namespaces": [NAMESPACE, "team"]}},
 }
 
+pytestmark = pytest.mark.xdist_group("one API server")
+
 
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[ControlPlane]:

@@ -41,7 +41,7 @@ def test_the_values_of_a_team_leave_nothing_outside_of_namespaces(helm4: Helm) -
 def test_commands_that_are_shown_have_verbs_and_flags_that_there_are(helm: Helm, where: str, words: list[str]) -> None:
     verb = words[1]
     assert verb in VERBS, where
-    told = helm.run(verb, "--help")
+    told = helm.help(verb)
     known = set(re.findall(r"--[a-z-]+", told))
     for word in words[2:]:
         if word.startswith("-"):
