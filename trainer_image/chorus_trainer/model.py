@@ -23,6 +23,7 @@ from transformers import (
 
 from chorus_api.lora import ResolvedLora
 from chorus_api.reasons import Reason
+from chorus_trainer.checks import find_base
 from chorus_trainer.encode import Limits
 from chorus_trainer.errors import BadConfiguration, as_memory_error
 
@@ -42,12 +43,7 @@ class Base:
 
 def read_base_config(directory: Path) -> PretrainedConfig:
     """The base model's config.json. Raises BadConfiguration (BaseModelNotFound) when there is none that can be used."""
-    if not (directory / "config.json").is_file():
-        raise BadConfiguration(
-            f"there is no base model at {directory}: it has no config.json",
-            reason=Reason.BASE_MODEL_NOT_FOUND,
-            hint="Check lora.baseModel.uri: it must name a directory with config.json, weights and a tokenizer.",
-        )
+    find_base(directory)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -64,7 +64,11 @@ def _prepare_run_dir(settings: Settings) -> None:
 
 
 def _trained(settings: Settings, config: RunConfig, *, messages: ClosingMessages, stop: Stop) -> TerminationRecord:
-    from chorus_trainer.training import train  # torch takes seconds to load: a bad run.json should not wait for it
+    from chorus_trainer.checks import find_base, report_on_data  # pyarrow: not for a script of a plugin's own
+
+    report_on_data(settings.data_dir, config, messages=messages)
+    find_base(Path(config.base_model_path))
+    from chorus_trainer.training import train  # torch takes seconds to load: what is wrong before should not wait
 
     trained = train(settings, config, messages=messages, stop=stop)
     messages.send(

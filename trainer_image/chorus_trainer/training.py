@@ -21,7 +21,6 @@ from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from chorus_api.lora import ResolvedLora
-from chorus_api.messages import DataReport
 from chorus_api.run_config import RunConfig, RunRecord
 from chorus_trainer import device as devices
 from chorus_trainer import frame as frames
@@ -30,7 +29,7 @@ from chorus_trainer.checkpoint import Checkpoint, CheckpointStore, digest_of
 from chorus_trainer.collate import Collator
 from chorus_trainer.encode import Encoded, encode_pairs
 from chorus_trainer.engine import Job, LoraTrainer, Progress, progress_of
-from chorus_trainer.errors import BadData, NotApplicable, Preempted, TrainerError
+from chorus_trainer.errors import BadData, Preempted, TrainerError
 from chorus_trainer.evaluate import Evaluation, evaluate
 from chorus_trainer.export import write_artefact
 from chorus_trainer.ports import Messages, Stop
@@ -77,7 +76,6 @@ def train(
 ) -> Trained:
     """Do what run.json says. Raises a TrainerError for every end that is not a trained model."""
     transformers_logging.disable_progress_bar()
-    report_on_data(settings.data_dir, config, messages=messages)
     base_dir = Path(config.base_model_path)
     encoder_decoder = bool(models.read_base_config(base_dir).is_encoder_decoder)
     lora = config.encoder_decoder if encoder_decoder else config.decoder
@@ -137,17 +135,6 @@ def train(
     digest, size_bytes = write_artefact(model, base.tokenizer, config=config, record=record, run_dir=settings.run_dir)
     logger.info("trained: %s", json.dumps({"loss": record.final_loss, "eval_loss": record.eval_loss, "digest": digest}))
     return Trained(digest=digest, bytes=size_bytes, record=record)
-
-
-def report_on_data(directory: Path, config: RunConfig, *, messages: Messages) -> None:
-    """Send DATA_REPORT. Raises NotApplicable or BadData as `frame.check` does."""
-    addressed = {"project_id": config.project_id, "plugin_id": config.plugin_id}
-    try:
-        frames.check(directory)
-    except NotApplicable as error:
-        messages.send(DataReport(**addressed, applicable=False, reason=str(error)[:253]))
-        raise
-    messages.send(DataReport(**addressed, applicable=True))
 
 
 def fit(
