@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,8 @@ MOUNT = "/claim"
 START_SECONDS = 180.0
 LIFE_SECONDS = 3600
 MODELS_SECONDS = 300.0
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
+KEPT_MODELS = 2
 
 
 def manifests(image: str) -> list[Manifest]:
@@ -63,10 +70,29 @@ def manifests(image: str) -> list[Manifest]:
 
 
 async def make_models(directory: Path) -> None:
-    """Make the small models in a process of their own: torch need not be in this one."""
-    roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests"))
-    words = ("env", f"PYTHONPATH={roots}", "HF_HUB_OFFLINE=1", sys.executable, "-m", "harness.tiny_models")
-    await command(*words, str(directory), seconds=MODELS_SECONDS)
+    """Put the small models there, made in a process of their own: torch need not be in this one.
+
+    They are kept for the next time, since loading torch and making them takes ten seconds of CPU.
+    """
+    kept = CACHE / "test-models" / _key_of_models()
+    if not kept.is_dir():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".new-") as new:
+            roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests"))
+            words = ("env", f"PYTHONPATH={roots}", "HF_HUB_OFFLINE=1", sys.executable, "-m", "harness.tiny_models")
+            await command(*words, f"{new}/models", seconds=MODELS_SECONDS)
+            with suppress(OSError):  # another process was faster
+                os.rename(f"{new}/models", kept)
+        for old in sorted(kept.parent.glob("[!.]*"), key=lambda path: path.stat().st_mtime)[:-KEPT_MODELS]:
+            shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(kept, directory, dirs_exist_ok=True)
+
+
+def _key_of_models() -> str:
+    """Of everything that they are made by."""
+    made_by = [REPOSITORY / "requirements" / "dev.lock", REPOSITORY / "tests" / "harness" / "tiny_models.py"]
+    made_by += sorted((REPOSITORY / "trainer_image" / "chorus_trainer" / "tiny").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:16]
 
 
 async def lay_hands(place: Place, *, image: str, models: Path, files: Mapping[str, bytes] | None = None) -> None:
