@@ -15,7 +15,7 @@ from typing import Any
 from builders import make_plugin, make_service_plugin
 from chorus_api.contract import MAX_BODY_BYTES
 from cluster_builders import PIECES, claim_project
-from harness.client import Manifest, eventually
+from harness.client import Manifest
 from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place, command, conditions
 from harness.hands import POD, lay_hands
 from harness.killer import Killer
@@ -28,14 +28,25 @@ WAIT = 'until [ -s /tmp/code ]; do sleep 1; done; exit "$(cat /tmp/code)"'
 KEEP_WHAT_COMES = """
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-events = []
+from threading import Condition
+from urllib.parse import parse_qsl, urlsplit
+events, came = [], Condition()
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(200, json.dumps(events).encode())
+        wanted = dict(parse_qsl(urlsplit(self.path).query))
+        with came:
+            # The answer to a question about certain events waits until there is one.
+            came.wait_for(lambda: not wanted or self.found(wanted))
+            self.answer(200, json.dumps(self.found(wanted)).encode())
+
+    def found(self, wanted):
+        return [each for each in events if all(each.get(name) == value for name, value in wanted.items())]
 
     def do_POST(self):
-        events.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        with came:
+            events.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            came.notify_all()
         self.answer(202, b"")
 
     def answer(self, status, body):
@@ -46,7 +57,11 @@ class Handler(BaseHTTPRequestHandler):
 
 ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
-GET_WHAT_CAME = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080', timeout=20).read().decode())"
+GET_WHAT_CAME = """
+import json, sys, urllib.parse, urllib.request
+wanted = urllib.parse.urlencode(json.load(sys.stdin) or {})
+print(urllib.request.urlopen(f"http://127.0.0.1:8080/?{wanted}", timeout=600).read().decode())
+"""
 SERVICE = "mute"
 """Name of the service's pod, of its Service and of its service account."""
 
@@ -152,21 +167,14 @@ def plugins(image: str) -> list[Manifest]:
 
 async def event(place: Place, kind: str, *, run: str | None = None, attempt: int = 0) -> Manifest:
     """Wait for an event at the service; of a run's attempt, if one is given."""
+    await place.wait("Pod", SERVICE, where=_is_ready, seconds=SECONDS)
+    wanted = {"type": f"dev.chorus.{kind}"} | ({"subjectuid": run, "attempt": str(attempt)} if run else {})
+    found: list[Manifest] = await place.python(SERVICE, GET_WHAT_CAME, given=wanted, seconds=SECONDS)
+    return found[0]
 
-    async def came() -> Manifest | None:
-        pod = place.record.find("Pod", SERVICE)
-        if conditions(pod or {}).get("Ready", {}).get("status") != "True":
-            return None
-        for each in await place.python(SERVICE, GET_WHAT_CAME):
-            is_it = each["type"] == f"dev.chorus.{kind}"
-            if is_it and (run is None or (each["subjectuid"], each["attempt"]) == (run, str(attempt))):
-                found: Manifest = each
-                return found
-        return None
 
-    found = await eventually(came, what=f"{kind} at the service", seconds=SECONDS)
-    assert found is not None
-    return found
+def _is_ready(pod: Manifest) -> bool:
+    return bool(conditions(pod).get("Ready", {}).get("status") == "True")
 
 
 async def pod_name(place: Place) -> str:
