@@ -126,7 +126,7 @@ import_images() {
   for _ in $(seq 100); do ! chroot "$ROOTFS" ctr version >/dev/null 2>&1 || break; sleep 0.1; done
   chroot "$ROOTFS" ctr -n k8s.io images import --local --discard-unpacked-layers - <"$IMAGES/all.tar" >>"$IMAGES/import.log" 2>&1
   # Collects garbage before it answers: else the layers' archives, which the snapshots were made from, would stay in the image.
-  chroot "$ROOTFS" ctr -n k8s.io leases create --id imported >/dev/null
-  chroot "$ROOTFS" ctr -n k8s.io leases delete --sync imported >/dev/null
+  chroot "$ROOTFS" ctr -n k8s.io leases create --id imported >>"$IMAGES/import.log" 2>&1
+  chroot "$ROOTFS" ctr -n k8s.io leases delete --sync imported >>"$IMAGES/import.log" 2>&1
   kill %1; wait %1 || true
 }

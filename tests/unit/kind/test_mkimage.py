@@ -59,7 +59,17 @@ def roots(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_images_share_a_layer(roots: tuple[Path, Path], tmp_path: Path) -> None:
     program, extra = roots
-    words = ["one:1", "--entrypoint=/a", program, "--", "two:1", "--entrypoint=/b", "--entrypoint=c", program, extra]
+    words: list[str | Path] = [
+        "one:1",
+        "--entrypoint=/a",
+        program,
+        "--",
+        "two:1",
+        "--entrypoint=/b",
+        "--entrypoint=c",
+        program,
+        extra,
+    ]
     files = make(tmp_path / "all.tar", *words)
     made = images(files)
     assert made["one:1"]["Entrypoint"] == ["/a"]
