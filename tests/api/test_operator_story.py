@@ -93,10 +93,12 @@ def test_each_attempt_has_one_job_and_one_pod_and_is_counted_by_whose_fault_it_w
     assert set(told.jobs.values()) == {1}
 
 
-def test_a_suspended_run_goes_on_in_the_same_attempt_with_another_pod(told: Told) -> None:
-    attempts = status(told, "paused")["attempts"]
-    assert attempts == {"current": 1, "user": 0, "infrastructure": 0, "disruption": 0}
-    assert told.pods["paused-1"] == 2
+def test_a_suspended_run_goes_on_with_another_pod_and_no_failure_is_counted(told: Told) -> None:
+    """In the same attempt, unless the Job controller has seen the pod that it stopped itself as failed."""
+    attempts = dict(status(told, "paused")["attempts"])
+    pods = [told.pods[f"paused-{number}"] for number in range(1, attempts.pop("current") + 1)]
+    assert attempts == {"user": 0, "infrastructure": 0, "disruption": 0}
+    assert pods in ([2], [1, 1])
 
 
 def test_a_cancelled_run_ends_as_cancelled_by_its_user(told: Told) -> None:
