@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
 DOWN_SECONDS = 300
 VENV_SECONDS = 45 * 60
+SOURCES = {"PYTHONPATH": "operator:trainer_image"}
 INTERRUPTED = 130
 
 LINTERS: tuple[tuple[str, tuple[str | Path, ...]], ...] = (
@@ -65,7 +66,7 @@ class TestRun:
             say(f"tier {tier.name} did not run: {error}")
             return Result(tier, Counts(failed=1), seconds=0.0)
         began = time.monotonic()
-        counts = self._lint(tier) if tier.name == "lint" else self._pytest(tier, os.environ | made)
+        counts = self._lint(tier) if tier.name == "lint" else self._pytest(tier, os.environ | SOURCES | made)
         result = Result(tier, counts, seconds=time.monotonic() - began, waited=waited)
         say(line_of(result))
         return result
@@ -77,7 +78,7 @@ class TestRun:
             linters.append(("shellcheck", [shellcheck, "-x", *SHELL_SCRIPTS]))
         total = Counts()
         for name, command in linters:
-            status = self.processes.run(command, seconds=tier.deadline)
+            status = self.processes.run(command, seconds=tier.deadline, env=os.environ | SOURCES)
             say(f"{name}: {'ok' if status == 0 else 'FAILED'}")
             total += Counts(passed=1) if status == 0 else Counts(failed=1)
         return total

@@ -77,7 +77,7 @@ class Processes:
             self._stopped = True
             alive = list(self._alive)
         for process in alive:
-            _signal(process.popen.pid, process.interrupt)
+            _signal(process, process.interrupt)
         for process in alive:
             _wait_or_kill(process)
 
@@ -108,30 +108,32 @@ class Processes:
 
     def _end(self, process: _Process) -> None:
         if process.popen.poll() is None:
-            _signal(process.popen.pid, process.interrupt)
+            _signal(process, process.interrupt)
             _wait_or_kill(process)
         with self._lock:
             self._alive.discard(process)
 
 
-def _signal(session: int, number: signal.Signals) -> None:
+def _signal(process: _Process, number: signal.Signals) -> None:
     """Signal every process of a session: `timeout` and a shell's jobs have process groups of their own."""
-    for pid in _members(session):
+    for pid in _members(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
-def _members(session: int) -> list[int]:
-    members = [session]
+def _members(process: _Process) -> set[int]:
+    """The leader, unless it has ended: its pid may be another's by now. And the others, where there is /proc."""
+    session = process.popen.pid
+    members = {session} if process.popen.poll() is None else set()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(int(entry.name)) == session and int(entry.name) != session:
-                members.append(int(entry.name))
+            if os.getsid(int(entry.name)) == session:
+                members.add(int(entry.name))
     return members
 
 
 def _wait_or_kill(process: _Process) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.popen.wait(timeout=CLEANUP_SECONDS)
-    _signal(process.popen.pid, signal.SIGKILL)
+    _signal(process, signal.SIGKILL)
     process.popen.wait()
