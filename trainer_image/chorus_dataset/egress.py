@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
@@ -30,28 +31,23 @@ class Egress:
 
     `api_server`: where the API server is, as `ApiServer.parse` reads it. `allows`: addresses that are taken although
     they would be refused, for tests. It works by an audit hook of the interpreter, which sees every `connect` of a
-    Python socket; hooks cannot be taken out again, so one that was left does nothing. Libraries in C that open sockets
-    themselves must be given addresses that `resolve` let pass.
+    Python socket. Libraries in C that open sockets themselves must be given addresses that `resolve` let pass.
     """
 
     def __init__(self, *, api_server: Collection[str] = (), allows: Callable[[Address], bool] = nothing) -> None:
         self._api_server = ApiServer.parse(api_server)
         self._allows = allows
-        self._entered = self._hooked = False
         self.refused: str | None = None
         """What was refused last, for people: libraries wrap the error or try again."""
 
     def __enter__(self) -> Self:
-        self._entered = True
-        if not self._hooked:
-            self._hooked = True
-            sys.addaudithook(self._hook)
+        _audited.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered = False
+        _audited.leave(self)
 
     def check_url(self, url: str) -> None:
         """Raise `SourceRefused` for a URL whose host alone says that it is refused."""
@@ -74,10 +70,8 @@ class Egress:
                 raise refusal(f"{host}, which stands for {problem}" if host != address else problem)
         return addresses
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self._entered or event != "socket.connect":
-            return
-        address = arguments[1]
+    def check_connection(self, address: object) -> None:
+        """Raise `AddressRefused` for what a socket was told to connect to, if it is refused."""
         if not isinstance(address, tuple):
             return  # a socket of the file system
         if problem := self._problem_of_connection(str(address[0]), int(address[1])):
@@ -94,6 +88,38 @@ class Egress:
     def _problem(self, host: str, port: int | None) -> str | None:
         what = host_problem(host, port=port, api_server=self._api_server, allows=self._allows)
         return f"{host}, {what}" if what else None
+
+
+class _Audited:
+    """The instances that are entered, and the one hook that asks them.
+
+    The interpreter calls every hook at each audited event, `id` and `marshal.loads` among them, and has no way to take
+    one out again: a hook for each instance would slow the process down with every file that was fetched.
+    """
+
+    def __init__(self) -> None:
+        self._entered: tuple[Egress, ...] = ()
+        self._hooked = False
+        self._lock = threading.Lock()
+
+    def enter(self, egress: Egress) -> None:
+        with self._lock:
+            self._entered = (*self._entered, egress)
+            if not self._hooked:
+                self._hooked = True
+                sys.addaudithook(self._hook)
+
+    def leave(self, egress: Egress) -> None:
+        with self._lock:
+            self._entered = tuple(other for other in self._entered if other is not egress)
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.connect":
+            for egress in self._entered:
+                egress.check_connection(arguments[1])
+
+
+_audited = _Audited()
 
 
 def refusal(what: str) -> DataError:

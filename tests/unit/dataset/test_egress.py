@@ -96,3 +96,22 @@ def test_once_it_is_left_it_refuses_nothing() -> None:
         with egress, pytest.raises(AddressRefused):
             socket.create_connection(server.getsockname(), timeout=5)
         socket.create_connection(server.getsockname(), timeout=5).close()
+
+
+def test_the_interpreter_gets_no_further_hook_for_what_is_fetched_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hooks stay for good, and each is called at every audited event of the process."""
+    with Egress():
+        pass
+    added: list[object] = []
+    monkeypatch.setattr(sys, "addaudithook", added.append)
+    for _ in range(3):
+        with Egress():
+            pass
+    assert not added
+
+
+def test_each_of_several_that_are_entered_is_asked() -> None:
+    outer, inner = Egress(api_server=["172.18.0.2:443"], allows=on_this_machine), Egress(allows=on_this_machine)
+    with outer, inner, socket.socket() as client, pytest.raises(AddressRefused, match="172"):
+        client.connect(("172.18.0.2", 443))
+    assert (outer.refused is None, inner.refused) == (False, None)
