@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 # The test run makes it beside the cluster.
 RUN = $(or $(PYTHON),python3) tests/run.py
-TIERS := unit trainer api render cluster chart
+TIERS := unit component trainer api render cluster chart
 
 .PHONY: help demo test chaos lint format generate up load down clean $(TIERS:%=test-%)
 
@@ -23,6 +23,7 @@ test: ## every test, with all set-up (KEEP=1 leaves the cluster)
 	@$(RUN) lint $(TIERS)
 
 test-unit: ## logic alone, seconds (ARGS="-k word" goes to pytest, here and below)
+test-component: ## one part with real files, processes, sockets and clocks
 test-api: ## against a real API server, no engine
 test-trainer: ## the LoRA trainer on small models
 test-cluster: ## real pods in a kind cluster, or in that of KUBECONFIG

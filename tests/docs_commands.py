@@ -47,7 +47,7 @@ NEEDS_MORE: Mapping[str, tuple[str, str]] = {
         "tests/harness/cluster.py",
         '"logs", "deployment/chorus-operator"',
     ),
-    r"chorus plugin check examples/.*": ("tests/unit/docs/test_write_a_plugin.py", "assert_kit_passes"),
+    r"chorus plugin check examples/.*": ("tests/component/docs/test_write_a_plugin.py", "assert_kit_passes"),
     r"docker (build|push) .*": ("kind/README.md", "images"),
     r"pip install .*cli.*|chorus plugin check .*": ("tests/api/test_plugin_check_command.py", '"plugin", "check"'),
     r"helm .*": ("tests/chart/render", "helm"),

@@ -24,6 +24,7 @@ from chorus_operator.kube.resources import Resource
 Manifest = dict[str, Any]
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
 Manifests = list[Manifest]
+Present = list[tuple[str, str, Manifest]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class FakeKube:
         """Read all objects of a kind without leaving a trace in `calls`."""
         return [_copy(stored) for (kind, _, _), stored in self.objects.items() if kind == resource.kind]
 
+    def present(self, resource: Resource) -> Present:
+        """Namespace, name and the stored object itself, to be read alone, of all of a kind that are there now."""
+        return [(key[1], key[2], stored) for key, stored in self.objects.items() if key[0] == resource.kind]
+
     @property
     def events(self) -> list[tuple[str, str, str]]:
         """What users were told: (object's name, reason, message), oldest first."""
@@ -131,9 +136,10 @@ class FakeKube:
     ) -> Manifests:
         async with self._call(Call("list", resource.kind)):
             return [
-                stored
-                for stored in self.all(resource)
-                if namespace in (None, stored["metadata"]["namespace"])
+                _copy(stored)
+                for (kind, place, _), stored in self.objects.items()
+                if kind == resource.kind
+                and namespace in (None, place)
                 and (labels or {}).items() <= stored["metadata"].get("labels", {}).items()
                 and all(_at(stored, path) == value for path, value in (fields or {}).items())
             ]

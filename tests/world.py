@@ -133,10 +133,9 @@ class World:
     async def _round(self) -> None:
         reconcile = make_reconciler(self._environment())
         for kind in (PLUGINS, PROJECTS, TRAINING_RUNS):
-            for stored in self.kube.all(kind):
-                metadata = stored["metadata"]
-                project = stored["spec"].get("projectRef", {}).get("name", metadata["name"] if kind is PROJECTS else "")
-                again = await self._one(reconcile, Key(kind.kind, metadata["namespace"], metadata["name"], project))
+            for namespace, name, stored in self.kube.present(kind):
+                project = stored["spec"].get("projectRef", {}).get("name", name if kind is PROJECTS else "")
+                again = await self._one(reconcile, Key(kind.kind, namespace, name, project))
                 await self.courier.rest()
                 if again is not None:
                     self.wakes.append(again)

@@ -36,7 +36,8 @@ TIERS = {
     tier.name: tier
     for tier in (
         Tier("lint", share=30, deadline=900),
-        Tier("unit", share=60, deadline=600, options=("-n", "auto")),
+        Tier("unit", share=60, deadline=600, options=("-n", "auto", "--dist", "worksteal")),
+        Tier("component", share=50, deadline=600, options=("-n", "auto", "--dist", "worksteal")),
         Tier("trainer", share=100, deadline=1200, options=("-n", "auto", "--dist", "worksteal")),
         Tier(
             "api",

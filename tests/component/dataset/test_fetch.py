@@ -406,7 +406,10 @@ def test_a_hub_that_the_environment_names_is_not_asked_at_the_api_server(hub: Hu
     assert hub.requests == []
 
 
-def test_a_redirect_of_the_hub_leads_nowhere_where_nothing_may_be_fetched_from(hub: Hub, volume: Path) -> None:
+def test_a_redirect_of_the_hub_leads_nowhere_where_nothing_may_be_fetched_from(
+    hub: Hub, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # between its attempts
     hub.elsewhere = "http://169.254.169.254/latest/model.safetensors"
     error = failure(hub, volume)
     assert error.reason is Reason.SOURCE_REFUSED
