@@ -143,7 +143,8 @@ verb_check() {
   [ "$MODE" = own ] || [ -z "$ASKED" ] || [ -n "${KIND_NODE_IMAGE:-}" ] ||
     die "KUBERNETES chooses among node images that are made here; your engine takes kind's: set KIND_NODE_IMAGE to one with Kubernetes $ASKED"
   if [ "$MODE" = own ]; then need_own_engine; need_go; fi
-  [ -n "$(ls "$CLUSTERS" 2>/dev/null)" ] || need_disk 25
+  # With what our engine has already, the nodes alone need more, and it removes what is old before they are made.
+  [ -n "$(ls "$CLUSTERS" "$DATA/image" 2>/dev/null)" ] || need_disk 25
 }
 
 verb_up() {

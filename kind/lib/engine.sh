@@ -86,6 +86,7 @@ start_own_engine() {
     --bip "$BRIDGE" --dns "${BRIDGE%/*}" --default-address-pool "base=$POOL,size=24" </dev/null >"$RUN/dockerd.log" 2>&1 6>&- 7>&- 8>&- 9>&- &
   echo $! >"$RUN/engine.pid"
   until_ok 60 "the engine does not answer: its last words are in $RUN/dockerd.log" own_engine_runs
+  tidy_engine
 }
 
 stop_own_engine() {

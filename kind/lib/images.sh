@@ -24,6 +24,7 @@ registry_up() {
   if [ "$(engine inspect -f '{{.State.Running}}' "$REGISTRY_NAME" 2>/dev/null)" != true ]; then
     image=$(registry_image)
     engine rm -f "$REGISTRY_NAME" >/dev/null 2>&1 || true
+    [ "$MODE" != own ] || trim_registry "$image"
     say "registry $REGISTRY"
     timeout 300 "$ENGINE" run -d --restart=always --name "$REGISTRY_NAME" -p "127.0.0.1:$REGISTRY_PORT:5000" -v "$REGISTRY_NAME:/var/lib/registry" "$image" >/dev/null ||
       die "the registry did not start: see above (CHORUS_REGISTRY_PORT takes another port, CHORUS_REGISTRY_IMAGE another image)"
@@ -69,8 +70,6 @@ push_layers() {
   nice timeout --foreground 1800 "$ENGINE" push -q "${flag[@]}" "$2" >/dev/null
 }
 
-# forget NAME: all but the three newest references of an image go from the engine; the registry keeps what was pushed.
-forget() { engine image ls --format '{{.Repository}}:{{.Tag}}' "$REGISTRY/$1" | tail -n +4 | xargs -r "$ENGINE" image rm >/dev/null 2>&1 || true; }
 
 # base_image: prints what the Dockerfiles start from: the public default, or its like from Debian packages where our engine can pull nothing.
 base_image() {
@@ -122,7 +121,7 @@ make_images() {
   trap end_images EXIT; trap 'exit 130' INT; trap 'exit 143' TERM
   set -m      # each a process group of its own, so that all of it can be ended
   for name; do
-    { build "$name"; push "chorus-$name:dev" >"$MADE/$name"; forget "chorus-$name"; } &
+    { build "$name"; push "chorus-$name:dev" >"$MADE/$name"; keep_newest "$REGISTRY/chorus-$name" 1; } &
     JOBS+=("$!")
   done
   set +m

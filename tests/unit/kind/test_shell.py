@@ -13,7 +13,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 def sh(script: str, cache: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script after the functions of kind/cluster, with a cache of its own."""
     libraries = "".join(
-        f'. "$HERE/lib/{name}.sh"\n' for name in ("common", "checks", "programs", "nodeimage", "clusters")
+        f'. "$HERE/lib/{name}.sh"\n'
+        for name in ("common", "checks", "programs", "engine", "space", "nodeimage", "images", "clusters")
     )
     return subprocess.run(
         ["bash", "-euc", f"HERE={REPOSITORY}/kind MODE=own\n{libraries}{script}"],
