@@ -1,4 +1,4 @@
-"""A cluster in memory, with the methods of `chorus_operator.kube.client.Kube`.
+"""A cluster in memory, with the methods of `chorus_kube.client.Kube`.
 
 It keeps what the operator relies on: resource versions and conflicts, uids, generations, create-once, server-side apply
 by field manager, finalizers and garbage collection by owner. It checks no schema and runs no controllers: what needs
@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chorus_operator.kube import resources
-from chorus_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
-from chorus_operator.kube.events import event_manifest
-from chorus_operator.kube.resources import Resource
+from chorus_kube import resources
+from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from chorus_kube.resources import Resource
 
 Manifest = dict[str, Any]
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
@@ -235,21 +234,6 @@ class FakeKube:
             if tail_lines is not None:
                 log = "".join(log.splitlines(keepends=True)[-tail_lines:])
             return log if limit_bytes is None else log[:limit_bytes]
-
-    async def create_event(
-        self,
-        about: Manifest,
-        *,
-        reason: str,
-        message: str,
-        now: datetime,
-        warning: bool = False,
-        occurrence: str = "",
-    ) -> None:
-        event = event_manifest(about, reason=reason, message=message, now=now, warning=warning, occurrence=occurrence)
-        async with self._call(Call("create", "Event", event["metadata"]["name"])):
-            if _locate(event)[1] not in self.objects:
-                self.put(event)
 
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         async with self._call(Call("token_review", "TokenReview")):

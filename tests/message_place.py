@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chorus_operator.kube.resources import TRAINING_RUNS
+from chorus_kube.resources import TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.runs import Outcome

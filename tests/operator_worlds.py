@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from chorus_operator.kube.ca import CaBundle, make_authority
+from chorus_operator.ca import CaBundle, make_authority
 from chorus_operator.manifests.job import service_account
 from fakes import FakeKube, Manifest
 from service_world import ServiceWorld

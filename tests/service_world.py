@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builders import make_project, make_service_plugin
-from chorus_operator.kube.resources import PLUGINS
+from chorus_kube.resources import PLUGINS
 from world import World, iso
 
 RUN = "shop-far-1"

@@ -14,15 +14,15 @@ from chorus_api.messages import ColumnProfile, FrameManifest, OnlineReport
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import TrainingRun
+from chorus_kube.errors import Conflict, Unavailable
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_kube.work_queue import Key
 from chorus_net.addresses import ApiServer
-from chorus_operator.kube.errors import Conflict, Unavailable
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.rules.dispatch import Limits
 from chorus_operator.rules.refresh import key_now, looks_now

@@ -19,13 +19,14 @@ from typing import Any
 
 import structlog
 
+from chorus_kube.client import Kube
+from chorus_kube.errors import KubeError
+from chorus_kube.lease import Lease
+from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
+from chorus_kube.work_queue import Key, WorkQueue
 from chorus_net.addresses import Address, nothing
+from chorus_operator.ca import Authority, BrokenAuthority, CaBundle, load_authority
 from chorus_operator.health import Health
-from chorus_operator.kube.ca import Authority, BrokenAuthority, CaBundle, load_authority
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import KubeError
-from chorus_operator.kube.lease import Lease
-from chorus_operator.kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
 from chorus_operator.messages.receiver import Receiver
@@ -36,7 +37,6 @@ from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
-from chorus_operator.reconcile.queue import Key, WorkQueue
 from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.api_server import ApiServerFinder

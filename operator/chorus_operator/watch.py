@@ -18,10 +18,10 @@ import kopf
 
 from chorus_api.base import GROUP
 from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
-from chorus_operator.kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
-from chorus_operator.kube.transport import Credentials
+from chorus_kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.transport import Credentials
+from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.kept import asked, digest
-from chorus_operator.reconcile.queue import Key
 
 RESYNC_SECONDS = 300.0
 RESYNC_RATE = 2.0

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, WEBHOOK_KEY
-from chorus_operator.kube.ca import CaBundle, load_authority
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import Conflict, Invalid, NotFound
-from chorus_operator.kube.resources import TRAINING_RUNS
+from chorus_kube.client import Kube
+from chorus_kube.errors import Conflict, Invalid, NotFound
+from chorus_kube.resources import TRAINING_RUNS
+from chorus_operator.ca import CaBundle, load_authority
+from chorus_operator.events import emit_event
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.services.keys import WebhookKeys, service_keys
@@ -262,8 +263,8 @@ async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
 async def test_an_event_is_told_once(stage: MessageStage, kube: Kube) -> None:
     run = {**TYPE, **await stage.run()}
     for _ in range(3):
-        await kube.create_event(run, reason="Trained", message="done", now=now())
-    await kube.create_event(run, reason="Trained", message="done", now=now(), occurrence="again", warning=True)
+        await emit_event(kube, run, reason="Trained", message="done", now=now())
+    await emit_event(kube, run, reason="Trained", message="done", now=now(), occurrence="again", warning=True)
     events = await stage.api.list("Event", namespace=stage.namespace, fields="involvedObject.name=home-soft-1")
     assert sorted(event["type"] for event in events) == ["Normal", "Warning"]
 

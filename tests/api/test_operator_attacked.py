@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from chorus_api.contract import AUDIENCE, EXCHANGE_FRAME, MESSAGES_PATH, RUN_SERVICE_ACCOUNT
-from chorus_operator.kube.ca import CA_SECRET
+from chorus_operator.ca import CA_SECRET
 from exchange_builders import TOKEN, exchange_config, lay_frame
 from harness import operator
 from harness.apiserver import ControlPlane, die_with_parent

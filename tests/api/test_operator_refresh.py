@@ -9,12 +9,12 @@ from builders import make_plugin, make_project
 from chorus_api.contract import ROLE_LABEL
 from chorus_api.messages import StoredFrame
 from chorus_api.project import Project
-from chorus_operator.kube.client import Kube
+from chorus_kube.client import Kube
+from chorus_kube.work_queue import Key
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.services.letters import ReturnAddress
 from harness.apiserver import ControlPlane

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chorus_operator.kube.ca import CA_SECRET
+from chorus_operator.ca import CA_SECRET
 from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY, kustomize
 from harness.client import Manifest

@@ -17,9 +17,9 @@ from chorus_api.ids import message_id
 from chorus_api.messages import Addressed, Envelope, ExchangeReady, OnlineReport
 from chorus_api.run_config import FrozenFile, ServiceConfig
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.cache import Cache
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
+from chorus_kube.cache import Cache
+from chorus_kube.client import Kube
+from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.parse import Message
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.senders import AccountPod

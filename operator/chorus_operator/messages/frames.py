@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from chorus_api import contract
 from chorus_api.messages import FrameFailed, FrameReady, StoredFailure, StoredFrame
 from chorus_api.project import Project
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import AlreadyExists
-from chorus_operator.kube.resources import CONFIG_MAPS, PROJECTS
+from chorus_kube.client import Kube
+from chorus_kube.errors import AlreadyExists
+from chorus_kube.resources import CONFIG_MAPS, PROJECTS
 from chorus_operator.manifests.job import config_map, project_owner
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from chorus_operator.kube.ca import CLOCK_SKEW, Authority, key_usage, private_pem
+from chorus_operator.ca import CLOCK_SKEW, Authority, key_usage, private_pem
 
 LEAF_LIFETIME = timedelta(days=30)
 

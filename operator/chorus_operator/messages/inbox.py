@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from chorus_api.messages import Envelope, MessageType, ProgressReport
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import Invalid, KubeError
+from chorus_kube.client import Kube
+from chorus_kube.errors import Invalid, KubeError
 from chorus_operator.messages.accounts import ServiceAccounts
 from chorus_operator.messages.authentication import (
     Authenticator,

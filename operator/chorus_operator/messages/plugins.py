@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from chorus_api.messages import OnlineReport
 from chorus_api.plugin import OnlineReportEntry
-from chorus_operator.kube.client import Kube, Manifest
-from chorus_operator.kube.errors import Conflict
-from chorus_operator.kube.resources import PLUGINS
+from chorus_kube.client import Kube, Manifest
+from chorus_kube.errors import Conflict
+from chorus_kube.resources import PLUGINS
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import MAX_CONFLICTS, REPORT_MANAGER, Outcome
 from chorus_operator.messages.senders import DescribePod, ServicePlugin

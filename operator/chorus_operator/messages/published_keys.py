@@ -22,8 +22,8 @@ from joserfc.jwt import JWTClaimsRegistry
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chorus_api.contract import AUDIENCE
-from chorus_operator.kube.client import Kube, Manifest
-from chorus_operator.kube.errors import KubeError, Unavailable
+from chorus_kube.client import Kube, Manifest
+from chorus_kube.errors import KubeError, Unavailable
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.refusals import Cause, Refused
 

@@ -15,10 +15,10 @@ from datetime import datetime
 
 import structlog
 
+from chorus_kube.client import Kube
 from chorus_net.limits import HEALTH, RECEIVER
 from chorus_net.serve import ClosedFor, LimitedServer
-from chorus_operator.kube.ca import Authority
-from chorus_operator.kube.client import Kube
+from chorus_operator.ca import Authority
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity

@@ -9,9 +9,9 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.messages import Addressed, ExchangeReady, FrameFailed, FrameReady, OnlineReport, Payload
-from chorus_operator.kube.cache import Cache
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.resources import PODS
+from chorus_kube.cache import Cache
+from chorus_kube.client import Kube
+from chorus_kube.resources import PODS
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.parse import Message
 from chorus_operator.messages.refusals import Cause, Refused

@@ -8,8 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from chorus_api.reasons import FailureClass, Reason
+from chorus_kube.work_queue import OUTCOMES
 from chorus_operator.metrics.runs import PHASES, UNKNOWN, WORKING, RunBook, unix_time
-from chorus_operator.reconcile.queue import OUTCOMES
 from chorus_operator.rules.run_phase import FINAL
 
 KINDS = ("Project", "Plugin", "TrainingRun")

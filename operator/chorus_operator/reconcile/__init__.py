@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.plugin import reconcile_plugin
 from chorus_operator.reconcile.project import reconcile_project
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.training_run import reconcile_run
 
 _RECONCILES = {"Project": reconcile_project, "Plugin": reconcile_plugin, "TrainingRun": reconcile_run}

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from chorus_operator.kube.errors import AlreadyExists, Conflict
-from chorus_operator.kube.resources import Resource, of
+from chorus_kube.errors import AlreadyExists, Conflict
+from chorus_kube.resources import Resource, of
+from chorus_operator.events import emit_event
 from chorus_operator.reconcile.children import Owner, read_child
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.patch import status_patch
@@ -48,7 +49,8 @@ async def finish(
     metadata = stored["metadata"]
     if await write_status(environment, resource, stored, decision.status):
         for event in decision.events:
-            await environment.kube.create_event(
+            await emit_event(
+                environment.kube,
                 dict(stored),
                 reason=event.reason.value,
                 message=event.message,

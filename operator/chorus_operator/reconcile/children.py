@@ -14,8 +14,8 @@ from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.resources import CLAIMS, Resource
+from chorus_kube.client import Kube
+from chorus_kube.resources import CLAIMS, Resource
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.rules.names import ChildName
 from chorus_operator.rules.observed import JobView, PodView, pod_view

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from chorus_kube.client import Kube
+from chorus_kube.work_queue import Key
 from chorus_net.addresses import UNKNOWN, ApiServer
-from chorus_operator.kube.client import Kube
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress

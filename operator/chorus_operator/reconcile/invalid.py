@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from chorus_api.base import Condition
 from chorus_api.reasons import Reason
-from chorus_operator.kube.resources import Resource
+from chorus_kube.resources import Resource
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.patch import merge_patch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chorus_client.masking import mask
-from chorus_operator.kube.client import Kube
+from chorus_kube.client import Kube
 from chorus_operator.rules.observed import PodView, newest
 
 HEAD_CHARACTERS = 1900

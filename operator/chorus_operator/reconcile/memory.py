@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from chorus_api import contract
-from chorus_operator.kube.cache import Cache
-from chorus_operator.kube.client import Kube, Manifest
-from chorus_operator.kube.resources import PLUGINS, PODS, TRAINING_RUNS
+from chorus_kube.cache import Cache
+from chorus_kube.client import Kube, Manifest
+from chorus_kube.resources import PLUGINS, PODS, TRAINING_RUNS
 from chorus_operator.reconcile.kept import kept
 from chorus_operator.reconcile.text_cache import Place, TextCache
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from chorus_operator.kube.ca import CaBundle
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import AlreadyExists
+from chorus_kube.client import Kube
+from chorus_kube.errors import AlreadyExists
+from chorus_operator.ca import CaBundle
 from chorus_operator.manifests.job import service_account
 from chorus_operator.services.keys import WebhookKeys
 from chorus_operator.services.signing import public_key

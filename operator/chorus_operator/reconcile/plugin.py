@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from chorus_api.plugin import Plugin
-from chorus_operator.kube.errors import Invalid
-from chorus_operator.kube.resources import JOBS, PLUGINS
+from chorus_kube.errors import Invalid
+from chorus_kube.resources import JOBS, PLUGINS
+from chorus_kube.work_queue import Key
 from chorus_operator.manifests.container import describe_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.services import inquire
 from chorus_operator.rules import names
 from chorus_operator.rules.decision import Inquire, StartDescribe

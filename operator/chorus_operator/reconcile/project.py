@@ -14,8 +14,9 @@ from chorus_api.project import Looks, Project, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
-from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.work_queue import Key
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
 from chorus_operator.reconcile.act import create_once, finish
@@ -33,7 +34,6 @@ from chorus_operator.reconcile.claims import make_claim, with_claim
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules import names
 from chorus_operator.rules.admission import is_accepted, is_final
 from chorus_operator.rules.conditions import Conditions

@@ -7,11 +7,11 @@ from datetime import datetime
 from chorus_api.messages import MessageType
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
-from chorus_operator.kube.resources import CONFIG_MAPS
+from chorus_kube.resources import CONFIG_MAPS
+from chorus_kube.work_queue import Key
 from chorus_operator.manifests.exchange import exchange_host
 from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.environment import Environment
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.rules.decision import Deliver
 from chorus_operator.rules.dispatch import Outgoing, host_of
 from chorus_operator.rules.draft import RunView

@@ -12,8 +12,9 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, FrozenFile, ListedRuns, RunConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRun, TrainingRunStatus
-from chorus_operator.kube.errors import Invalid
-from chorus_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_kube.errors import Invalid
+from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_kube.work_queue import Key
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.container import container_job, forward_config
 from chorus_operator.manifests.exchange import exchange_manifests
@@ -30,7 +31,6 @@ from chorus_operator.reconcile.children import (
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.rules import names, resolve
 from chorus_operator.rules.base_model import fetch_key

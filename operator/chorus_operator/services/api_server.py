@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from chorus_kube.client import Kube
+from chorus_kube.errors import KubeError
+from chorus_kube.resources import ENDPOINT_SLICES
 from chorus_net.addresses import UNKNOWN, ApiServer, pair, split_port
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import KubeError
-from chorus_operator.kube.resources import ENDPOINT_SLICES
 
 log = structlog.get_logger()
 

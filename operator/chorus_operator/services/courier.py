@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from chorus_operator.kube.errors import KubeError
+from chorus_kube.errors import KubeError
 from chorus_operator.rules.delivery import Deliveries, Delivery
 from chorus_operator.rules.dispatch import DispatchQueue, Limits, Outgoing
 from chorus_operator.services.client import Letter

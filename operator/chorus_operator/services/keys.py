@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from chorus_operator.kube.ca import Authority
-from chorus_operator.kube.cache import Cache
-from chorus_operator.kube.client import Kube
+from chorus_kube.cache import Cache
+from chorus_kube.client import Kube
+from chorus_operator.ca import Authority
 
 KEY_BYTES = 32
 KNOWN_NAMESPACES = 4096

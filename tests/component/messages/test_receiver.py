@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH
-from chorus_operator.kube.ca import Authority, make_authority
-from chorus_operator.kube.resources import TRAINING_RUNS
+from chorus_kube.resources import TRAINING_RUNS
+from chorus_operator.ca import Authority, make_authority
 from chorus_operator.messages import http
 from chorus_operator.messages.buckets import Cost
 from chorus_operator.messages.identity import ServerIdentity, service_hosts

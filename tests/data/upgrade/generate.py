@@ -15,7 +15,7 @@ from typing import Any
 import fakes
 from builders import make_plugin, make_project, make_run, make_service_plugin
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
 from fakes import Call
 from world import Killed, World
 

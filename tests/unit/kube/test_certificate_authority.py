@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, WEBHOOK_KEY
-from chorus_operator.kube.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
-from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
+from chorus_kube.resources import CONFIG_MAPS, SECRETS
+from chorus_operator.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
 from fakes import FakeKube
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

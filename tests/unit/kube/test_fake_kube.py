@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chorus_operator.kube.errors import AlreadyExists, Conflict, NotFound
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, TRAINING_RUNS
+from chorus_kube.errors import AlreadyExists, Conflict, NotFound
+from chorus_kube.resources import CONFIG_MAPS, JOBS, TRAINING_RUNS
 from fakes import FakeKube
 
 RUN = {

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.aio.client import ApiClient, Configuration
 
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import (
+from chorus_kube.client import Kube
+from chorus_kube.errors import (
     AlreadyExists,
     Conflict,
     Forbidden,
@@ -25,8 +25,8 @@ from chorus_operator.kube.errors import (
     KubeError,
     Unavailable,
 )
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
-from chorus_operator.kube.transport import yaml_body
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+from chorus_kube.transport import yaml_body
 
 RUN = {"apiVersion": "chorus.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "run", "namespace": "ns"}}
 

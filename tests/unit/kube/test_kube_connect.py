@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from kubernetes.aio.config import incluster_config
 
-from chorus_operator.kube.ca import make_authority
-from chorus_operator.kube.client import Kube
+from chorus_kube.client import Kube
+from chorus_operator.ca import make_authority
 
 
 @pytest.fixture

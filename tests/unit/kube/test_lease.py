@@ -6,9 +6,9 @@ import asyncio
 import random
 from datetime import UTC, datetime
 
-from chorus_operator.kube.errors import Unavailable
-from chorus_operator.kube.lease import DURATION_SECONDS, NAME, RENEW_DEADLINE_SECONDS, Lease
-from chorus_operator.kube.resources import LEASES
+from chorus_kube.errors import Unavailable
+from chorus_kube.lease import DURATION_SECONDS, NAME, RENEW_DEADLINE_SECONDS, Lease
+from chorus_kube.resources import LEASES
 from fakes import Call, FakeKube
 from simulated_time import simulate
 

@@ -10,7 +10,7 @@ import pytest
 from chorus_api import contract
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import PrepareConfig
-from chorus_operator.kube.resources import CONFIG_MAPS
+from chorus_kube.resources import CONFIG_MAPS
 from chorus_operator.manifests.pod import whole_cpus
 from chorus_operator.rules.classify import POLICY_EXIT_CODES, cause_of
 from chorus_operator.rules.observed import job_view

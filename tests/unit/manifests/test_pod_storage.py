@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chorus_api.quantity import GIB, amount, in_bytes
-from chorus_operator.kube.resources import JOBS
+from chorus_kube.resources import JOBS
 from chorus_operator.manifests.pod import whole_cpus
 from operator_worlds import Spec, described, served, trained_by_a_container, trained_by_lora
 from unit_manifests import plugin, project

@@ -12,8 +12,8 @@ import pytest
 
 from chorus_api.contract import AUDIENCE, PREPARE_KEY_LABEL, ROLE_LABEL
 from chorus_api.messages import MessageType, StoredFrame
-from chorus_operator.kube.errors import Conflict, Invalid, Unavailable
-from chorus_operator.kube.resources import CONFIG_MAPS, PODS, TRAINING_RUNS
+from chorus_kube.errors import Conflict, Invalid, Unavailable
+from chorus_kube.resources import CONFIG_MAPS, PODS, TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused

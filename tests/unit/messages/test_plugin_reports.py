@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chorus_api.contract import RUN_SERVICE_ACCOUNT
-from chorus_operator.kube.errors import Conflict
-from chorus_operator.kube.resources import PLUGINS, TRAINING_RUNS
+from chorus_kube.errors import Conflict
+from chorus_kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused

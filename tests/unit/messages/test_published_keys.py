@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.contract import AUDIENCE
-from chorus_operator.kube.errors import Forbidden, Unavailable
+from chorus_kube.errors import Forbidden, Unavailable
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.published_keys import (
     ALGORITHMS,

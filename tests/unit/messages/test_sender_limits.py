@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import make_service_plugin
-from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
+from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.authentication import PodIdentity, TokenCheck
 from chorus_operator.messages.buckets import MALFORMED, NAMESPACES, Cost, Limit, SenderLimits, TokenBuckets
 from chorus_operator.messages.limits import charge_message

@@ -16,7 +16,7 @@ from chorus_api.contract import (
     RUN_SERVICE_ACCOUNT,
     SERVICE_SPEAKER,
 )
-from chorus_operator.kube.resources import CONFIG_MAPS, PLUGINS, PODS, TRAINING_RUNS
+from chorus_kube.resources import CONFIG_MAPS, PLUGINS, PODS, TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused

@@ -10,7 +10,7 @@ import pytest
 
 from builders import make_service_plugin
 from chorus_api.contract import AUDIENCE, ROLE_LABEL, SERVICE_SPEAKER
-from chorus_operator.kube.resources import PLUGINS, TRAINING_RUNS
+from chorus_kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome

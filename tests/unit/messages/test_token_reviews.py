@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chorus_operator.kube.errors import Forbidden
+from chorus_kube.errors import Forbidden
 from chorus_operator.messages import published_keys
 from chorus_operator.messages.authentication import BAD_TOKENS, PodIdentity, TokenReviews
 from chorus_operator.messages.published_keys import (

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from builders import make_plugin, make_project
+from chorus_kube.work_queue import Key
 from chorus_operator.metrics.collector import make_registry
 from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import RunBook
-from chorus_operator.reconcile.queue import Key
 from message_builders import training_run
 from world import START, World, iso
 

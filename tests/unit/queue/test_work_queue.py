@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chorus_operator.kube.errors import Conflict, Unavailable
-from chorus_operator.reconcile.queue import LONGEST_BACKOFF, MAX_CONFLICTS, Key, WorkQueue
+from chorus_kube.errors import Conflict, Unavailable
+from chorus_kube.work_queue import LONGEST_BACKOFF, MAX_CONFLICTS, Key, WorkQueue
 from simulated_time import simulate
 
 RUN = Key("TrainingRun", "default", "run-1", "home")

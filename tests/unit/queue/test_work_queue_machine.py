@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chorus_operator.kube.errors import Conflict
-from chorus_operator.reconcile.queue import Key, WorkQueue
+from chorus_kube.errors import Conflict
+from chorus_kube.work_queue import Key, WorkQueue
 from simulated_time import SimulatedLoop
 
 CONCURRENCY = 2

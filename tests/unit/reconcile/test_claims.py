@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chorus_operator.kube.errors import Unavailable
-from chorus_operator.kube.resources import CLAIMS
-from chorus_operator.reconcile.queue import Key
+from chorus_kube.errors import Unavailable
+from chorus_kube.resources import CLAIMS
+from chorus_kube.work_queue import Key
 from fakes import Call
 from unit_manifests import plugin, project, run
 from world import NAMESPACE, Killed, World

@@ -11,7 +11,7 @@ import pytest
 
 from chorus_api import contract
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS
+from chorus_kube.resources import CONFIG_MAPS, JOBS
 from fakes import Call
 from service_world import MODEL, RUN, ServiceWorld
 from unit_manifests import container_plugin, plugin, project, run

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PREPARE_ANNOTATION, TRIGGER_KEY_ANNOTATION
-from chorus_operator.kube.resources import PLUGINS
+from chorus_kube.resources import PLUGINS
+from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.memory import MAX_PLUGIN_BYTES, NAMESPACE_PLUGINS_BYTES, Memory
-from chorus_operator.reconcile.queue import Key
 from chorus_operator.reconcile.text_cache import TextCache
 from chorus_operator.watch import SETTLE_SECONDS, Keys
 from fakes import FakeKube

@@ -8,8 +8,8 @@ import pytest
 
 from broken_story import Story, thinned
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.errors import Conflict, Unavailable
-from chorus_operator.kube.resources import JOBS, TRAINING_RUNS
+from chorus_kube.errors import Conflict, Unavailable
+from chorus_kube.resources import JOBS, TRAINING_RUNS
 from unit_manifests import plugin, project, run
 from world import Killed, World
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chorus_operator.kube.resources import PODS
+from chorus_kube.resources import PODS
 from fakes import Call
 from unit_manifests import plugin, project
 from world import Killed, World, iso

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chorus_api import contract
-from chorus_operator.kube.errors import Unavailable
-from chorus_operator.kube.resources import PLUGINS
+from chorus_kube.errors import Unavailable
+from chorus_kube.resources import PLUGINS
 from chorus_operator.reconcile.memory import SECONDS, Memory
 from fakes import FakeKube
 from unit_manifests import plugin, run

@@ -13,7 +13,7 @@ import pytest
 from chorus_api.project import Project
 from chorus_api.run_config import KeptFrames, PrepareConfig, TerminationRecord
 from chorus_api.training_run import TrainingRun
-from chorus_operator.kube.resources import CONFIG_MAPS, JOBS
+from chorus_kube.resources import CONFIG_MAPS, JOBS
 from chorus_operator.rules.frame import frames_to_keep
 from chorus_operator.rules.project import ProjectView
 from fakes import Call

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import JOBS, PODS, TRAINING_RUNS
+from chorus_kube.resources import JOBS, PODS, TRAINING_RUNS
 from chorus_operator.rules.run_phase import FINAL
 from unit_manifests import plugin, project, run
 from world import World

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chorus_operator.kube.resources import TRAINING_RUNS
+from chorus_kube.resources import TRAINING_RUNS
 from chorus_operator.rules.project import NAMES_TRIED
 from fakes import Call
 from unit_manifests import plugin, project, run

@@ -6,8 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from chorus_api.contract import CA_CONFIG_MAP, RUN_SERVICE_ACCOUNT, WEBHOOK_KEY
-from chorus_operator.kube.ca import Authority, CaBundle, load_authority, make_authority
-from chorus_operator.kube.resources import CONFIG_MAPS, SERVICE_ACCOUNTS
+from chorus_kube.resources import CONFIG_MAPS, SERVICE_ACCOUNTS
+from chorus_operator.ca import Authority, CaBundle, load_authority, make_authority
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.services.keys import WebhookKeys, service_keys
 from chorus_operator.services.signing import public_key

@@ -8,7 +8,7 @@ import pytest
 
 from broken_story import Story, thinned
 from builders import make_run
-from chorus_operator.kube.resources import JOBS
+from chorus_kube.resources import JOBS
 from service_world import MODEL, RUN, ServiceWorld
 from world import Killed
 

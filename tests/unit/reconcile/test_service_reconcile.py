@@ -11,7 +11,7 @@ import pytest
 from builders import make_run, make_service_plugin
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
-from chorus_operator.kube.resources import CONFIG_MAPS, PODS, SERVICES
+from chorus_kube.resources import CONFIG_MAPS, PODS, SERVICES
 from chorus_operator.rules.decision import Action, Inquire
 from chorus_operator.rules.delivery import Delivery
 from chorus_operator.rules.describe import PluginView, decide_plugin

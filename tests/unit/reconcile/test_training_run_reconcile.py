@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import TerminationRecord
-from chorus_operator.kube.resources import CONFIG_MAPS
+from chorus_kube.resources import CONFIG_MAPS
 from unit_manifests import LORA, plugin, project, run
 from world import World, frame
 

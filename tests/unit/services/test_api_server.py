@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from chorus_kube.errors import Forbidden, Unavailable
+from chorus_kube.resources import Resource
+from chorus_kube.transport import Credentials
 from chorus_net.addresses import ApiServer
-from chorus_operator.kube.errors import Forbidden, Unavailable
-from chorus_operator.kube.resources import Resource
-from chorus_operator.kube.transport import Credentials
 from chorus_operator.services.api_server import KNOWN_SECONDS, ApiServerFinder
 
 SLICE = {

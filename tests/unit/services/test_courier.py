@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chorus_api.messages import MessageType
-from chorus_operator.kube.errors import Unavailable
+from chorus_kube.errors import Unavailable
 from chorus_operator.rules.delivery import LONGEST_BACKOFF, Deliveries, Delivery
 from chorus_operator.rules.dispatch import Kind, Limits, Outgoing
 from chorus_operator.services.client import POST_SECONDS, Letter

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chorus_operator.kube.ca import Authority, make_authority
+from chorus_operator.ca import Authority, make_authority
 from chorus_operator.services.keys import KNOWN_SECONDS, WebhookKeys, service_keys
 from chorus_operator.services.signing import public_key, signed_headers
 from fakes import FakeKube

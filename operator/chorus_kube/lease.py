@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from chorus_operator.kube.client import Kube, Manifest
-from chorus_operator.kube.errors import AlreadyExists, Conflict, KubeError
-from chorus_operator.kube.resources import LEASES
+from chorus_kube.client import Kube, Manifest
+from chorus_kube.errors import AlreadyExists, Conflict, KubeError
+from chorus_kube.resources import LEASES
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from chorus_operator.kube.errors import Conflict, KubeError, Unavailable
+from chorus_kube.errors import Conflict, KubeError, Unavailable
 
 DEADLINE_SECONDS = 60.0
 FIRST_BACKOFF = 0.5

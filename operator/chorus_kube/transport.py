@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client import ApiClient
 
-from chorus_operator.kube.errors import Unavailable, from_response
-from chorus_operator.kube.resources import Page, Resource
+from chorus_kube.errors import Unavailable, from_response
+from chorus_kube.resources import Page, Resource
 
 Manifest = dict[str, Any]
 

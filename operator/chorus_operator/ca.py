@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, MANAGED_BY, MANAGED_BY_LABEL, WEBHOOK_KEY
-from chorus_operator.kube.client import Kube
-from chorus_operator.kube.errors import AlreadyExists
-from chorus_operator.kube.resources import CONFIG_MAPS, SECRETS
+from chorus_kube.client import Kube
+from chorus_kube.errors import AlreadyExists
+from chorus_kube.resources import CONFIG_MAPS, SECRETS
 
 CA_SECRET = "chorus-ca"
 CA_YEARS = 10

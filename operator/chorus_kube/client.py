@@ -9,15 +9,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Literal, Self
 
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from chorus_operator.kube import resources
-from chorus_operator.kube.errors import (
-    AlreadyExists,
+from chorus_kube import resources
+from chorus_kube.errors import (
     Conflict,
     Gone,
     Invalid,
@@ -25,9 +23,8 @@ from chorus_operator.kube.errors import (
     NotFound,
     Unavailable,
 )
-from chorus_operator.kube.events import event_manifest
-from chorus_operator.kube.resources import PODS, Page, Resource
-from chorus_operator.kube.transport import APPLY_PATCH, MERGE_PATCH, Credentials, Manifest, Transport
+from chorus_kube.resources import PODS, Page, Resource
+from chorus_kube.transport import APPLY_PATCH, MERGE_PATCH, Credentials, Manifest, Transport
 
 Manifests = list[Manifest]
 
@@ -261,23 +258,6 @@ class Kube:
             "status": status_part,
         }
         return await self._apply(resource, manifest, manager=manager, subresource="status")
-
-    async def create_event(
-        self,
-        about: Manifest,
-        *,
-        reason: str,
-        message: str,
-        now: datetime,
-        warning: bool = False,
-        occurrence: str = "",
-    ) -> None:
-        """Tell users what happened to an object (`events.event_manifest`); said before, it is not said again."""
-        event = event_manifest(about, reason=reason, message=message, now=now, warning=warning, occurrence=occurrence)
-        try:
-            await self.create(event)
-        except AlreadyExists:
-            return
 
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         """Ask the API server whose token this is: the `status` of the TokenReview."""

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chorus_api.ids import content_hash
-from chorus_operator.kube.resources import EVENTS
+from chorus_kube.client import Kube
+from chorus_kube.errors import AlreadyExists
+from chorus_kube.resources import EVENTS
 
 
 def event_manifest(
@@ -39,3 +41,24 @@ def event_manifest(
         "lastTimestamp": time,
         "count": 1,
     }
+
+
+async def emit_event(
+    kube: Kube,
+    about: dict[str, Any],
+    *,
+    reason: str,
+    message: str,
+    now: datetime,
+    warning: bool = False,
+    occurrence: str = "",
+) -> None:
+    """Tell users what happened to an object (`event_manifest`); emitted before, it is not emitted again.
+
+    Raises any other `KubeError`.
+    """
+    event = event_manifest(about, reason=reason, message=message, now=now, warning=warning, occurrence=occurrence)
+    try:
+        await kube.create(event)
+    except AlreadyExists:
+        return
