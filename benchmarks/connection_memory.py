@@ -14,9 +14,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chorus_dataset.exchange_certificate import make_certificate, server_context
+from chorus_dataset.exchange_certificate import make_certificate
 from chorus_net.limits import Limits
 from chorus_net.serve import LimitedServer
+from chorus_pki.tls import server_context
 
 HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nX-Filler: "
 
@@ -26,7 +27,7 @@ def serve(limited: bool, said: Connection) -> None:
 
 
 async def _serve(limited: bool, said: Connection) -> None:
-    context = server_context(*make_certificate(["localhost"], now=datetime.now(UTC)))
+    context = server_context(make_certificate(["localhost"], now=datetime.now(UTC)))
     app = web.Application()
     if limited:
         server = LimitedServer(app, limits=Limits(100_000, 100_000), port=0, context=context, address="127.0.0.1")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chorus_dataset.exchange_certificate import make_certificate, server_context
+from chorus_dataset.exchange_certificate import make_certificate
 from chorus_net.limits import Limits
 from chorus_net.serve import LimitedServer
+from chorus_pki.tls import server_context
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PART = b"GET / HTTP/1.1\r\nX-Filler: "
@@ -167,7 +168,7 @@ async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncI
     app.router.add_get("/text", text)
     app.router.add_post("/body", take)
     app.router.add_post("/", refuse)
-    context = server_context(*make_certificate(["localhost"], now=datetime.now(UTC))) if secure else None
+    context = server_context(make_certificate(["localhost"], now=datetime.now(UTC))) if secure else None
     clock = Clock()
     server = LimitedServer(
         app, limits=limits, port=0, context=context, address="127.0.0.1", shutdown_seconds=0.2, clock=clock

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from chorus_operator.ca import CaBundle, make_authority
+from chorus_operator.ca import CaBundle, make_ca
 from chorus_operator.manifests.job import service_account
 from fakes import FakeKube, Manifest
 from service_world import ServiceWorld
@@ -78,7 +78,7 @@ def _made(kube: FakeKube) -> Iterator[Manifest]:
 
 async def _bundle() -> Manifest:
     kube = FakeKube()
-    await CaBundle(kube, authority=make_authority(now=START)).ensure("default", webhook_key="none")  # type: ignore[arg-type]
+    await CaBundle(kube, authority=make_ca(now=START)).ensure("default", webhook_key="none")  # type: ignore[arg-type]
     [stored] = kube.objects.values()
     return stored
 

@@ -25,7 +25,7 @@ from chorus_kube.lease import Lease
 from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key, WorkQueue
 from chorus_net.addresses import Address, nothing
-from chorus_operator.ca import Authority, BrokenAuthority, CaBundle, load_authority
+from chorus_operator.ca import BrokenAuthority, CaBundle, load_authority
 from chorus_operator.health import Health
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
@@ -47,6 +47,7 @@ from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
 from chorus_operator.settings import Settings, SettingsError, read_settings
 from chorus_operator.watch import Keys, Watches, resync
+from chorus_pki.certificates import Authority
 
 log = structlog.get_logger()
 

@@ -26,12 +26,13 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_client import Sender, StopFlag, Stopped
 from chorus_dataset.errors import DataError
-from chorus_dataset.exchange_certificate import make_certificate, server_context
+from chorus_dataset.exchange_certificate import make_certificate
 from chorus_dataset.frame import EVAL_FILE, TRAIN_FILE
 from chorus_dataset.untrusted import Directory
 from chorus_dataset.uploads import Upload, UploadRefused, Uploads
 from chorus_net.limits import EXCHANGE
 from chorus_net.serve import LimitedServer
+from chorus_pki.tls import server_context
 
 LOG = logging.getLogger(__name__)
 
@@ -69,9 +70,11 @@ def run_exchange(
         )
     uploads = Uploads(run_dir, max_bytes=config.max_bytes, max_files=config.max_files)
     uploads.start()
-    certificate, key = make_certificate(config.hosts, now=datetime.now(UTC))
+    certificate = make_certificate(config.hosts, now=datetime.now(UTC))
     letters = sender or Sender(config.messaging, attempt=attempt)
-    ready = ExchangeReady(project_id=config.project_id, plugin_id=config.plugin_id, certificate=certificate.decode())
+    ready = ExchangeReady(
+        project_id=config.project_id, plugin_id=config.plugin_id, certificate=certificate.chain.decode()
+    )
 
     def tell(port: int) -> None:
         LOG.info("serving the frame of run %s on port %d", config.run_name, port)
@@ -81,9 +84,7 @@ def run_exchange(
     app = make_app(uploads, data_dir=data_dir, token_sha256=config.token_sha256)
     try:
         asyncio.run(
-            _serve(
-                app, context=server_context(certificate, key), address=address, port=config.port, stop=stop, tell=tell
-            )
+            _serve(app, context=server_context(certificate), address=address, port=config.port, stop=stop, tell=tell)
         )
     finally:
         letters.close(LAST_WORD_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from chorus_api import contract
 from chorus_api.messages import MessageType, OnlineReport
 from chorus_api.reasons import ExitCode
-from chorus_cli.plugin_check.certificate import vouch_for
+from chorus_cli.plugin_check.certificate import trusted_server
 from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
 from chorus_cli.plugin_check.frames import Frame, Source, prepare, suited_source, unsuited_source
 from chorus_cli.plugin_check.given import FrameFormat, Identity, Work
@@ -112,8 +112,8 @@ class _Check:
         identity = Identity(
             1 + secrets.randbelow(2**31 - 1), 1 + secrets.randbelow(2**31 - 1), str(uuid.uuid4()), str(uuid.uuid4())
         )
-        vouched = vouch_for(self._hosts, now=datetime.now(UTC))
-        self._stage = Stage(plan.launcher, folder, identity, vouched, by_file=plan.by_file)
+        trusted = trusted_server(self._hosts, now=datetime.now(UTC))
+        self._stage = Stage(plan.launcher, folder, identity, trusted, by_file=plan.by_file)
         self._seen: dict[Scenario, Observation] = {}
         self._missing: dict[Scenario, str] = {}
         self._bad: dict[Scenario, str] = {}
@@ -160,7 +160,7 @@ class _Check:
         if described is None or self._report is None:
             return self._miss("without ONLINE_REPORT it is not known how it speaks", Scenario.IMPOSTOR)
         seconds = described.seconds + self._plan.patience.impostor
-        other = vouch_for(self._hosts, now=datetime.now(UTC))
+        other = trusted_server(self._hosts, now=datetime.now(UTC))
         await self._play_if_wanted(Act(Scenario.IMPOSTOR, to_the_end(seconds), served_with=other))
 
     async def _train(self, frame: Frame) -> None:
@@ -211,7 +211,7 @@ class _Check:
             return self._miss("the sidecar sends the messages (--messages file)", Scenario.OUTAGE)
         if self._goes_on(Scenario.OUTAGE):
             patience = self._plan.patience
-            direct = through_an_outage(self._stage.vouched, seconds=patience.training, away_seconds=patience.away)
+            direct = through_an_outage(self._stage.trusted, seconds=patience.training, away_seconds=patience.away)
             await self._play_if_wanted(self._act(Scenario.OUTAGE, frame, direct))
         return None
 

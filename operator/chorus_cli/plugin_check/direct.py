@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chorus_api.messages import MessageType
-from chorus_cli.plugin_check.certificate import Vouched
+from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.launch import Running
 from chorus_cli.plugin_check.observed import Letter
 from chorus_cli.plugin_check.place import Place
@@ -57,7 +57,7 @@ class Stop:
             return await running.wait(self.grace_seconds)
 
 
-def through_an_outage(vouched: Vouched, *, seconds: float, away_seconds: float) -> Director:
+def through_an_outage(server: TrustedServer, *, seconds: float, away_seconds: float) -> Director:
     """Answer the first message with 503, be away, then come back with a new token, and lose the first answer."""
 
     async def direct(running: Running, postbox: Postbox, place: Place) -> int | None:
@@ -70,7 +70,7 @@ def through_an_outage(vouched: Vouched, *, seconds: float, away_seconds: float) 
             if not end.done():
                 place.write_token(postbox.replace_token())
                 postbox.faults.append(Fault.NO_ANSWER)
-                await postbox.open(vouched)
+                await postbox.open(server)
             return await end
 
     return direct

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from aiohttp import web
 
-from chorus_cli.plugin_check.certificate import Vouched
+from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_operator.messages.refusals import Refused
 
 FRAME_PATH = "/v1/frame/"
@@ -39,7 +39,7 @@ class Exchange:
         """Where the artefact's files go."""
         return f"https://{self.host}:{self.port}{ARTEFACT_PATH}"
 
-    async def open(self, vouched: Vouched) -> None:
+    async def open(self, server: TrustedServer) -> None:
         """Serve. Raises OSError."""
         app = web.Application(client_max_size=MAX_FILE_BYTES)
         app.router.add_get(FRAME_PATH + "{name}", self._frame)
@@ -47,7 +47,7 @@ class Exchange:
         app.router.add_delete(ARTEFACT_PATH + "{name:.+}", self._delete)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.listen, self.port, ssl_context=vouched.context).start()
+        await web.TCPSite(self._runner, self.listen, self.port, ssl_context=server.context).start()
         self.port = self._runner.addresses[0][1]
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chorus_api.contract import MESSAGES_FILE
 from chorus_api.messages import TYPE_PREFIX
-from chorus_cli.plugin_check.certificate import Vouched
+from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.given import (
     SOURCE,
@@ -55,7 +55,7 @@ class Stage:
     launcher: Launcher
     folder: Path
     identity: Identity
-    vouched: Vouched
+    trusted: TrustedServer
     by_file: bool = False
 
 
@@ -70,7 +70,7 @@ class Act:
     attempt: int = 1
     run: Path | None = None
     """Run directory of an earlier attempt."""
-    served_with: Vouched | None = None
+    served_with: TrustedServer | None = None
     """Another certificate than the one that the plugin is told to trust."""
     confined: bool = True
 
@@ -86,7 +86,7 @@ async def play(stage: Stage, act: Act) -> Observation:
     )
     postbox = Postbox(speaker, host=stage.launcher.host, listen=stage.launcher.listen)
     try:
-        await postbox.open(act.served_with or stage.vouched)
+        await postbox.open(act.served_with or stage.trusted)
     except OSError as error:
         raise CannotCheck(f"the receiver cannot listen on {postbox.listen}: {error}") from error
     try:
@@ -100,7 +100,7 @@ def _give(stage: Stage, act: Act, place: Place, postbox: Postbox) -> dict[str, s
     """Write what the plugin reads; the environment that says where it is."""
     place.write_token(postbox.token)
     ca = place.identity / "ca.crt"
-    ca.write_bytes(stage.vouched.ca)
+    ca.write_bytes(stage.trusted.ca)
     ca.chmod(0o444)
     paths = stage.launcher.paths(place)
     channel = Channel(postbox.url, postbox.progress_url, postbox.speaker.subject_uid, stage.by_file)

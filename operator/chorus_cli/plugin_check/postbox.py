@@ -18,7 +18,7 @@ from aiohttp import web
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_api.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
-from chorus_cli.plugin_check.certificate import Vouched
+from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.observed import Fate, Letter
 from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.messages.kubeflow import read_progress
@@ -94,7 +94,7 @@ class Postbox:
         """Where progress in Kubeflow Trainer's form is sent."""
         return f"https://{self.host}:{self.port}{PROGRESS_PATH}"
 
-    async def open(self, vouched: Vouched) -> None:
+    async def open(self, server: TrustedServer) -> None:
         """Serve; at the same port as before when it was open before. Raises OSError."""
         app = web.Application()
         app.router.add_post(MESSAGES_PATH, self._on_message)
@@ -102,7 +102,7 @@ class Postbox:
         runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
         self._runner = runner
-        await web.TCPSite(runner, self.listen, self.port, ssl_context=vouched.context).start()
+        await web.TCPSite(runner, self.listen, self.port, ssl_context=server.context).start()
         self.port = runner.addresses[0][1]
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_api.messages import DataReport, MessageType, OnlineReport, TrainingData
 from chorus_api.reasons import ExitCode
-from chorus_cli.plugin_check.certificate import Vouched, vouch_for
+from chorus_cli.plugin_check.certificate import TrustedServer, trusted_server
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.exchange import Exchange
 from chorus_cli.plugin_check.frames import Frame, Source, prepare, suited_source, unsuited_source
@@ -70,7 +70,7 @@ class _Act:
     """Another key than Chorus's."""
     recipient: str | None = None
     """The URL of another service than the one that is told."""
-    served_with: Vouched | None = None
+    served_with: TrustedServer | None = None
     """Another certificate than the one that the service is told to trust."""
     times: int = 1
     settle: float = SETTLE_SECONDS
@@ -90,7 +90,7 @@ class ServiceCheck:
         self._folder = folder
         self._say = say
         self._hosts = (plan.host, "localhost")
-        self._vouched = vouch_for(self._hosts, now=datetime.now(UTC))
+        self._server = trusted_server(self._hosts, now=datetime.now(UTC))
         self._seen: dict[Scenario, Observation] = {}
         self._missing: dict[Scenario, str] = {}
         self._bad: dict[Scenario, str] = {}
@@ -125,7 +125,7 @@ class ServiceCheck:
                 self._missing.setdefault(scenario, "without ONLINE_REPORT it is not known what suits it")
             return
         away = seen.seconds + patience.impostor
-        other = vouch_for(self._hosts, now=datetime.now(UTC))
+        other = trusted_server(self._hosts, now=datetime.now(UTC))
         await self._play_if_wanted(_Act(Scenario.IMPOSTOR, away, served_with=other, waits_for_end=False))
         forger = Ed25519PrivateKey.generate()
         await self._play_if_wanted(_Act(Scenario.FORGED, away, key=forger, waits_for_end=False))
@@ -191,8 +191,8 @@ class ServiceCheck:
         if act.frame is not None:
             act.frame.copy_to(place.data)
         try:
-            await postbox.open(act.served_with or self._vouched)
-            await exchange.open(self._vouched)
+            await postbox.open(act.served_with or self._server)
+            await exchange.open(self._server)
         except OSError as error:
             raise CannotCheck(f"the receiver cannot listen on {plan.listen}: {error}") from error
         try:
@@ -206,7 +206,7 @@ class ServiceCheck:
         number = f"{speaker.subject_uid}-{speaker.attempt}"
         data: dict[str, Any] = {
             "messages_url": postbox.url,
-            "messages_ca": self._vouched.ca.decode(),
+            "messages_ca": self._server.ca.decode(),
             "token": postbox.token,
         }
         kind, subject = MessageType.ONLINE_INQUIRY, f"{NAME}/1"
@@ -222,7 +222,7 @@ class ServiceCheck:
                 location=exchange.frame_url,
             )
             data |= payload.model_dump(mode="json")
-            data |= {"exchange_url": exchange.artefact_url, "exchange_ca": self._vouched.ca.decode()}
+            data |= {"exchange_url": exchange.artefact_url, "exchange_ca": self._server.ca.decode()}
         return make_event(
             kind,
             number=number,
@@ -290,7 +290,7 @@ class ServiceCheck:
         await postbox.close()
         await asyncio.sleep(self._plan.patience.away)
         postbox.faults.append(Fault.NO_ANSWER)
-        await postbox.open(self._vouched)
+        await postbox.open(self._server)
 
 
 def _end_of(letter: Letter) -> int | None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from chorus_operator.ca import CLOCK_SKEW, Authority, key_usage, private_pem
+from chorus_pki import tls
+from chorus_pki.certificates import Authority, Certificate, issue
 
 LEAF_LIFETIME = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A server certificate with its chain, and its key; both PEM."""
+    """A server's certificate, and when the next one should take its place."""
 
-    chain: bytes
-    key: bytes = field(repr=False)
+    certificate: Certificate
     renew_at: datetime
 
 
@@ -40,41 +33,8 @@ def service_hosts(host: str) -> list[str]:
 
 def make_leaf(authority: Authority, *, hosts: Sequence[str], now: datetime) -> Leaf:
     """Sign a certificate for these host names and addresses, valid for 30 days."""
-    ca = x509.load_pem_x509_certificate(authority.certificate)
-    ca_key = serialization.load_pem_private_key(authority.key, password=None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)  # load_authority checked it
-    key = ec.generate_private_key(ec.SECP256R1())
-    end = min(now + LEAF_LIFETIME, ca.not_valid_after_utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chorus-messages")]))
-        .issuer_name(ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-            ),
-            critical=False,
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.certificate
-    return Leaf(chain, private_pem(key), renew_at=now + (end - now) * 2 / 3)
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    certificate = issue(authority, "chorus-messages", hosts=hosts, now=now, lifetime=LEAF_LIFETIME)
+    return Leaf(certificate, renew_at=now + (certificate.not_after - now) * 2 / 3)
 
 
 class ServerIdentity:
@@ -97,11 +57,5 @@ class ServerIdentity:
 
     def _load(self) -> Leaf:
         leaf = make_leaf(self._authority, hosts=self._hosts, now=self._clock())
-        # OpenSSL's Python binding reads files only; this one is in memory and nobody else's.
-        file = os.memfd_create("chorus-leaf")
-        try:
-            os.write(file, leaf.chain + leaf.key)
-            self.context.load_cert_chain(f"/proc/self/fd/{file}")
-        finally:
-            os.close(file)
+        tls.load(self.context, leaf.certificate)
         return leaf

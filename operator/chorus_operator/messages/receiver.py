@@ -18,7 +18,6 @@ import structlog
 from chorus_kube.client import Kube
 from chorus_net.limits import HEALTH, RECEIVER
 from chorus_net.serve import ClosedFor, LimitedServer
-from chorus_operator.ca import Authority
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
@@ -26,6 +25,7 @@ from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusals import RefusalLog
 from chorus_operator.services.keys import service_keys
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_pki.certificates import Authority
 
 log = structlog.get_logger()
 

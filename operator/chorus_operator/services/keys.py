@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
-from chorus_operator.ca import Authority
+from chorus_pki.certificates import Authority
 
 KEY_BYTES = 32
 KNOWN_NAMESPACES = 4096

@@ -60,7 +60,7 @@ def test_a_download_that_was_cut_off_goes_on_where_it_was(exchange: Exchange) ->
 
 
 def test_nobody_connects_who_trusts_another_certificate(exchange: Exchange) -> None:
-    other = make_certificate(["localhost"], now=datetime.now(UTC))[0].decode()
+    other = make_certificate(["localhost"], now=datetime.now(UTC)).chain.decode()
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
         httpx.get(f"https://localhost:{exchange.port}/v1/frame/frame.json", verify=trusting(other), trust_env=False)
 

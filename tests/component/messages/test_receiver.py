@@ -15,12 +15,13 @@ import pytest
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH
 from chorus_kube.resources import TRAINING_RUNS
-from chorus_operator.ca import Authority, make_authority
+from chorus_operator.ca import make_ca
 from chorus_operator.messages import http
 from chorus_operator.messages.buckets import Cost
 from chorus_operator.messages.identity import ServerIdentity, service_hosts
 from chorus_operator.messages.receiver import Receiver
 from chorus_operator.messages.refusals import Cause
+from chorus_pki.certificates import Authority
 from fakes import FakeKube
 from message_builders import message, training_pod, training_run
 
@@ -33,7 +34,7 @@ async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None
 
 
 def authority() -> Authority:
-    return make_authority(now=datetime.now(UTC))
+    return make_ca(now=datetime.now(UTC))
 
 
 def receiver_of(kube: FakeKube, ca: Authority) -> Receiver:
@@ -306,7 +307,7 @@ def test_a_service_is_named_in_every_form() -> None:
 
 async def test_the_certificate_is_renewed_after_two_thirds_and_new_connections_see_it() -> None:
     now = [datetime.now(UTC)]
-    ca = make_authority(now=now[0])
+    ca = make_ca(now=now[0])
     identity = ServerIdentity(ca, hosts=["localhost"], clock=lambda: now[0])
 
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_api.messages import MessageType
-from chorus_cli.plugin_check.certificate import Vouched, vouch_for
+from chorus_cli.plugin_check.certificate import TrustedServer, trusted_server
 from chorus_cli.plugin_check.observed import Fate
 from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
 from chorus_operator.messages.authentication import PodIdentity, bearer_token
@@ -120,13 +120,13 @@ POSTS = (
 
 
 @pytest.fixture(scope="module")
-def vouched() -> Vouched:
-    return vouch_for(("127.0.0.1",), now=datetime.now(UTC))
+def trusted() -> TrustedServer:
+    return trusted_server(("127.0.0.1",), now=datetime.now(UTC))
 
 
 @pytest.fixture
-async def client(vouched: Vouched) -> AsyncIterator[aiohttp.ClientSession]:
-    context = ssl.create_default_context(cadata=vouched.ca.decode())
+async def client(trusted: TrustedServer) -> AsyncIterator[aiohttp.ClientSession]:
+    context = ssl.create_default_context(cadata=trusted.ca.decode())
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         yield session
 
@@ -142,13 +142,13 @@ async def answer_of(response: aiohttp.ClientResponse) -> tuple[int, str | None]:
 
 
 @pytest.mark.parametrize("post", POSTS, ids=str)
-async def test_the_answer_is_the_operators(post: Post, vouched: Vouched, client: aiohttp.ClientSession) -> None:
+async def test_the_answer_is_the_operators(post: Post, trusted: TrustedServer, client: aiohttp.ClientSession) -> None:
     inbox = cast(Inbox, OperatorInbox(DESCRIBING if post.describing else TRAINING))
     app = make_app(inbox, refusals=RefusalLog(clock=monotonic))
     async with TestClient(TestServer(app)) as operator:
         theirs = await answer_of(await operator.post(post.path, data=post.body, headers=post.sent_headers))
     postbox = a_postbox(describing=post.describing)
-    await postbox.open(vouched)
+    await postbox.open(trusted)
     try:
         address = f"https://127.0.0.1:{postbox.port}{post.path}"
         ours = await answer_of(await client.post(address, data=post.body, headers=post.sent_headers))
@@ -165,11 +165,11 @@ async def test_a_message_that_comes_again_is_known() -> None:
 
 
 async def test_who_sends_as_much_as_the_operator_refuses_is_told_to_wait(
-    vouched: Vouched, client: aiohttp.ClientSession
+    trusted: TrustedServer, client: aiohttp.ClientSession
 ) -> None:
     postbox = a_postbox()
     postbox.limits = SenderLimits(seconds=lambda: 0.0)
-    await postbox.open(vouched)
+    await postbox.open(trusted)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": EVENTS}
     burst = Cost.REPORT.value[0].burst
     try:
@@ -197,11 +197,11 @@ async def test_a_lost_answer_spares_progress_and_counts_the_message() -> None:
 
 
 async def test_after_the_token_was_replaced_the_old_one_is_refused(
-    vouched: Vouched, client: aiohttp.ClientSession
+    trusted: TrustedServer, client: aiohttp.ClientSession
 ) -> None:
     postbox = a_postbox()
     fresh = postbox.replace_token()
-    await postbox.open(vouched)
+    await postbox.open(trusted)
     try:
         answers = [
             await answer_of(

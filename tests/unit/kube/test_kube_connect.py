@@ -10,13 +10,13 @@ import pytest
 from kubernetes.aio.config import incluster_config
 
 from chorus_kube.client import Kube
-from chorus_operator.ca import make_authority
+from chorus_operator.ca import make_ca
 
 
 @pytest.fixture
 def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lay out what the kubelet gives a pod, and go to where it is."""
-    ca = make_authority(now=datetime.datetime.now(datetime.UTC)).certificate
+    ca = make_ca(now=datetime.datetime.now(datetime.UTC)).certificate
     (tmp_path / "ca.crt").write_bytes(ca)
     (tmp_path / "token").write_text("first")
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 from chorus_api.contract import CA_CONFIG_MAP, RUN_SERVICE_ACCOUNT, WEBHOOK_KEY
 from chorus_kube.resources import CONFIG_MAPS, SERVICE_ACCOUNTS
-from chorus_operator.ca import Authority, CaBundle, load_authority, make_authority
+from chorus_operator.ca import CaBundle, load_authority, make_ca
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.services.keys import WebhookKeys, service_keys
 from chorus_operator.services.signing import public_key
+from chorus_pki.certificates import Authority
 from fakes import FakeKube
 from simulated_time import simulate
 
@@ -29,7 +30,7 @@ def published(kube: FakeKube, namespace: str) -> str:
 
 
 async def test_each_namespace_is_given_a_webhook_key_of_its_own_which_another_of_the_same_name_does_not_get() -> None:
-    kube, authority = FakeKube(), make_authority(now=NOW)
+    kube, authority = FakeKube(), make_ca(now=NOW)
     for namespace in ("team-a", "team-b"):
         await run_namespaces(kube, authority).ensure(namespace)
     first = published(kube, "team-a")
@@ -40,7 +41,7 @@ async def test_each_namespace_is_given_a_webhook_key_of_its_own_which_another_of
 
 
 async def test_what_is_signed_from_then_on_fits_the_key_that_was_published() -> None:
-    kube, authority = FakeKube(), make_authority(now=NOW)
+    kube, authority = FakeKube(), make_ca(now=NOW)
     keys = WebhookKeys(kube, service_keys(authority))  # type: ignore[arg-type]
     await keys.of("team")
     kube.namespace_uids["team"] = "made-anew"

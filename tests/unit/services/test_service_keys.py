@@ -9,9 +9,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chorus_operator.ca import Authority, make_authority
+from chorus_operator.ca import make_ca
 from chorus_operator.services.keys import KNOWN_SECONDS, WebhookKeys, service_keys
 from chorus_operator.services.signing import public_key, signed_headers
+from chorus_pki.certificates import Authority
 from fakes import FakeKube
 from far_service import check_signature
 
@@ -29,27 +30,30 @@ def rewritten(authority: Authority) -> Authority:
 
 
 def test_every_replica_has_the_same_keys_however_the_cas_key_is_written() -> None:
-    authority = make_authority(now=NOW)
+    authority = make_ca(now=NOW)
     first, second = service_keys(authority), service_keys(rewritten(authority))
     assert first.tokens == second.tokens
     assert public_key(first.webhook_key("uid-a")) == public_key(second.webhook_key("uid-a"))
 
 
 def test_another_ca_has_other_keys() -> None:
-    first, second = service_keys(make_authority(now=NOW)), service_keys(make_authority(now=NOW))
+    first, second = (
+        service_keys(make_ca(now=NOW)),
+        service_keys(make_ca(now=NOW)),
+    )
     assert first.tokens != second.tokens
     assert public_key(first.webhook_key("uid-a")) != public_key(second.webhook_key("uid-a"))
 
 
 def test_the_keys_differ_and_are_not_shown() -> None:
-    keys = service_keys(make_authority(now=NOW))
+    keys = service_keys(make_ca(now=NOW))
     own = keys.webhook_key("uid-a").private_bytes_raw()
     assert len({keys.tokens, keys.webhooks, own}) == 3
     assert repr(keys) == "ServiceKeys()"
 
 
 def test_a_message_to_a_service_of_one_namespace_does_not_verify_with_the_key_of_another() -> None:
-    keys = service_keys(make_authority(now=NOW))
+    keys = service_keys(make_ca(now=NOW))
     ours, theirs = keys.webhook_key("uid-a"), keys.webhook_key("uid-b")
     headers = signed_headers(ours, message_id="1", timestamp=1767225600, body=b"{}")
     check_signature(public_key(ours), headers, b"{}")
@@ -59,11 +63,11 @@ def test_a_message_to_a_service_of_one_namespace_does_not_verify_with_the_key_of
 
 def test_a_namespace_without_a_uid_has_no_key() -> None:
     with pytest.raises(ValueError, match="uid"):
-        service_keys(make_authority(now=NOW)).webhook_key("")
+        service_keys(make_ca(now=NOW)).webhook_key("")
 
 
 async def test_the_key_of_a_namespace_follows_its_uid_and_is_read_once_a_minute() -> None:
-    kube, keys, clock = FakeKube(), service_keys(make_authority(now=NOW)), [0.0]
+    kube, keys, clock = FakeKube(), service_keys(make_ca(now=NOW)), [0.0]
     webhook_keys = WebhookKeys(kube, keys, seconds=lambda: clock[0])  # type: ignore[arg-type]
 
     async def published() -> str:
