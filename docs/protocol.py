@@ -2,7 +2,7 @@
 
     PYTHONPATH=operator python docs/protocol.py
 
-Messages, their fields and bounds come from chorus_api.messages, answers from chorus_operator.messages.refusals,
+Messages, their fields and bounds come from chorus_protocol.messages, answers from chorus_protocol.refusals,
 deadlines from chorus_api.plugin, names and paths from chorus_api.contract. What a model cannot say, such as who sends a
 message, is in the tables here; a message, code or variable that they do not know stops the writing. A test compares
 the page with what this writes.
@@ -18,11 +18,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from chorus_api import contract
-from chorus_api.messages import PAYLOADS, TYPE_PREFIX, Envelope, FrameManifest, MessageType, TrainingData
 from chorus_api.plugin import Checkpointing, Deadlines, Retry
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import ContainerConfig, TerminationRecord
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.messages import PAYLOADS, TYPE_PREFIX, Envelope, FrameManifest, MessageType, TrainingData
+from chorus_protocol.refusals import Cause, Refused
 
 PAGE = Path(__file__).resolve().parent / "protocol.md"
 EXTENSIONS = {"subject_uid": "subjectuid"}

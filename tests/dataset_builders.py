@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chorus_api.messages import FrameManifest
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
+from chorus_protocol.messages import FrameManifest
 
 Table = Sequence[Mapping[str, Any]]
 NOWHERE = Messaging(url="https://nowhere", token_file="none", ca_file="none", subject_uid="uid", source="/test")

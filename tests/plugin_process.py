@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from chorus_api.messages import FrameManifest
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_client.forward import message_of
 from chorus_dataset.convert import convert
 from chorus_dataset.prepare import prepare_frame
-from chorus_operator.messages.parse import Message, parse
+from chorus_protocol.messages import FrameManifest
+from chorus_protocol.parse import Message, parse
 from docs_text import REPOSITORY
 from message_receiver import Receiver, serving
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chorus_api.lora import LoraParameters, resolve
-from chorus_api.messages import Payload, ProgressReport
 from chorus_api.run_config import Messaging, RunConfig, TerminationRecord
+from chorus_protocol.messages import Payload, ProgressReport
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("kitchen", "bedroom", "garage", "hall", "office", "attic", "cellar", "garden")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import ColumnProfile, FrameManifest, OnlineReport
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import TrainingRun
@@ -30,6 +29,7 @@ from chorus_operator.services.client import Letter
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_protocol.messages import ColumnProfile, FrameManifest, OnlineReport
 from fakes import FakeKube
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 
 from chorus_api.contract import MAX_BODY_BYTES, SERVICE_SPEAKER
 from chorus_operator.messages.authentication import TokenCheck
-from chorus_operator.messages.refusals import Cause
+from chorus_protocol.refusals import Cause
 from harness.apiserver import ControlPlane
 from harness.client import Api
 from message_builders import FRAME, message, service_account, training_pod

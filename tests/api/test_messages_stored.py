@@ -18,7 +18,7 @@ from chorus_operator.events import emit_event
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.services.keys import WebhookKeys, service_keys
-from chorus_operator.services.signing import public_key
+from chorus_protocol.webhook_signature import public_key
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 from message_builders import FRAME, ended

@@ -32,7 +32,7 @@ from message_receiver import serving
 
 ANSWER_SECONDS = 2.0
 PAUSE_SECONDS = 0.3
-"""Well below what one sender may send: `messages/buckets.py`."""
+"""Well below what one sender may send: `chorus_protocol/sender_limits.py`."""
 RECONCILE_SECONDS = 10.0
 TRIES = 3
 """Others may have had the cores meanwhile; what is the operator's own fault shows each time."""

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from builders import make_plugin, make_project
-from chorus_api.messages import ProgressReport
 from chorus_api.run_config import RunConfig
+from chorus_protocol.messages import ProgressReport
 from harness import operator
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually

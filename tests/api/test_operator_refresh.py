@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 from builders import make_plugin, make_project
 from chorus_api.contract import ROLE_LABEL
-from chorus_api.messages import StoredFrame
 from chorus_api.project import Project
 from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
@@ -17,6 +16,7 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.rules import names
 from chorus_operator.services.letters import ReturnAddress
+from chorus_protocol.messages import StoredFrame
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
 from world import TOKENS, PretendCourier, frame

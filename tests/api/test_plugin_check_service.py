@@ -15,7 +15,8 @@ from chorus_cli.plugin_check.report import as_text
 from chorus_cli.plugin_check.rule import Failed, Passed, Result
 from chorus_cli.plugin_check.service_check import ServicePlan
 from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
-from chorus_cli.plugin_check.webhooks import public_key, read_key
+from chorus_cli.plugin_check.webhooks import read_key
+from chorus_protocol.webhook_signature import public_key
 from plugin_builders import Spoilt
 from service_plugin_builders import SPOILT_SERVICES, service
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_api.parameters import ParametersSchema
 from chorus_api.project import Fields
-from chorus_operator.messages.parse import parse
+from chorus_protocol.parse import parse
 from docs_text import REPOSITORY
 from plugin_process import Frame, penguins, prepared, python
 from service_process import ServicePlace, public_key, service_place, signed

@@ -9,17 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chorus_api import contract
-from chorus_api.messages import (
-    ColumnProfile,
-    DataReport,
-    FrameManifest,
-    FrameReady,
-    ModelName,
-    OnlineReport,
-    Payload,
-    ProgressReport,
-    TrainingStart,
-)
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import (
     ExchangeConfig,
@@ -34,6 +23,17 @@ from chorus_api.run_config import (
 from chorus_client import StopFlag, Stopped
 from chorus_client.sender import Pace, Sender, Undelivered
 from chorus_dataset.exchange import run_exchange
+from chorus_protocol.messages import (
+    ColumnProfile,
+    DataReport,
+    FrameManifest,
+    FrameReady,
+    ModelName,
+    OnlineReport,
+    Payload,
+    ProgressReport,
+    TrainingStart,
+)
 from harness.kubelet import Container, Exit, Program
 
 DIGEST = "sha256:" + "cd" * 32

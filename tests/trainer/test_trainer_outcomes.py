@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from chorus_api.messages import DataReport, ErrorReport, ModelName, TrainingStart
+from chorus_protocol.messages import DataReport, ErrorReport, ModelName, TrainingStart
 from chorus_trainer import training
 from trainer_world import FAMILIES, BaseModel, KeptMessages, Train, TrainerRun, pairs
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from chorus_api.messages import ErrorReport, ModelName, ProgressReport, TrainingStart
 from chorus_client.stop import StopFlag
+from chorus_protocol.messages import ErrorReport, ModelName, ProgressReport, TrainingStart
 from trainer_world import FAMILIES, BaseModel, KeptMessages, Train, TrainerRun, pairs
 
 LORA = {

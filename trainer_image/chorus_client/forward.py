@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES, MESSAGES_FILE, MESSAGES_SENT
-from chorus_api.messages import PAYLOADS, Addressed
 from chorus_api.run_config import ForwardConfig
 from chorus_client.sender import Sender
 from chorus_client.stop import StopFlag
+from chorus_protocol.messages import PAYLOADS, Addressed
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5

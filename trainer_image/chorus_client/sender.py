@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from cloudevents.core.v1.event import CloudEvent
 
-from chorus_api.messages import PAYLOADS, TYPE_PREFIX, MessageType, Payload, ProgressReport
 from chorus_api.run_config import Messaging
 from chorus_client.transport import Answer, HttpTransport, Transport
+from chorus_protocol.messages import PAYLOADS, TYPE_PREFIX, MessageType, Payload, ProgressReport
 
 LOG = logging.getLogger(__name__)
 _TYPES = {payload: message for message, payload in PAYLOADS.items()}

@@ -21,7 +21,6 @@ from pathlib import Path
 from aiohttp import web
 
 from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME
-from chorus_api.messages import ExchangeReady
 from chorus_api.reasons import Reason
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_client import Sender, StopFlag, Stopped
@@ -33,6 +32,7 @@ from chorus_dataset.uploads import Upload, UploadRefused, Uploads
 from chorus_net.limits import EXCHANGE
 from chorus_net.serve import LimitedServer
 from chorus_pki.tls import server_context
+from chorus_protocol.messages import ExchangeReady
 
 LOG = logging.getLogger(__name__)
 

@@ -27,13 +27,13 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chorus_api.messages import ColumnProfile
 from chorus_api.reasons import Reason
 from chorus_dataset.columns import ARROW_TYPES, Cell, converter
 from chorus_dataset.errors import DataError
 from chorus_dataset.ingest import Column
 from chorus_dataset.profile import Profile
 from chorus_dataset.spool import Row, Spool
+from chorus_protocol.messages import ColumnProfile
 
 TRAIN_FILE = "train.parquet"
 EVAL_FILE = "eval.parquet"

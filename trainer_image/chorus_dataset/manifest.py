@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from chorus_api.messages import FrameManifest
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
+from chorus_protocol.messages import FrameManifest
 
 MAX_BYTES = 40 * 1024
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from chorus_api.contract import FRAMES
-from chorus_api.messages import FrameFailed, FrameManifest, FrameReady, Payload
 from chorus_api.reasons import Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
 from chorus_client import Sender, StopFlag
@@ -28,6 +27,7 @@ from chorus_dataset.manifest import fit
 from chorus_dataset.mapping import Mapping
 from chorus_dataset.source import open_dataset
 from chorus_dataset.spool import Spool
+from chorus_protocol.messages import FrameFailed, FrameManifest, FrameReady, Payload
 
 LOG = logging.getLogger(__name__)
 MANIFEST_FILE = "frame.json"

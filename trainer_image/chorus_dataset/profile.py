@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chorus_api.messages import CategoryCount, ColumnProfile
 from chorus_dataset.columns import ColumnType
+from chorus_protocol.messages import CategoryCount, ColumnProfile
 
 MAX_DISTINCT = 1000
 MAX_SHOWN = 60

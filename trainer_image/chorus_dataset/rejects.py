@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chorus_api.messages import RejectedRows
 from chorus_client.masking import mask
+from chorus_protocol.messages import RejectedRows
 
 EXAMPLES = 5
 MAX_CAUSE = 160

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chorus_api.messages import DataReport
 from chorus_api.reasons import Reason
 from chorus_api.run_config import RunConfig
+from chorus_protocol.messages import DataReport
 from chorus_trainer import frame as frames
 from chorus_trainer.errors import BadConfiguration, NotApplicable
 from chorus_trainer.ports import Messages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from chorus_api.messages import Payload, ProgressReport
+from chorus_protocol.messages import Payload, ProgressReport
 
 
 class Messages(Protocol):

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from chorus_api.messages import ProgressReport, TrainingStart
 from chorus_api.run_config import RunConfig
+from chorus_protocol.messages import ProgressReport, TrainingStart
 from chorus_trainer.engine import Progress
 from chorus_trainer.ports import Messages, Stop
 

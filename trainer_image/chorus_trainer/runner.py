@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from chorus_api.messages import ErrorReport, ModelName
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import Messaging, RunConfig, TerminationRecord
 from chorus_client.masking import mask
 from chorus_client.termination import clip, write_termination
+from chorus_protocol.messages import ErrorReport, ModelName
 from chorus_trainer import logs
 from chorus_trainer.errors import BadConfiguration, NotApplicable, Preempted, TrainerError, as_memory_error
 from chorus_trainer.own_script import run_script

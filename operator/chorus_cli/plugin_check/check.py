@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chorus_api import contract
-from chorus_api.messages import MessageType, OnlineReport
 from chorus_api.reasons import ExitCode
 from chorus_cli.plugin_check.certificate import trusted_server
 from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
@@ -28,6 +27,7 @@ from chorus_cli.plugin_check.rule import Result, Rule, judge
 from chorus_cli.plugin_check.rulebook import RULES
 from chorus_cli.plugin_check.service_check import ServiceCheck, ServicePlan
 from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
+from chorus_protocol.messages import MessageType, OnlineReport
 
 _NOT_TRAINED = "the training did not end well"
 

@@ -24,7 +24,8 @@ from chorus_cli.plugin_check.rule import Rule
 from chorus_cli.plugin_check.rulebook import RULES
 from chorus_cli.plugin_check.service_check import ServicePlan
 from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
-from chorus_cli.plugin_check.webhooks import public_key, read_key
+from chorus_cli.plugin_check.webhooks import read_key
+from chorus_protocol.webhook_signature import public_key
 
 ABOUT = (
     "Play the plugin contract with a plugin and say, rule by rule, whether it keeps it. Exit code 0: it does; 1: it "

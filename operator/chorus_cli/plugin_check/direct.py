@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chorus_api.messages import MessageType
 from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.launch import Running
 from chorus_cli.plugin_check.observed import Letter
 from chorus_cli.plugin_check.place import Place
 from chorus_cli.plugin_check.play import Director
 from chorus_cli.plugin_check.postbox import Fault, Postbox
+from chorus_protocol.messages import MessageType
 
 
 def to_the_end(seconds: float) -> Director:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from aiohttp import web
 
 from chorus_cli.plugin_check.certificate import TrustedServer
-from chorus_operator.messages.refusals import Refused
+from chorus_protocol.refusals import Refused
 
 FRAME_PATH = "/v1/frame/"
 ARTEFACT_PATH = "/v1/artefact/"

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chorus_api.messages import FrameManifest, OnlineReport
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.given import FrameFormat
 from chorus_dataset.convert import convert
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame
+from chorus_protocol.messages import FrameManifest, OnlineReport
 
 ROWS = 120
 MOST_ROWS = 20_000

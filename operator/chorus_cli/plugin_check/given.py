@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from chorus_api import contract
-from chorus_api.messages import FrameManifest, TrainingData
 from chorus_api.run_config import ContainerConfig, Messaging
 from chorus_cli.plugin_check.place import Place
+from chorus_protocol.messages import FrameManifest, TrainingData
 
 FrameFormat = Literal["parquet", "csv", "jsonl"]
 MODEL_NAME = "chorus-check-model"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from chorus_api.messages import DataReport, MessageType
 from chorus_api.reasons import ExitCode
 from chorus_cli.plugin_check.observed import Evidence, Fate, Letter, Observation, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, missing, told_by, unless_refused
-from chorus_operator.messages.refusals import Cause
+from chorus_protocol.messages import DataReport, MessageType
+from chorus_protocol.refusals import Cause
 
 _WENT_ON = (MessageType.TRAINING_START, MessageType.PROGRESS, MessageType.MODEL_NAME)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chorus_api.messages import DataReport, MessageType
 from chorus_cli.plugin_check.observed import Evidence, Letter, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict
-from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
+from chorus_protocol.messages import DataReport, MessageType
+from chorus_protocol.refusals import Cause, FieldProblem, Refused
 
 _ODD = frozenset({Scenario.OUTAGE, Scenario.TWICE})
 """In these, messages may be missing or come twice; C702 and S103 say more."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chorus_api.messages import MessageType, OnlineReport
 from chorus_api.parameters import ParameterSchema, ParametersSchema
 from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
+from chorus_protocol.messages import MessageType, OnlineReport
 
 _TEXTS = ("id", "name", "type", "description")
 _OTHERS = ("parameters", "needed_columns", "needed_info")

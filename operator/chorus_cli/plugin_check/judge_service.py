@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chorus_api.messages import MessageType
 from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by
+from chorus_protocol.messages import MessageType
 
 
 def takes_messages(evidence: Evidence) -> Verdict:

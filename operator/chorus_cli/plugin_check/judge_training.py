@@ -7,12 +7,12 @@ from itertools import pairwise
 from pydantic import ValidationError
 
 from chorus_api.contract import MAX_TERMINATION_BYTES
-from chorus_api.messages import DataReport, MessageType, ModelName
 from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
 from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
 from chorus_dataset.artefact import SUMS_FILE
+from chorus_protocol.messages import DataReport, MessageType, ModelName
 
 _NO_ARTEFACT = "the plugin leaves no artefact (--artefact none)"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from chorus_api.messages import Envelope, ErrorReport, MessageType, OnlineReport, Payload, ProgressReport
 from chorus_api.reasons import ExitCode
 from chorus_dataset.errors import DataError
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.messages import Envelope, ErrorReport, MessageType, OnlineReport, Payload, ProgressReport
+from chorus_protocol.refusals import Cause, Refused
 
 
 class Fate(StrEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chorus_api.messages import OnlineReport
 from chorus_api.parameters import ParameterSchema
+from chorus_protocol.messages import OnlineReport
 
 Values = Mapping[str, int | str]
 UNKNOWN = "chorus_check_unknown"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chorus_api.contract import MESSAGES_FILE
-from chorus_api.messages import TYPE_PREFIX
 from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.given import (
@@ -40,7 +39,8 @@ from chorus_cli.plugin_check.place import (
 from chorus_cli.plugin_check.postbox import Postbox, Speaker
 from chorus_client.forward import Tail, message_of
 from chorus_client.masking import MASK, mask
-from chorus_operator.messages.refusals import Refused
+from chorus_protocol.messages import TYPE_PREFIX
+from chorus_protocol.refusals import Refused
 
 LOOK_SECONDS = 0.02
 

@@ -17,13 +17,13 @@ from enum import Enum
 from aiohttp import web
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
-from chorus_api.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
 from chorus_cli.plugin_check.certificate import TrustedServer
 from chorus_cli.plugin_check.observed import Fate, Letter
-from chorus_operator.messages.buckets import Cost, SenderLimits
-from chorus_operator.messages.kubeflow import read_progress
-from chorus_operator.messages.parse import Message, parse
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.kubeflow import read_progress
+from chorus_protocol.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
+from chorus_protocol.parse import Message, parse
+from chorus_protocol.refusals import Cause, Refused
+from chorus_protocol.sender_limits import Cost, SenderLimits
 
 READ_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1

@@ -7,7 +7,7 @@ from chorus_cli.plugin_check.judge_messages import is_cause, refused_for
 from chorus_cli.plugin_check.observed import Scenario
 from chorus_cli.plugin_check.rule import Rule
 from chorus_dataset.artefact import FILE_SUFFIXES
-from chorus_operator.messages.refusals import Cause
+from chorus_protocol.refusals import Cause
 
 _RUNS = ("C101", "C102", "C103")
 _TRAINS = (*_RUNS, "C401")

@@ -15,7 +15,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chorus_api.messages import DataReport, MessageType, OnlineReport, TrainingData
 from chorus_api.reasons import ExitCode
 from chorus_cli.plugin_check.certificate import TrustedServer, trusted_server
 from chorus_cli.plugin_check.errors import CannotCheck
@@ -28,6 +27,7 @@ from chorus_cli.plugin_check.patience import Patience
 from chorus_cli.plugin_check.place import Place, has_sums, out_files, showing, try_to_publish
 from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
 from chorus_cli.plugin_check.webhooks import Event, make_event, post
+from chorus_protocol.messages import DataReport, MessageType, OnlineReport, TrainingData
 
 SETTLE_SECONDS = 0.5
 NAME = "chorus-check"

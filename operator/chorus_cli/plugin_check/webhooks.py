@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import ssl
 import time
@@ -16,8 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_api.contract import RECIPIENT_ATTRIBUTE
-from chorus_api.messages import TYPE_PREFIX, MessageType
 from chorus_cli.plugin_check.errors import CannotCheck
+from chorus_protocol.messages import TYPE_PREFIX, MessageType
+from chorus_protocol.webhook_signature import public_key, signed_headers
 
 POST_SECONDS = 10.0
 PUBLIC_SUFFIX = ".pub"
@@ -91,27 +91,11 @@ def read_key(path: Path | None) -> Ed25519PrivateKey:
     return key
 
 
-def public_key(key: Ed25519PrivateKey) -> str:
-    """Write down what signatures are checked with, as a service is configured with it."""
-    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return "whpk_" + base64.b64encode(raw).decode()
-
-
-def signed_headers(key: Ed25519PrivateKey, event: Event, *, timestamp: int) -> dict[str, str]:
-    """Make the headers of a POST; `timestamp`: Unix seconds."""
-    signed = b".".join((event.id.encode(), str(timestamp).encode(), event.body))
-    return {
-        "Content-Type": CONTENT_TYPE,
-        "webhook-id": event.id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1a,{base64.b64encode(key.sign(signed)).decode()}",
-    }
-
-
 async def post(url: str, event: Event, key: Ed25519PrivateKey, *, ca: str | None) -> int | str:
     """Send an event once, without following redirects; the status, or why there is none."""
     context = ssl.create_default_context(cadata=ca) if url.startswith("https:") else True
-    headers = signed_headers(key, event, timestamp=int(time.time()))
+    signature = signed_headers(key, message_id=event.id, timestamp=int(time.time()), body=event.body)
+    headers = {"Content-Type": CONTENT_TYPE, **signature}
     timeout = aiohttp.ClientTimeout(total=POST_SECONDS)
     try:
         async with (

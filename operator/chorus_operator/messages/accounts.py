@@ -14,19 +14,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from chorus_api.ids import message_id
-from chorus_api.messages import Addressed, Envelope, ExchangeReady, OnlineReport
 from chorus_api.run_config import FrozenFile, ServiceConfig
 from chorus_api.training_run import TrainingRun
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
-from chorus_operator.messages.parse import Message
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.senders import AccountPod
 from chorus_operator.reconcile.children import Owner, read_if_owned
 from chorus_operator.rules import names
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
+from chorus_protocol.messages import Addressed, Envelope, ExchangeReady, OnlineReport
+from chorus_protocol.parse import Message
+from chorus_protocol.refusals import Cause, Refused
 
 FROZEN_SECONDS = 600.0
 CACHE_SIZE = 4096

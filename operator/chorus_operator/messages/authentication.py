@@ -15,9 +15,9 @@ from chorus_api.contract import AUDIENCE
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.errors import Forbidden
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.review_queue import ReviewQueue
 from chorus_operator.services.tokens import Grant, InvalidToken, ServiceTokens
+from chorus_protocol.refusals import Cause, Refused
 
 log = structlog.get_logger()
 

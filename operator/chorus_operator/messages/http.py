@@ -14,8 +14,9 @@ from aiohttp.http_exceptions import BadHttpMessage
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_operator.messages.authentication import Identity
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.refusals import Cause, RefusalLog, Refused
+from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.messages.runs import Outcome
+from chorus_protocol.refusals import Cause, Refused
 
 log = structlog.get_logger()
 

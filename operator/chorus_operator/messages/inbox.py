@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from chorus_api.messages import Envelope, MessageType, ProgressReport
 from chorus_kube.client import Kube
 from chorus_kube.errors import Invalid, KubeError
 from chorus_operator.messages.accounts import ServiceAccounts
@@ -20,15 +19,11 @@ from chorus_operator.messages.authentication import (
     bearer_token,
     service_of,
 )
-from chorus_operator.messages.buckets import SenderLimits
 from chorus_operator.messages.frames import Frames
-from chorus_operator.messages.kubeflow import KUBEFLOW_INSTANCE, read_progress
 from chorus_operator.messages.limits import charge_message, charge_unread, is_service_pod, sender_key
-from chorus_operator.messages.parse import Message, parse
 from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.progress import ProgressBook
 from chorus_operator.messages.published_keys import PublishedKeys
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.senders import (
     AccountPod,
@@ -48,6 +43,11 @@ from chorus_operator.messages.senders import (
 )
 from chorus_operator.messages.under_way import OF_SENDER, OF_SERVICE_POD, UnderWay
 from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
+from chorus_protocol.kubeflow import KUBEFLOW_INSTANCE, read_progress
+from chorus_protocol.messages import Envelope, MessageType, ProgressReport
+from chorus_protocol.parse import Message, parse
+from chorus_protocol.refusals import Cause, Refused
+from chorus_protocol.sender_limits import SenderLimits
 
 _NO_MESSAGE = {Cause.MALFORMED, Cause.UNKNOWN_TYPE, Cause.TOO_LARGE}
 

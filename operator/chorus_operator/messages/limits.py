@@ -6,8 +6,8 @@ from collections.abc import Hashable
 
 from chorus_api.contract import RUN_SERVICE_ACCOUNT
 from chorus_operator.messages.authentication import Identity, PodIdentity
-from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.services.tokens import RunGrant
+from chorus_protocol.sender_limits import Cost, SenderLimits
 
 
 def charge_unread(limits: SenderLimits, identity: Identity) -> None:

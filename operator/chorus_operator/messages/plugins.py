@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from chorus_api.messages import OnlineReport
 from chorus_api.plugin import OnlineReportEntry
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict
 from chorus_kube.resources import PLUGINS
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import MAX_CONFLICTS, REPORT_MANAGER, Outcome
 from chorus_operator.messages.senders import DescribePod, ServicePlugin
+from chorus_protocol.messages import OnlineReport
+from chorus_protocol.refusals import Cause, Refused
 
 SEEN = timedelta(seconds=5)
 """A service that answers more often is not written down more often."""

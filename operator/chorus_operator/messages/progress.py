@@ -14,7 +14,6 @@ from datetime import datetime
 import structlog
 from pydantic import ValidationError
 
-from chorus_api.messages import Envelope, ProgressReport
 from chorus_api.training_run import MAX_INSTANCES, Progress
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict, KubeError
@@ -22,6 +21,7 @@ from chorus_kube.resources import TRAINING_RUNS
 from chorus_operator.messages.progress_status import Unwritten, progress_to_write, sequences_of
 from chorus_operator.messages.runs import current_attempt, is_final
 from chorus_operator.messages.senders import TrainingPod
+from chorus_protocol.messages import Envelope, ProgressReport
 
 log = structlog.get_logger()
 

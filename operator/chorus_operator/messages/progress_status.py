@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from chorus_api.messages import ProgressReport
 from chorus_api.training_run import MAX_INSTANCES, InstanceProgress, Progress
 from chorus_operator.messages.report import decimal
+from chorus_protocol.messages import ProgressReport
 
 MAX_METRICS = 32
 

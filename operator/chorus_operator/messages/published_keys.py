@@ -25,7 +25,7 @@ from chorus_api.contract import AUDIENCE
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import KubeError, Unavailable
 from chorus_operator.messages.authentication import PodIdentity
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.refusals import Cause, Refused
 
 log = structlog.get_logger()
 

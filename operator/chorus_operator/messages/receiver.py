@@ -22,7 +22,7 @@ from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.refusals import RefusalLog
+from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.services.keys import service_keys
 from chorus_operator.services.tokens import ServiceTokens
 from chorus_pki.certificates import Authority

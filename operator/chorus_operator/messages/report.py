@@ -6,15 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from chorus_api.contract import SERVICE_SPEAKER
-from chorus_api.messages import (
-    Addressed,
-    DataReport,
-    Envelope,
-    ErrorReport,
-    ExchangeReady,
-    ModelName,
-    TrainingStart,
-)
 from chorus_api.training_run import (
     MAX_INSTANCES,
     DataReportEntry,
@@ -24,6 +15,15 @@ from chorus_api.training_run import (
     ModelNameEntry,
     Report,
     TrainingStartEntry,
+)
+from chorus_protocol.messages import (
+    Addressed,
+    DataReport,
+    Envelope,
+    ErrorReport,
+    ExchangeReady,
+    ModelName,
+    TrainingStart,
 )
 
 _FIELDS: dict[type[Addressed], str] = {

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from chorus_net.fair_queue import FairQueue
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.refusals import Cause, Refused
 
 AT_ONCE = 8
 """A TokenReview takes some 5 ms, so this is more than a thousand a second; the reconciler has the same API server."""

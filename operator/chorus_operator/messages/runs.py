@@ -13,15 +13,15 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from chorus_api import contract
-from chorus_api.messages import Addressed, Envelope, ExchangeReady
 from chorus_api.training_run import Report
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict
 from chorus_kube.resources import PODS, TRAINING_RUNS
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.report import says_more, updated_report, with_exchange
 from chorus_operator.messages.senders import ServiceSender, TrainingPod
+from chorus_protocol.messages import Addressed, Envelope, ExchangeReady
+from chorus_protocol.refusals import Cause, Refused
 
 REPORT_MANAGER = "chorus-report"
 MAX_CONFLICTS = 10

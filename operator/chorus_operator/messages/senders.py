@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import Addressed, ExchangeReady, FrameFailed, FrameReady, OnlineReport, Payload
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import PODS
 from chorus_operator.messages.authentication import PodIdentity
-from chorus_operator.messages.parse import Message
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.services.tokens import PluginGrant, RunGrant
+from chorus_protocol.messages import Addressed, ExchangeReady, FrameFailed, FrameReady, OnlineReport, Payload
+from chorus_protocol.parse import Message
+from chorus_protocol.refusals import Cause, Refused
 
 POD_SECONDS = 10.0
 CACHE_SIZE = 4096

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.refusals import Cause, Refused
 
 OF_SENDER = 8
 OF_SERVICE_POD = 32

@@ -13,13 +13,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from chorus_api import VERSION
-from chorus_api.messages import PAYLOADS, MessageType
 from chorus_kube.work_queue import Stats
 from chorus_net.serve import ClosedFor
 from chorus_operator.messages.progress import WRITES
-from chorus_operator.messages.refusals import Cause
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.metrics.runs import RunBook
+from chorus_protocol.messages import PAYLOADS, MessageType
+from chorus_protocol.refusals import Cause
 
 Requests = Mapping[tuple[str, str, int], int]
 

@@ -10,7 +10,7 @@ from chorus_kube.errors import AlreadyExists
 from chorus_operator.ca import CaBundle
 from chorus_operator.manifests.job import service_account
 from chorus_operator.services.keys import WebhookKeys
-from chorus_operator.services.signing import public_key
+from chorus_protocol.webhook_signature import public_key
 
 ENSURED_SECONDS = 60.0
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.ids import message_id
-from chorus_api.messages import StoredFrame
 from chorus_api.plugin import Plugin
 from chorus_api.project import Looks, Project, ProjectStatus
 from chorus_api.reasons import Reason
@@ -53,6 +52,7 @@ from chorus_operator.rules.observed import job_view
 from chorus_operator.rules.project import ProjectView, decide_project
 from chorus_operator.rules.refresh import kept_key, key_now, looks_now
 from chorus_operator.rules.run_phase import run_phase
+from chorus_protocol.messages import StoredFrame
 
 
 async def reconcile_project(environment: Environment, key: Key) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from chorus_api.messages import MessageType
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_kube.resources import CONFIG_MAPS
@@ -19,6 +18,7 @@ from chorus_operator.rules.service_address import target_url
 from chorus_operator.services import letters
 from chorus_operator.services.client import Letter
 from chorus_operator.services.courier import CannotWrite
+from chorus_protocol.messages import MessageType
 
 
 def token_of(environment: Environment, view: RunView, *, attempt: int) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.messages import TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, FrozenFile, ListedRuns, RunConfig, ServiceConfig
@@ -55,6 +54,7 @@ from chorus_operator.rules.run import await_name, decide_run, is_published, refu
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.services.letters import about_attempt
 from chorus_operator.services.tokens import token_hash
+from chorus_protocol.messages import TrainingData
 
 SWEEP_SECONDS = 600.0
 """One publication of a Project in this time sweeps what its deleted runs left, since that takes a list of all runs."""

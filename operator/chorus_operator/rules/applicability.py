@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chorus_api.messages import FrameManifest
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
 from chorus_operator.rules.needs import needs_of
+from chorus_protocol.messages import FrameManifest
 
 
 @dataclass(frozen=True)

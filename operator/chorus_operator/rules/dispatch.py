@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
-from chorus_api.messages import MessageType
+from chorus_protocol.messages import MessageType
 
 Kind = Literal[MessageType.TRAINING_DATA, MessageType.ONLINE_INQUIRY]
 PRIORITY: tuple[Kind, ...] = (MessageType.TRAINING_DATA, MessageType.ONLINE_INQUIRY)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from chorus_api.messages import FrameManifest
 from chorus_api.reasons import Reason
 from chorus_operator.rules.admission import is_accepted, is_final
 from chorus_operator.rules.classify import REASONS, cause_of
@@ -14,6 +13,7 @@ from chorus_operator.rules.decision import RemoveLook, StartPrepare
 from chorus_operator.rules.observed import JobView, newest
 from chorus_operator.rules.refresh import ended, key_now, next_look, outdated_keys
 from chorus_operator.rules.startup import waited, waiting_for
+from chorus_protocol.messages import FrameManifest
 
 if TYPE_CHECKING:
     from chorus_operator.rules.project import ProjectDraft, ProjectView

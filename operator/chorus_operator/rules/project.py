@@ -12,7 +12,6 @@ from datetime import datetime
 from chorus_api import contract
 from chorus_api.base import Condition
 from chorus_api.ids import message_id
-from chorus_api.messages import FrameManifest
 from chorus_api.plugin import Plugin
 from chorus_api.project import FrameSummary, Looks, PluginRow, Project, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
@@ -27,6 +26,7 @@ from chorus_operator.rules.observed import JobView, PodView
 from chorus_operator.rules.project_phase import Entry, project_phase
 from chorus_operator.rules.recipe import recipe_of
 from chorus_operator.rules.refresh import looks_now
+from chorus_protocol.messages import FrameManifest
 
 COLUMNS_SHOWN = 50
 NAMES_TRIED = 20

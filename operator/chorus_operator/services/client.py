@@ -20,7 +20,7 @@ from chorus_client.masking import mask
 from chorus_operator.rules.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard, AddressRefused
 from chorus_operator.services.resolver import ThreadResolver
-from chorus_operator.services.signing import signed_headers
+from chorus_protocol.webhook_signature import signed_headers
 
 CONTENT_TYPE = "application/cloudevents+json"
 POST_SECONDS = 10.0

@@ -12,12 +12,12 @@ from cloudevents.core.v1.event import CloudEvent
 
 from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT, RECIPIENT_ATTRIBUTE
 from chorus_api.ids import message_id
-from chorus_api.messages import TYPE_PREFIX, MessageType, TrainingData
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_operator.services.client import Letter
 from chorus_operator.services.subjects import plugin_subject
 from chorus_operator.services.tokens import PLUGIN_LIFETIME, RUN_LIFETIME, PluginGrant, RunGrant, ServiceTokens
+from chorus_protocol.messages import TYPE_PREFIX, MessageType, TrainingData
 
 
 @dataclass(frozen=True)

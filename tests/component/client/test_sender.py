@@ -10,10 +10,10 @@ import pytest
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.v1.event import CloudEvent
 
-from chorus_api.messages import DataReport, ErrorReport, MessageType, ProgressReport, TrainingStart
 from chorus_api.run_config import Messaging
 from chorus_client import Pace, Sender
 from chorus_client.transport import Answer, HttpTransport
+from chorus_protocol.messages import DataReport, ErrorReport, MessageType, ProgressReport, TrainingStart
 from message_receiver import Receiver, write_certificate
 
 FAST = Pace(first_backoff=0.01, longest_backoff=0.05, longest_backoff_closing=0.05, progress_every=0.0)

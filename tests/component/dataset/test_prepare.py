@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from chorus_api.messages import ColumnProfile, FrameManifest, FrameReady, RejectedRows
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
 from chorus_client import Pace, Sender, StopFlag, Stopped
@@ -20,6 +19,7 @@ from chorus_dataset.__main__ import main
 from chorus_dataset.errors import DataError
 from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.prepare import run_prepare
+from chorus_protocol.messages import ColumnProfile, FrameManifest, FrameReady, RejectedRows
 from dataset_builders import (
     PROMPT_AND_RESPONSE,
     Frame,

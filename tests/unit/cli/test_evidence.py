@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from chorus_api.messages import OnlineReport
 from chorus_cli.plugin_check.errors import CannotCheck
 from chorus_cli.plugin_check.frames import (
     ROWS,
@@ -27,6 +26,7 @@ from chorus_cli.plugin_check.parameters import UNKNOWN, bad_value, resolved, unk
 from chorus_cli.plugin_check.report import as_json, as_text
 from chorus_cli.plugin_check.rule import Failed, Passed, Skipped, judge
 from chorus_cli.plugin_check.rulebook import RULES
+from chorus_protocol.messages import OnlineReport
 
 
 def report(**fields: Any) -> OnlineReport:

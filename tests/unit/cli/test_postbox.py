@@ -16,19 +16,20 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
-from chorus_api.messages import MessageType
 from chorus_cli.plugin_check.certificate import TrustedServer, trusted_server
 from chorus_cli.plugin_check.observed import Fate
 from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
 from chorus_operator.messages.authentication import PodIdentity, bearer_token
-from chorus_operator.messages.buckets import Cost, SenderLimits
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.kubeflow import read_progress
-from chorus_operator.messages.parse import parse
-from chorus_operator.messages.refusals import Cause, RefusalLog, Refused
+from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.messages.senders import DescribePod, TrainingPod, check_describe, check_training
+from chorus_protocol.kubeflow import read_progress
+from chorus_protocol.messages import MessageType
+from chorus_protocol.parse import parse
+from chorus_protocol.refusals import Cause, Refused
+from chorus_protocol.sender_limits import Cost, SenderLimits
 from message_builders import PLUGIN_ID, PROJECT_ID, message
 
 RUN, PLUGIN, TOKEN = "8f5c8f0a-58d0-4a77-9c3b-0b6c3a6a2f11", "11111111-58d0-4a77-9c3b-0b6c3a6a2f11", "a-token"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chorus_api.messages import ColumnProfile
 from chorus_api.reasons import Reason
 from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.profile import FEW_VALUES, MAX_CATEGORIES
+from chorus_protocol.messages import ColumnProfile
 from dataset_builders import Frame, Preparer
 
 PENGUINS = Path(__file__).parents[3] / "examples" / "data" / "penguins" / "penguins.csv"

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from chorus_api.messages import MessageType
+from chorus_protocol.messages import MessageType
 from docs_text import REPOSITORY, anchors, links
 
 PAGE = REPOSITORY / "docs" / "protocol.md"

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from chorus_api.crd import KINDS
-from chorus_api.messages import PAYLOADS, MessageType, TrainingData
 from chorus_api.plugin import Deadlines, Retry
 from chorus_api.reasons import ExitCode, FailureClass, Reason
 from chorus_api.training_run import TrainingRunStatus
-from chorus_operator.messages.buckets import Cost
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.settings import Settings, variable_of
+from chorus_protocol.messages import PAYLOADS, MessageType, TrainingData
+from chorus_protocol.refusals import Cause, Refused
+from chorus_protocol.sender_limits import Cost
 from docs_text import REPOSITORY, codes, fences, make_targets, rows
 
 DOCS = REPOSITORY / "docs"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chorus_operator.messages.kubeflow import read_progress
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.kubeflow import read_progress
+from chorus_protocol.refusals import Cause, Refused
 
 
 def body(**status: Any) -> bytes:

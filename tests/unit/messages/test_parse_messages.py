@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_api.messages import PAYLOADS, MessageType, ModelName, ProgressReport
-from chorus_operator.messages.parse import MAX_ENTRIES, parse
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.messages import PAYLOADS, MessageType, ModelName, ProgressReport
+from chorus_protocol.parse import MAX_ENTRIES, parse
+from chorus_protocol.refusals import Cause, Refused
 from message_builders import FRAME, message
 
 GOOD: dict[MessageType, dict[str, Any]] = {

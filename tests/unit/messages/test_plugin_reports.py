@@ -12,9 +12,9 @@ from chorus_kube.errors import Conflict
 from chorus_kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_protocol.refusals import Cause, Refused
 from fakes import Call, FakeKube
 from message_builders import describe_pod, ended, message, plugin, training_pod, training_run
 

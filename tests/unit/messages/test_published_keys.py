@@ -24,7 +24,7 @@ from chorus_operator.messages.published_keys import (
     PublishedKeys,
     read_published,
 )
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.refusals import Cause, Refused
 from fakes import Call, FakeKube
 from token_builders import (
     CURVES,

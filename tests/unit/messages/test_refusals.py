@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from chorus_operator.messages.refusals import Cause, RefusalLog, Refused
+from chorus_operator.messages.refusal_log import RefusalLog
+from chorus_protocol.refusals import Cause, Refused
 
 
 @pytest.mark.parametrize("cause", Cause)

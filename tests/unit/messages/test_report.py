@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_api.messages import (
+from chorus_api.training_run import Report
+from chorus_operator.messages.report import says_more, updated_report
+from chorus_protocol.messages import (
     Addressed,
     DataReport,
     Envelope,
@@ -18,8 +20,6 @@ from chorus_api.messages import (
     ModelName,
     TrainingStart,
 )
-from chorus_api.training_run import Report
-from chorus_operator.messages.report import says_more, updated_report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = {"project_id": 1, "plugin_id": 2}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_operator.messages.refusals import Refused
 from chorus_operator.messages.runs import Outcome
+from chorus_protocol.refusals import Refused
 from message_place import Manifest, Place
 from simulated_time import simulate
 

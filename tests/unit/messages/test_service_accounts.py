@@ -19,9 +19,9 @@ from chorus_api.contract import (
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, PODS, TRAINING_RUNS
 from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import RunGrant, ServiceTokens
+from chorus_protocol.refusals import Cause, Refused
 from fakes import FakeKube
 from message_builders import (
     FRAME,

@@ -12,9 +12,9 @@ from builders import make_service_plugin
 from chorus_api.contract import AUDIENCE, ROLE_LABEL, SERVICE_SPEAKER
 from chorus_kube.resources import PLUGINS, TRAINING_RUNS
 from chorus_operator.messages.inbox import Inbox
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import PluginGrant, RunGrant, ServiceTokens
+from chorus_protocol.refusals import Cause, Refused
 from fakes import FakeKube
 from message_builders import PLUGIN_ID, PROJECT_ID, ended, message, training_pod, training_run
 

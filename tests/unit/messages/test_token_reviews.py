@@ -19,8 +19,8 @@ from chorus_operator.messages.published_keys import (
     KEYS_SECONDS,
     PublishedKeys,
 )
-from chorus_operator.messages.refusals import Cause, Refused
 from chorus_operator.messages.review_queue import AT_ONCE, WAITING
+from chorus_protocol.refusals import Cause, Refused
 from fakes import Call, FakeKube
 from token_builders import HOUR, NOW, Signer, discovery, pod_claims, unsigned_token
 

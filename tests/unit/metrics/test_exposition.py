@@ -13,15 +13,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chorus_api import VERSION
-from chorus_api.messages import PAYLOADS, MessageType
 from chorus_kube.work_queue import Stats
 from chorus_net.serve import ClosedFor
 from chorus_operator.health import Health
-from chorus_operator.messages.refusals import Cause
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.metrics.collector import Sources, collect_from, make_handler, make_registry
 from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import PHASES, RunBook
+from chorus_protocol.messages import PAYLOADS, MessageType
+from chorus_protocol.refusals import Cause
 from docs_text import REPOSITORY, codes, rows
 from message_builders import training_run
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chorus_api.messages import ColumnProfile, FrameManifest
 from chorus_api.run_config import TerminationRecord
+from chorus_protocol.messages import ColumnProfile, FrameManifest
 from unit_manifests import container_plugin, plugin, project, run
 from world import World, frame, iso
 

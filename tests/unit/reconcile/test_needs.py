@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from chorus_api.messages import ColumnProfile, FrameManifest
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
 from chorus_operator.rules.applicability import suits
+from chorus_protocol.messages import ColumnProfile, FrameManifest
 
 MANIFEST = {"type": "container", "container": {"image": "learner:1"}}
 FRAME = FrameManifest(

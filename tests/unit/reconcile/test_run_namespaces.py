@@ -10,8 +10,8 @@ from chorus_kube.resources import CONFIG_MAPS, SERVICE_ACCOUNTS
 from chorus_operator.ca import CaBundle, load_authority, make_ca
 from chorus_operator.reconcile.namespaces import RunNamespaces
 from chorus_operator.services.keys import WebhookKeys, service_keys
-from chorus_operator.services.signing import public_key
 from chorus_pki.certificates import Authority
+from chorus_protocol.webhook_signature import public_key
 from fakes import FakeKube
 from simulated_time import simulate
 

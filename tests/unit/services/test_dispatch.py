@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chorus_api.messages import MessageType
 from chorus_operator.rules.dispatch import PRIORITY, DispatchQueue, Kind, Limits, Outgoing, host_of
+from chorus_protocol.messages import MessageType
 
 LIMITS = Limits(total=5, of_kind=4, namespace=3, namespace_kind=2, host=1, waiting=3)
 NAMESPACES, HOSTS = ("a", "b", "c"), ("x:80", "y:80", "z:80")

@@ -22,7 +22,7 @@ from chorus_net.addresses import ApiServer
 from chorus_operator.rules.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import Letter, ServiceClient
-from chorus_operator.services.signing import public_key
+from chorus_protocol.webhook_signature import public_key
 from far_service import check_signature
 from message_receiver import write_certificate
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from chorus_operator.ca import make_ca
 from chorus_operator.services.keys import KNOWN_SECONDS, WebhookKeys, service_keys
-from chorus_operator.services.signing import public_key, signed_headers
 from chorus_pki.certificates import Authority
+from chorus_protocol.webhook_signature import public_key, signed_headers
 from fakes import FakeKube
 from far_service import check_signature
 

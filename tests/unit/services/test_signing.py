@@ -8,7 +8,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from chorus_operator.services.signing import public_key, signed_headers
+from chorus_protocol.webhook_signature import public_key, signed_headers
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from chorus_api.messages import ProgressReport
-from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
+from chorus_protocol.messages import ProgressReport
+from chorus_protocol.refusals import Cause, FieldProblem, Refused
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
 _STEPS = {"current_step": "step", "total_steps": "total_steps"}

@@ -14,8 +14,8 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import BaseModel, ValidationError
 
-from chorus_api.messages import PAYLOADS, TYPE_PREFIX, Envelope, MessageType, Payload
-from chorus_operator.messages.refusals import Cause, FieldProblem, Refused
+from chorus_protocol.messages import PAYLOADS, TYPE_PREFIX, Envelope, MessageType, Payload
+from chorus_protocol.refusals import Cause, FieldProblem, Refused
 
 _EXTENSIONS = {"subject_uid": "subjectuid", "attempt": "attempt", "sequence": "sequence", "instance": "instance"}
 _MOST_FIELDS = 20

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import NamedTuple
 
-from chorus_operator.messages.refusals import Cause, Refused
+from chorus_protocol.refusals import Cause, Refused
 
 SENDERS = 8192
 NAMESPACES = 1024

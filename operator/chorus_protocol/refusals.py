@@ -1,18 +1,9 @@
-"""Why a message was not taken: a closed set of reasons, counted, and logged without flooding the log."""
+"""Why a message was not taken: a closed set of reasons, each with its HTTP status."""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-
-import structlog
-
-log = structlog.get_logger()
-
-LOG_SECONDS = 60.0
-REMEMBERED = 1024
 
 
 class Cause(StrEnum):
@@ -88,35 +79,3 @@ class Refused(Exception):
     def status(self) -> int:
         """HTTP status of the answer."""
         return _STATUS[self.cause]
-
-
-class RefusalLog:
-    """Counts every refusal by cause, and logs each (cause, sender) at most once a minute."""
-
-    def __init__(self, *, clock: Callable[[], float]):
-        """`clock`: seconds that only rise."""
-        self._clock = clock
-        self._logged: OrderedDict[tuple[Cause, str], float] = OrderedDict()
-        self.counts: Counter[Cause] = Counter()
-        """Refusals since the start, by cause."""
-
-    def add(self, refused: Refused, *, sender: str) -> None:
-        """Count a refusal; `sender` is the best that is known of who sent the message."""
-        self.counts[refused.cause] += 1
-        now = self._clock()
-        key = (refused.cause, sender)
-        last = self._logged.get(key)
-        if last is not None and now - last < LOG_SECONDS:
-            return
-        self._logged[key] = now
-        self._logged.move_to_end(key)
-        while len(self._logged) > REMEMBERED:
-            self._logged.popitem(last=False)
-        log.warning(
-            "message refused",
-            cause=refused.cause.value,
-            status=refused.status,
-            sender=sender,
-            detail=refused.detail[:500],
-            refused_so_far=self.counts[refused.cause],
-        )
