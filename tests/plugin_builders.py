@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chorus_cli.plugin_check.observed import Scenario
+from chorus_conformance.observed import Scenario
 
 GOOD = """\
 import csv, hashlib, json, os, signal, ssl, sys, time, urllib.error, urllib.request, uuid
@@ -145,8 +145,8 @@ class Spoilt:
     rule: str
     what: str
     changes: tuple[tuple[str, str], ...]
-    played: tuple[Scenario, ...]
-    """What must be played besides describe."""
+    ran: tuple[Scenario, ...]
+    """What must be run besides describe."""
     seen: str
     """What the report must say of it."""
 
@@ -162,9 +162,9 @@ class Spoilt:
         return text
 
 
-def spoilt(rule: str, what: str, *changes: tuple[str, str], seen: str, played: Sequence[Scenario] = (TRAIN,)) -> Spoilt:
+def spoilt(rule: str, what: str, *changes: tuple[str, str], seen: str, ran: Sequence[Scenario] = (TRAIN,)) -> Spoilt:
     """Name a way of breaking one rule."""
-    return Spoilt(rule, what, changes, tuple(played), seen)
+    return Spoilt(rule, what, changes, tuple(ran), seen)
 
 
 _TRAIN = "def train():\n"
@@ -194,44 +194,44 @@ SPOILT = (
         "C106",
         "no look at the certificate",
         ('ssl.create_default_context(cafile=E["CHORUS_CA_FILE"])', "ssl._create_unverified_context()"),
-        played=(Scenario.IMPOSTOR,),
+        ran=(Scenario.IMPOSTOR,),
         seen="ONLINE_REPORT",
     ),
     spoilt(
-        "C201", "an exit code", ("sys.exit(describe() if", "sys.exit(describe() or 3 if"), played=(), seen="exit code 3"
+        "C201", "an exit code", ("sys.exit(describe() if", "sys.exit(describe() or 3 if"), ran=(), seen="exit code 3"
     ),
-    spoilt("C201", "no answer", ('    send("ONLINE_REPORT", **{', "    dict(**{"), played=(), seen="no ONLINE_REPORT"),
-    spoilt("C202", "no description", ('"description": "Says what most rows say.",', ""), played=(), seen="description"),
+    spoilt("C201", "no answer", ('    send("ONLINE_REPORT", **{', "    dict(**{"), ran=(), seen="no ONLINE_REPORT"),
+    spoilt("C202", "no description", ('"description": "Says what most rows say.",', ""), ran=(), seen="description"),
     spoilt(
         "C203",
         "a default out of bounds",
         (_DEFAULTS, '"parameters": {"steps": 99},'),
         ("not 1 <= value <= 50", "not 1 <= value <= 99"),
-        played=(),
+        ran=(),
         seen="at most 50",
     ),
     spoilt(
         "C203",
         "a required name that is none",
         ('"maximum": 50, "default": 4}}}', '"maximum": 50}}, "required": ["seed"]}'),
-        played=(),
+        ran=(),
         seen="'seed'",
     ),
-    spoilt("C301", "no source", ('        "source": "/good",\n', ""), played=(), seen="source"),
-    spoilt("C301", "plain text", ("application/cloudevents+json", "text/plain"), played=(), seen="text/plain"),
+    spoilt("C301", "no source", ('        "source": "/good",\n', ""), ran=(), seen="source"),
+    spoilt("C301", "plain text", ("application/cloudevents+json", "text/plain"), ran=(), seen="text/plain"),
     spoilt(
         "C302",
-        "a type in small letters",
+        "a type in small received",
         ('"dev.chorus." + kind', '"dev.chorus." + kind.lower()'),
-        played=(),
+        ran=(),
         seen="online_report",
     ),
     spoilt(
-        "C303", "another attempt", ('"attempt": E["CHORUS_ATTEMPT"]', '"attempt": "7"'), played=(), seen="wrongAttempt"
+        "C303", "another attempt", ('"attempt": E["CHORUS_ATTEMPT"]', '"attempt": "7"'), ran=(), seen="wrongAttempt"
     ),
     spoilt("C303", "ids of another run", ('"plugin_id": given["plugin_id"]', '"plugin_id": 1'), seen="wrongIds"),
     spoilt(
-        "C304", "counting by two", ("SEQUENCE += 1", "SEQUENCE += 2"), played=(), seen="sequence 2 came where 1 was due"
+        "C304", "counting by two", ("SEQUENCE += 1", "SEQUENCE += 2"), ran=(), seen="sequence 2 came where 1 was due"
     ),
     spoilt("C304", "one id for all", ('"id": str(uuid.uuid4())', '"id": "one"'), seen="'one'"),
     spoilt("C305", "too much percent", (_PERCENT, _PERCENT + " + 1"), seen="data.percent"),
@@ -240,14 +240,14 @@ SPOILT = (
         "C307",
         "a long message",
         ('"data": data,\n    }', '"data": data, "more": "x" * 70000,\n    }'),
-        played=(),
+        ran=(),
         seen="tooLarge",
     ),
     spoilt(
         "C308", "the wrong way round", (_SUITS + _START, _START + _SUITS), seen="DATA_REPORT with sequence 2 came after"
     ),
     spoilt("C308", "words after the end", (_MODEL, _MODEL + '; send("progress", percent=100, **ids)'), seen="the end"),
-    spoilt("C309", "another scheme", ('"Bearer " + token()', '"Token " + token()'), played=(), seen="noToken"),
+    spoilt("C309", "another scheme", ('"Bearer " + token()', '"Token " + token()'), ran=(), seen="noToken"),
     spoilt("C401", "a crash", (_TRAIN, _TRAIN + '    raise ValueError("no idea")\n'), seen="ValueError: no idea"),
     spoilt("C402", "no TRAINING_START", (_START, ""), seen="no TRAINING_START"),
     spoilt("C403", "percent that falls", (_PERCENT, "percent=100 - 10 * step"), seen="percent fell from 100 to 90"),
@@ -272,12 +272,12 @@ SPOILT = (
         (_MODEL, _MODEL.replace("**ids", 'digest="sha256:" + "0" * 64, **ids')),
         seen="000",
     ),
-    spoilt("C501", "a crash", ("return 69", "return 1"), played=(Scenario.NOT_APPLICABLE,), seen="exit code 1"),
+    spoilt("C501", "a crash", ("return 69", "return 1"), ran=(Scenario.NOT_APPLICABLE,), seen="exit code 1"),
     spoilt(
         "C501",
         "no look at all",
         ('or "island" not in rows[0]', ""),
-        played=(Scenario.NOT_APPLICABLE,),
+        ran=(Scenario.NOT_APPLICABLE,),
         seen="says that the frame suits",
     ),
     spoilt(
@@ -285,7 +285,7 @@ SPOILT = (
         "any value",
         ("not 1 <= value <= 50", "value > 50"),
         ('"steps", 4)', '"steps", 4) or 4'),
-        played=(Scenario.BAD_VALUE,),
+        ran=(Scenario.BAD_VALUE,),
         seen="steps=0",
     ),
     spoilt(
@@ -293,29 +293,29 @@ SPOILT = (
         "any name",
         ('if name != "steps":', 'if name == "":'),
         ('"steps must', '"" and "steps must'),
-        played=(Scenario.UNKNOWN_NAME,),
+        ran=(Scenario.UNKNOWN_NAME,),
         seen="chorus_check_unknown",
     ),
-    spoilt("C601", "an end without state", ("return 75", "return 1"), played=STOP, seen="exit code 1"),
+    spoilt("C601", "an end without state", ("return 75", "return 1"), ran=STOP, seen="exit code 1"),
     spoilt(
         "C601",
         "no end",
         ("        if STOP:\n", "        while STOP: time.sleep(1)\n        if STOP:\n"),
-        played=STOP,
+        ran=STOP,
         seen="still running",
     ),
     spoilt(
         "C602",
         "a checkpoint that it cannot read",
         ("done, counts = json.load(file)", "return 3"),
-        played=STOP,
+        ran=STOP,
         seen="exit code 3",
     ),
     spoilt(
         "C701",
         "an end at the first fault",
         ("            pass\n", "            return sys.exit(1)\n"),
-        played=(Scenario.OUTAGE,),
+        ran=(Scenario.OUTAGE,),
         seen="never arrived",
     ),
     spoilt(
@@ -325,7 +325,7 @@ SPOILT = (
             "        request = urllib",
             "        body = json.dumps(json.loads(body) | {'id': uuid.uuid4().hex}).encode()\n        request = urllib",
         ),
-        played=(Scenario.OUTAGE,),
+        ran=(Scenario.OUTAGE,),
         seen="nobody can tell",
     ),
     spoilt(
@@ -333,7 +333,7 @@ SPOILT = (
         "the token of the start",
         ('"Bearer " + token()', '"Bearer " + TOKEN'),
         ("STOP = []\n", 'STOP = []\nTOKEN = open(E["CHORUS_TOKEN_FILE"]).read().strip()\n'),
-        played=(Scenario.OUTAGE,),
+        ran=(Scenario.OUTAGE,),
         seen="had held before",
     ),
 )
@@ -344,7 +344,7 @@ NEEDS_ROOT_FILES = spoilt(
     "C103",
     "a file in the root file system",
     (_TRAIN, _TRAIN + '    open("/var/tmp/cache", "w").close()\n'),
-    played=(TRAIN, Scenario.UNCONFINED),
+    ran=(TRAIN, Scenario.UNCONFINED),
     seen="/var/tmp/cache",
 )
 LAST_WORD = spoilt(

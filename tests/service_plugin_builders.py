@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chorus_cli.plugin_check.observed import Scenario
+from chorus_conformance.observed import Scenario
 from plugin_builders import Spoilt, spoilt
 
 GOOD_SERVICE = """\
@@ -131,57 +131,57 @@ SPOILT_SERVICES = (
         "S101",
         "an answer that is none",
         ("        self.answer(202)", "        self.answer(302)"),
-        played=(),
+        ran=(),
         seen="answered with 302",
     ),
     spoilt(
         "S102",
         "no look at the signature",
         ("if not is_signed(self.headers, body):", "if False:"),
-        played=(Scenario.FORGED,),
+        ran=(Scenario.FORGED,),
         seen="ONLINE_REPORT",
     ),
     spoilt(
         "S103",
         "every message anew",
         ("SEEN.add(number)", "pass"),
-        played=(Scenario.TWICE,),
+        ran=(Scenario.TWICE,),
         seen="TRAINING_START 2 times",
     ),
     spoilt(
         "S104",
         "no look at whom a message is meant for",
         ('if event["recipient"] != f"http://127.0.0.1:{server.server_address[1]}/":', "if False:"),
-        played=(Scenario.MISADDRESSED,),
+        ran=(Scenario.MISADDRESSED,),
         seen="ONLINE_REPORT",
     ),
     spoilt(
         "C106",
         "no look at the certificate",
         ("ssl.create_default_context(cadata=self.data[ca])", "ssl._create_unverified_context()"),
-        played=(Scenario.IMPOSTOR,),
+        ran=(Scenario.IMPOSTOR,),
         seen="ONLINE_REPORT",
     ),
-    spoilt("C201", "silence", ('    run.send("ONLINE_REPORT", **{', "    dict(**{"), played=(), seen="no message came"),
+    spoilt("C201", "silence", ('    run.send("ONLINE_REPORT", **{', "    dict(**{"), ran=(), seen="no message came"),
     spoilt(
         "C303",
         "another attempt",
         ('"attempt": self.event["attempt"]', '"attempt": "7"'),
-        played=(Scenario.TRAIN,),
+        ran=(Scenario.TRAIN,),
         seen="wrongAttempt",
     ),
     spoilt(
         "C405",
         "no artefact",
         ('    run.put("model.json", json.dumps({"rows": frame["rows"]}).encode())\n', ""),
-        played=(Scenario.TRAIN,),
+        ran=(Scenario.TRAIN,),
         seen="no file of a model",
     ),
     spoilt(
         "C501",
         "no look at the frame",
         ('if "island" not in [column["name"] for column in frame["columns"]]:', "if False:"),
-        played=(Scenario.NOT_APPLICABLE,),
+        ran=(Scenario.NOT_APPLICABLE,),
         seen="says that the frame suits",
     ),
     spoilt(
@@ -190,14 +190,14 @@ SPOILT_SERVICES = (
         ("not 1 <= steps <= 9", "steps > 9"),
         ("in range(steps)", "in range(steps or 1)"),
         ("// steps, **ids", "// (steps or 1), **ids"),
-        played=(Scenario.BAD_VALUE,),
+        ran=(Scenario.BAD_VALUE,),
         seen="steps=0",
     ),
     spoilt(
         "C701",
         "an end at the first fault",
         ("if error.code < 500:", "if error.code < 600:"),
-        played=(Scenario.OUTAGE,),
+        ran=(Scenario.OUTAGE,),
         seen="never arrived: DATA_REPORT",
     ),
 )

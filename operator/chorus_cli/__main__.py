@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from chorus_cli.plugin_check import command as plugin_check
+from chorus_conformance import command as plugin_check
 
 INTERRUPTED = 130
 

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from chorus_cli.plugin_check.check import Plan, check
-from chorus_cli.plugin_check.command import read_command
-from chorus_cli.plugin_check.launch import ProcessLauncher
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.patience import Patience
-from chorus_cli.plugin_check.report import as_text
-from chorus_cli.plugin_check.rule import Failed, Passed, Result, Skipped
-from chorus_cli.plugin_check.rulebook import RULES
+from chorus_conformance.check import Plan, check
+from chorus_conformance.command import read_command
+from chorus_conformance.launch import ProcessLauncher
+from chorus_conformance.observed import Scenario
+from chorus_conformance.report import as_text
+from chorus_conformance.rule import Failed, Passed, Result, Skipped
+from chorus_conformance.rulebook import RULES
+from chorus_conformance.timeouts import Timeouts
 from plugin_builders import KUBEFLOW, SPOILT, Spoilt, write_plugin
 
-PATIENCE = Patience(describe=20, training=20, grace=2, away=0.3, impostor=0.3)
+TIMEOUTS = Timeouts(describe=20, training=20, grace=2, away=0.3, impostor=0.3)
 CONTAINER_ONLY = {"C103", "C407"}
 
 
-def plan_for(folder: Path, *played: Scenario, by_file: bool = False) -> Plan:
+def plan_for(folder: Path, *ran: Scenario, by_file: bool = False) -> Plan:
     launcher = ProcessLauncher(folder, read_command(folder))
-    return Plan(launcher, frame_format="csv", patience=PATIENCE, scenarios=played, by_file=by_file)
+    return Plan(launcher, frame_format="csv", timeouts=TIMEOUTS, scenarios=ran, by_file=by_file)
 
 
 def broken(results: list[Result]) -> dict[str, str]:
@@ -52,7 +52,7 @@ async def test_a_good_plugin_that_speaks_by_file_keeps_every_rule(tmp_path: Path
 @pytest.mark.parametrize("case", SPOILT, ids=str)
 async def test_a_spoilt_plugin_breaks_its_own_rule_alone(case: Spoilt, tmp_path: Path) -> None:
     folder = write_plugin(tmp_path / "spoilt", case.source())
-    results = await check(plan_for(folder, Scenario.DESCRIBE, *case.played))
+    results = await check(plan_for(folder, Scenario.DESCRIBE, *case.ran))
     assert broken(results).keys() == {case.rule}, as_text(results, target=case.what)
     assert case.seen in broken(results)[case.rule]
 
@@ -79,7 +79,7 @@ open({str(file)!r}, "w").write(str(child.pid))
 time.sleep(600)
 """
     plan = plan_for(write_plugin(tmp_path / "hanging", source), Scenario.DESCRIBE)
-    results = await check(replace(plan, patience=replace(PATIENCE, describe=1.5)))
+    results = await check(replace(plan, timeouts=replace(TIMEOUTS, describe=1.5)))
     assert "still running after 2 s and was killed" in broken(results)["C201"]
     assert is_gone(int(file.read_text()))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from chorus_cli.__main__ import main
-from chorus_cli.plugin_check.errors import CannotCheck
-from chorus_cli.plugin_check.launch import ContainerLauncher, find_engine
-from chorus_cli.plugin_check.place import Place
+from chorus_conformance.errors import CannotCheck
+from chorus_conformance.launch import ContainerLauncher, find_engine
+from chorus_conformance.pod_files import PodFiles
 from plugin_builders import GOOD, write_plugin
 
 QUICK = ("--frame-format=csv", "--scenario=describe")
@@ -96,24 +96,26 @@ def test_the_command_needs_neither_kubernetes_nor_torch() -> None:
 
 
 def test_a_container_gets_the_limits_and_the_files_of_a_pod(tmp_path: Path) -> None:
-    place = Place.make(tmp_path / "train")
-    (place.root / "run.json").touch()
+    pod_files = PodFiles.make(tmp_path / "train")
+    (pod_files.root / "run.json").touch()
     launcher = ContainerLauncher("docker", "registry/plugin:1", ("--fast",), entrypoint="train")
-    words = launcher.words(place, {"CHORUS_ROLE": "train"}, name="check-1", confined=True)
+    words = launcher.words(pod_files, {"CHORUS_ROLE": "train"}, name="check-1", confined=True)
     for word in ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host"):
         assert word in words
     assert any(word.startswith("--user=") and not word.startswith("--user=0:") for word in words)
-    assert f"--volume={place.run}:/chorus/run" in words
-    assert f"--volume={place.data}:/chorus/data:ro" in words
-    assert f"--volume={place.root}/run.json:/chorus/run.json:ro" in words
+    assert f"--volume={pod_files.run}:/chorus/run" in words
+    assert f"--volume={pod_files.data}:/chorus/data:ro" in words
+    assert f"--volume={pod_files.root}/run.json:/chorus/run.json:ro" in words
     assert not [word for word in words if "training_data.json" in word], "describe has none"
     assert {"--env=CHORUS_ROLE=train", "--env=HOME=/tmp", "--entrypoint=train"} <= set(words)
     assert words[-2:] == ["registry/plugin:1", "--fast"]
 
 
 def test_without_limits_a_container_keeps_its_own_user_and_a_root_that_it_can_write(tmp_path: Path) -> None:
-    place = Place.make(tmp_path / "train")
-    words = ContainerLauncher("docker", "image", host_network=False).words(place, {}, name="check-1", confined=False)
+    pod_files = PodFiles.make(tmp_path / "train")
+    words = ContainerLauncher("docker", "image", host_network=False).words(
+        pod_files, {}, name="check-1", confined=False
+    )
     assert not [word for word in words if word.startswith(("--read-only", "--user", "--cap-drop"))]
     assert "--add-host=chorus-receiver:host-gateway" in words
 

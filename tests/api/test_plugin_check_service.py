@@ -8,20 +8,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_cli.__main__ import main
-from chorus_cli.plugin_check.check import check
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.patience import Patience
-from chorus_cli.plugin_check.report import as_text
-from chorus_cli.plugin_check.rule import Failed, Passed, Result
-from chorus_cli.plugin_check.service_check import ServicePlan
-from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
-from chorus_cli.plugin_check.webhooks import read_key
+from chorus_conformance.check import check
+from chorus_conformance.observed import Scenario
+from chorus_conformance.report import as_text
+from chorus_conformance.rule import Failed, Passed, Result
+from chorus_conformance.service_check import ServicePlan
+from chorus_conformance.service_rulebook import SERVICE_RULES
+from chorus_conformance.timeouts import Timeouts
+from chorus_conformance.webhooks import read_key
 from chorus_protocol.webhook_signature import public_key
 from plugin_builders import Spoilt
 from service_plugin_builders import SPOILT_SERVICES, service
 
 KEY = Ed25519PrivateKey.generate()
-PATIENCE = Patience(describe=3, training=10, away=0.3, impostor=0.5)
+TIMEOUTS = Timeouts(describe=3, training=10, away=0.3, impostor=0.5)
 
 
 def broken(results: list[Result]) -> dict[str, str]:
@@ -30,7 +30,7 @@ def broken(results: list[Result]) -> dict[str, str]:
 
 async def test_a_good_service_keeps_every_rule(tmp_path: Path) -> None:
     with service(tmp_path / "good", public_key(KEY)) as url:
-        results = await check(ServicePlan(url, KEY, patience=PATIENCE))
+        results = await check(ServicePlan(url, KEY, timeouts=TIMEOUTS))
     assert not broken(results), as_text(results, target="good service")
     assert {each.rule.id for each in results if not isinstance(each.verdict, Passed)} == {"C406"}
 
@@ -38,14 +38,14 @@ async def test_a_good_service_keeps_every_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", SPOILT_SERVICES, ids=str)
 async def test_a_spoilt_service_breaks_its_own_rule_alone(case: Spoilt, tmp_path: Path) -> None:
     with service(tmp_path / "spoilt", public_key(KEY), case=case) as url:
-        plan = ServicePlan(url, KEY, patience=PATIENCE, scenarios=(Scenario.DESCRIBE, *case.played))
+        plan = ServicePlan(url, KEY, timeouts=TIMEOUTS, scenarios=(Scenario.DESCRIBE, *case.ran))
         results = await check(plan)
     assert broken(results).keys() == {case.rule}, as_text(results, target=case.what)
     assert case.seen in broken(results)[case.rule]
 
 
 async def test_a_service_that_is_not_there_breaks_the_first_rule_and_no_other() -> None:
-    results = await check(ServicePlan("http://127.0.0.1:9/", KEY, patience=PATIENCE))
+    results = await check(ServicePlan("http://127.0.0.1:9/", KEY, timeouts=TIMEOUTS))
     assert broken(results).keys() == {"S101"}
     assert "Connect" in broken(results)["S101"]
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from chorus_cli.plugin_check.check import Plan, check
-from chorus_cli.plugin_check.launch import ContainerLauncher, call, find_engine
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.patience import Patience
-from chorus_cli.plugin_check.report import as_text
-from chorus_cli.plugin_check.rule import Failed, Result, Skipped
+from chorus_conformance.check import Plan, check
+from chorus_conformance.launch import ContainerLauncher, call, find_engine
+from chorus_conformance.observed import Scenario
+from chorus_conformance.report import as_text
+from chorus_conformance.rule import Failed, Result, Skipped
+from chorus_conformance.timeouts import Timeouts
 from plugin_builders import LAST_WORD, NEEDS_ROOT_FILES, SPOILT, Spoilt
 
 pytestmark = pytest.mark.engine
 
-PATIENCE = Patience(describe=60, training=60, grace=20, away=1, impostor=1)
+TIMEOUTS = Timeouts(describe=60, training=60, grace=20, away=1, impostor=1)
 PROCESS_ONLY = {"C102", "C104"}
 
 
@@ -25,7 +25,7 @@ def plan_for(source: str, *played: Scenario) -> Plan:
     launcher = ContainerLauncher(
         find_engine(None), os.environ["CHORUS_OPERATOR_IMAGE"], ("-c", source), entrypoint="python"
     )
-    return Plan(launcher, frame_format="csv", patience=PATIENCE, scenarios=played)
+    return Plan(launcher, frame_format="csv", timeouts=TIMEOUTS, scenarios=played)
 
 
 def broken(results: list[Result]) -> dict[str, str]:
@@ -47,7 +47,7 @@ async def test_an_image_that_writes_to_its_root_breaks_the_rule_about_that_alone
 
 async def test_no_container_is_left() -> None:
     [endless] = [case for case in SPOILT if case.what == "no end"]
-    results = await check(replace(plan_for(endless.source(), *endless.played), patience=replace(PATIENCE, grace=2)))
+    results = await check(replace(plan_for(endless.source(), *endless.played), timeouts=replace(TIMEOUTS, grace=2)))
     assert broken(results).keys() == {"C601"}, as_text(results, target="an image that does not end")
     _, left = await call(find_engine(None), "ps", "--all", "--quiet", "--filter=label=chorus.dev/check=plugin")
     assert left.split() == []

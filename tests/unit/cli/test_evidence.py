@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from chorus_cli.plugin_check.errors import CannotCheck
-from chorus_cli.plugin_check.frames import (
+from chorus_conformance.errors import CannotCheck
+from chorus_conformance.frames import (
     ROWS,
     Source,
     read_source,
@@ -20,12 +20,12 @@ from chorus_cli.plugin_check.frames import (
     unsuited_source,
     write_frame_files,
 )
-from chorus_cli.plugin_check.judge_report import report_problems
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.parameters import UNKNOWN, bad_value, resolved, unknown_name
-from chorus_cli.plugin_check.report import as_json, as_text
-from chorus_cli.plugin_check.rule import Failed, Passed, Skipped, judge
-from chorus_cli.plugin_check.rulebook import RULES
+from chorus_conformance.judge_report import report_problems
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.parameters import UNKNOWN, bad_value, resolved, unknown_name
+from chorus_conformance.report import as_json, as_text
+from chorus_conformance.rule import Failed, Passed, Skipped, judge
+from chorus_conformance.rulebook import RULES
 from chorus_protocol.messages import OnlineReport
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from chorus_cli.plugin_check.command import add_arguments
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.rule import Rule
-from chorus_cli.plugin_check.rulebook import RULES
-from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
+from chorus_conformance.command import add_arguments
+from chorus_conformance.observed import Scenario
+from chorus_conformance.rule import Rule
+from chorus_conformance.rulebook import RULES
+from chorus_conformance.service_rulebook import SERVICE_RULES
 from docs_text import REPOSITORY, anchors, codes, rows
 
 PAGE = REPOSITORY / "docs" / "plugin-check.md"

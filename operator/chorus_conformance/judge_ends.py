@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chorus_api.reasons import ExitCode
-from chorus_cli.plugin_check.observed import Evidence, Fate, Letter, Observation, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, missing, told_by, unless_refused
+from chorus_conformance.observed import Evidence, Fate, Observation, ReceivedMessage, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, missing, told_by, unless_refused
 from chorus_protocol.messages import DataReport, MessageType
 from chorus_protocol.refusals import Cause
 
@@ -14,7 +14,7 @@ _WENT_ON = (MessageType.TRAINING_START, MessageType.PROGRESS, MessageType.MODEL_
 @told_by(Scenario.NOT_APPLICABLE)
 def declines(evidence: Evidence, seen: Observation) -> Verdict:
     """DATA_REPORT with applicable false, exit code 69 or 0, and no training."""
-    reports = [letter.payload for letter in seen.of(MessageType.DATA_REPORT)]
+    reports = [entry.payload for entry in seen.of(MessageType.DATA_REPORT)]
     if not reports:
         return unless_refused(seen, f"no DATA_REPORT came; {seen.ending()}")
     if isinstance(reports[0], DataReport) and reports[0].applicable:
@@ -77,7 +77,7 @@ def survives_an_outage(evidence: Evidence, seen: Observation) -> Verdict:
     """The training goes on while nobody receives, and what it had to say comes later."""
     if any(refused.cause is Cause.BAD_TOKEN for refused in seen.refusals):
         return Skipped("an outdated token was used: mend C703 first", blocked=True)
-    said = {letter.kind for letter in seen.letters if letter.accepted}
+    said = {entry.kind for entry in seen.received if entry.accepted}
     lost = [
         kind.value
         for kind in (MessageType.DATA_REPORT, MessageType.TRAINING_START, MessageType.MODEL_NAME)
@@ -95,23 +95,23 @@ def repeats_the_same_message(evidence: Evidence) -> Verdict:
     seen = evidence.seen.get(Scenario.OUTAGE)
     if seen is None:
         return Skipped(missing(evidence.missing, Scenario.OUTAGE))
-    unanswered = [letter for letter in seen.letters if letter.fate is Fate.UNANSWERED]
+    unanswered = [entry for entry in seen.received if entry.fate is Fate.UNANSWERED]
     if not unanswered:
         return Skipped("it did not come to the point where an answer was lost")
     first = unanswered[0]
-    later = seen.letters[seen.letters.index(first) + 1 :]
-    again = [letter for letter in later if letter.kind is first.kind]
+    later = seen.received[seen.received.index(first) + 1 :]
+    again = [entry for entry in later if entry.kind is first.kind]
     if not again:
         return Failed(f"the answer to {first} was lost, and it was not sent again; {seen.ending()}")
     return PASSED if _is_same(first, again[0]) else Failed(_difference(first, again[0]))
 
 
-def _is_same(first: Letter, again: Letter) -> bool:
+def _is_same(first: ReceivedMessage, again: ReceivedMessage) -> bool:
     assert first.envelope is not None
     return again.envelope == first.envelope and again.payload == first.payload
 
 
-def _difference(first: Letter, again: Letter) -> str:
+def _difference(first: ReceivedMessage, again: ReceivedMessage) -> str:
     if first.envelope is None or again.envelope is None or first.envelope == again.envelope:
         return f"{first} was sent again with other data"
     return (

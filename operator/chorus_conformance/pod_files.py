@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from chorus_api import contract
 from chorus_api.reasons import Reason
-from chorus_cli.plugin_check.observed import OutFile, Publication
+from chorus_conformance.observed import OutFile, Publication
 from chorus_dataset.artefact import SUMS_FILE, check_artefact, seal_files
 from chorus_dataset.errors import DataError
 from chorus_dataset.untrusted import Directory
@@ -21,25 +21,25 @@ _OPEN = 0o777  # whoever the plugin runs as may write here
 
 
 @dataclass(frozen=True)
-class Place:
+class PodFiles:
     """Directories of this machine; `run` is kept from one attempt to the next."""
 
     root: Path
     run: Path
 
     @classmethod
-    def make(cls, root: Path, *, run: Path | None = None) -> Place:
+    def make(cls, root: Path, *, run: Path | None = None) -> PodFiles:
         """Make the directories below `root`, which must not exist."""
-        place = cls(root, run or root / "run")
-        for folder in (root, place.data, place.identity):
+        pod_files = cls(root, run or root / "run")
+        for folder in (root, pod_files.data, pod_files.identity):
             folder.mkdir(parents=True)
             folder.chmod(0o755)
-        for folder in (place.run, place.out, place.messages, place.tmp):
+        for folder in (pod_files.run, pod_files.out, pod_files.messages, pod_files.tmp):
             folder.mkdir(exist_ok=True)
             folder.chmod(_OPEN)
-        place.termination.touch()
-        place.termination.chmod(0o666)
-        return place
+        pod_files.termination.touch()
+        pod_files.termination.chmod(0o666)
+        return pod_files
 
     @property
     def data(self) -> Path:
@@ -93,7 +93,7 @@ class Place:
         }
 
     def write_token(self, token: str) -> None:
-        """Put a token in place of the one that is there, as the kubelet does: by a rename."""
+        """Put a token in pod_files of the one that is there, as the kubelet does: by a rename."""
         fresh = self.token.with_name("token.new")
         fresh.write_text(token, encoding="ascii")
         fresh.chmod(0o644)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chorus_api.run_config import Messaging, PrepareConfig
-from chorus_cli.plugin_check.errors import CannotCheck
-from chorus_cli.plugin_check.given import FrameFormat
+from chorus_conformance.errors import CannotCheck
+from chorus_conformance.given import FrameFormat
 from chorus_dataset.convert import convert
 from chorus_dataset.errors import DataError
 from chorus_dataset.prepare import prepare_frame

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chorus_api.parameters import ParameterSchema, ParametersSchema
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
 from chorus_protocol.messages import MessageType, OnlineReport
 
 _TEXTS = ("id", "name", "type", "description")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chorus_cli.plugin_check.observed import Evidence, Letter, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict
+from chorus_conformance.observed import Evidence, ReceivedMessage, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict
 from chorus_protocol.messages import DataReport, MessageType
 from chorus_protocol.refusals import Cause, FieldProblem, Refused
 
@@ -28,10 +28,10 @@ def refused_for(matches: Callable[[Refused], bool], *, but: Scenario | None = No
     def check(evidence: Evidence) -> Verdict:
         if not any(True for _ in _letters(evidence)):
             return Skipped("no message came")
-        for scenario, letter in _letters(evidence):
-            if letter.refused is not None and scenario is not but and matches(letter.refused):
-                shown = letter.body[:300].decode("utf-8", "replace")
-                return Failed(f"{scenario}: {letter} was refused ({letter.refused.cause}): {letter.refused}\n{shown}")
+        for scenario, entry in _letters(evidence):
+            if entry.refused is not None and scenario is not but and matches(entry.refused):
+                shown = entry.body[:300].decode("utf-8", "replace")
+                return Failed(f"{scenario}: {entry} was refused ({entry.refused.cause}): {entry.refused}\n{shown}")
         return PASSED
 
     return check
@@ -72,31 +72,31 @@ def _of_finite(problem: FieldProblem) -> bool:
 def counts_up(evidence: Evidence) -> Verdict:
     """Each execution counts its messages 1, 2, 3 and gives each an id of its own."""
     enveloped = {
-        scenario: [letter for letter in seen.letters if letter.envelope is not None]
+        scenario: [entry for entry in seen.received if entry.envelope is not None]
         for scenario, seen in evidence.seen.items()
         if scenario not in _ODD
     }
     if not any(enveloped.values()):
         return Skipped("no message with an envelope came")
-    for scenario, letters in enveloped.items():
-        if fault := _sequence_fault(letters):
+    for scenario, received in enveloped.items():
+        if fault := _sequence_fault(received):
             return Failed(f"{scenario}: {fault}")
     return PASSED
 
 
-def _sequence_fault(letters: list[Letter]) -> str | None:
+def _sequence_fault(received: list[ReceivedMessage]) -> str | None:
     """Say where counting went wrong."""
     numbers: dict[str, int] = {}
-    for letter in letters:
-        envelope = letter.envelope
+    for entry in received:
+        envelope = entry.envelope
         assert envelope is not None
         if envelope.id in numbers:
             if envelope.sequence != numbers[envelope.id]:
-                return f"{letter} has the id {envelope.id!r} of the message with sequence {numbers[envelope.id]}"
+                return f"{entry} has the id {envelope.id!r} of the message with sequence {numbers[envelope.id]}"
             continue  # it is sent again
         due = max(numbers.values(), default=0) + 1
         if envelope.sequence != due:
-            return f"{letter} came where {due} was due"
+            return f"{entry} came where {due} was due"
         numbers[envelope.id] = envelope.sequence
     return None
 
@@ -104,55 +104,55 @@ def _sequence_fault(letters: list[Letter]) -> str | None:
 def keeps_the_order(evidence: Evidence) -> Verdict:
     """DATA_REPORT, TRAINING_START, progress, and one end after which nothing more is said."""
     told = {
-        scenario: seen.letters
+        scenario: seen.received
         for scenario, seen in evidence.seen.items()
         if scenario is not Scenario.DESCRIBE and scenario not in _ODD
     }
     if not any(told.values()):
         return Skipped("no message of a training came")
-    for scenario, letters in told.items():
-        if fault := _order_fault(letters):
+    for scenario, received in told.items():
+        if fault := _order_fault(received):
             return Failed(f"{scenario}: {fault}")
     return PASSED
 
 
-def _order_fault(letters: tuple[Letter, ...]) -> str | None:
-    said: list[Letter] = []
-    for letter in _as_numbered(letters):
-        if not letter.accepted or letter.kind not in _RANK:
+def _order_fault(received: tuple[ReceivedMessage, ...]) -> str | None:
+    said: list[ReceivedMessage] = []
+    for entry in _as_numbered(received):
+        if not entry.accepted or entry.kind not in _RANK:
             continue
-        if said and (fault := _wrong_after(said, letter)):
+        if said and (fault := _wrong_after(said, entry)):
             return fault
-        said.append(letter)
+        said.append(entry)
     return None
 
 
-def _wrong_after(said: list[Letter], letter: Letter) -> str | None:
+def _wrong_after(said: list[ReceivedMessage], entry: ReceivedMessage) -> str | None:
     last = said[-1]
-    assert letter.kind is not None
+    assert entry.kind is not None
     assert last.kind is not None
     if last.kind in _ENDS:
-        return f"{letter} came after {last}, which is the end"
+        return f"{entry} came after {last}, which is the end"
     if isinstance(last.payload, DataReport) and not last.payload.applicable:
-        return f"{letter} came after DATA_REPORT had said that the frame does not suit"
-    if _RANK[letter.kind] < _RANK[last.kind]:
-        return f"{letter} came after {last}"
-    if letter.kind is not MessageType.PROGRESS and letter.kind in {each.kind for each in said}:
-        return f"{letter} came twice, as two messages"
+        return f"{entry} came after DATA_REPORT had said that the frame does not suit"
+    if _RANK[entry.kind] < _RANK[last.kind]:
+        return f"{entry} came after {last}"
+    if entry.kind is not MessageType.PROGRESS and entry.kind in {each.kind for each in said}:
+        return f"{entry} came twice, as two messages"
     return None
 
 
-def _as_numbered(letters: tuple[Letter, ...]) -> list[Letter]:
+def _as_numbered(received: tuple[ReceivedMessage, ...]) -> list[ReceivedMessage]:
     """Sort by sequence number: a message that had to be sent again may arrive late. Those without one stay behind
     their predecessor."""
     last, keyed = 0, []
-    for letter in letters:
-        last = letter.envelope.sequence if letter.envelope is not None else last
-        keyed.append((last, letter))
-    return [letter for _, letter in sorted(keyed, key=lambda pair: pair[0])]
+    for entry in received:
+        last = entry.envelope.sequence if entry.envelope is not None else last
+        keyed.append((last, entry))
+    return [entry for _, entry in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def _letters(evidence: Evidence) -> Iterator[tuple[Scenario, Letter]]:
+def _letters(evidence: Evidence) -> Iterator[tuple[Scenario, ReceivedMessage]]:
     for scenario, seen in evidence.seen.items():
-        for letter in seen.letters:
-            yield scenario, letter
+        for entry in seen.received:
+            yield scenario, entry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from chorus_api import contract
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, missing, told_by
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, missing, told_by
 
 _FIXED_PATH = re.compile(rf"(?<![\w./-])(?:{contract.ROOT}|{contract.IDENTITY_DIR})/[\w./-]+")
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -15,7 +15,7 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 def starts(evidence: Evidence) -> Verdict:
     """The command is found and can be executed."""
     if not evidence.seen:
-        return Skipped("nothing was played")
+        return Skipped("nothing was run")
     for scenario, seen in evidence.seen.items():
         if seen.not_started:
             return Failed(f"{scenario}: {seen.not_started}")
@@ -72,7 +72,7 @@ def keeps_the_token(evidence: Evidence) -> Verdict:
 
 @told_by(Scenario.IMPOSTOR)
 def knows_the_receiver(evidence: Evidence, seen: Observation) -> Verdict:
-    """Nothing is said to a receiver that another authority vouches for."""
-    if seen.letters:
-        return Failed(f"it sent {seen.letters[0]} to a receiver that the CA which it was given does not vouch for")
+    """Nothing is said to a receiver that another authority has signed."""
+    if seen.received:
+        return Failed(f"it sent {seen.received[0]} to a receiver that the CA it was given has not signed")
     return PASSED

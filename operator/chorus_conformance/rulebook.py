@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chorus_cli.plugin_check import judge_ends, judge_messages, judge_report, judge_start, judge_training
-from chorus_cli.plugin_check.judge_messages import is_cause, refused_for
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.rule import Rule
+from chorus_conformance import judge_ends, judge_messages, judge_report, judge_start, judge_training
+from chorus_conformance.judge_messages import is_cause, refused_for
+from chorus_conformance.observed import Scenario
+from chorus_conformance.rule import Rule
 from chorus_dataset.artefact import FILE_SUFFIXES
 from chorus_protocol.refusals import Cause
 
@@ -62,7 +62,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "C106",
         "it knows the receiver by its certificate",
-        expected="nothing is sent to a receiver that $CHORUS_CA_FILE does not vouch for",
+        expected="nothing is sent to a receiver that $CHORUS_CA_FILE has not signed",
         mend="verify the server's certificate and host name with the CA bundle in $CHORUS_CA_FILE; switch no check off",
         check=judge_start.knows_the_receiver,
         scenarios=(Scenario.IMPOSTOR,),
@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
         "C304",
         "sequence counts the messages",
         expected="1 for the first message of an attempt and one more for each further one, each with an id of its own",
-        mend="count in one place; what is sent again keeps its number and its id",
+        mend="count in one pod_files; what is sent again keeps its number and its id",
         check=judge_messages.counts_up,
         scenarios=_CHECKED,
         after=("C101", "C301"),

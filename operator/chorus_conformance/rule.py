@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
+from chorus_conformance.observed import Evidence, Observation, Scenario
 
 PAGE = "docs/plugin-check.md"
 SEEN_CHARACTERS = 2000
@@ -45,7 +45,7 @@ class Rule:
     mend: str
     check: Callable[[Evidence], Verdict]
     scenarios: tuple[Scenario, ...] = ()
-    """What must be played to tell; the rules of messages judge whatever is played."""
+    """What must be run to judge; the rules of messages judge whatever is run."""
     after: tuple[str, ...] = ()
 
     @property
@@ -83,14 +83,14 @@ def _blocks(verdict: Verdict | None) -> bool:
 def told_by(
     *scenarios: Scenario,
 ) -> Callable[[Callable[[Evidence, Observation], Verdict]], Callable[[Evidence], Verdict]]:
-    """Make a rule of a function that judges the first of these scenarios that was played; skipped when none was."""
+    """Make a rule of a function that judges the first of these scenarios that was run; skipped when none was."""
 
     def wrap(check: Callable[[Evidence, Observation], Verdict]) -> Callable[[Evidence], Verdict]:
         def wrapped(evidence: Evidence) -> Verdict:
-            played = next((evidence.seen[each] for each in scenarios if each in evidence.seen), None)
-            if played is None:
+            ran = next((evidence.seen[each] for each in scenarios if each in evidence.seen), None)
+            if ran is None:
                 return Skipped(missing(evidence.missing, scenarios[0]))
-            return check(evidence, played)
+            return check(evidence, ran)
 
         return wrapped
 
@@ -98,8 +98,8 @@ def told_by(
 
 
 def missing(reasons: Mapping[Scenario, str], scenario: Scenario) -> str:
-    """Say why a scenario was not played."""
-    return reasons.get(scenario, f"`{scenario}` was not played")
+    """Say why a scenario was not run."""
+    return reasons.get(scenario, f"`{scenario}` was not run")
 
 
 def unless_refused(observation: Observation, seen: str) -> Verdict:

@@ -17,8 +17,8 @@ from enum import Enum
 from aiohttp import web
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
-from chorus_cli.plugin_check.certificate import TrustedServer
-from chorus_cli.plugin_check.observed import Fate, Letter
+from chorus_conformance.certificate import TrustedServer
+from chorus_conformance.observed import Fate, ReceivedMessage
 from chorus_protocol.kubeflow import read_progress
 from chorus_protocol.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
 from chorus_protocol.parse import Message, parse
@@ -41,7 +41,7 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True)
-class Speaker:
+class ExpectedSender:
     """Whose messages are taken: one execution of the plugin. Without ids it may only describe itself."""
 
     subject_uid: str
@@ -49,33 +49,35 @@ class Speaker:
     ids: tuple[int, int] | None
 
 
-def check_speaker(speaker: Speaker, message: Message) -> None:
-    """Check that a message is about the speaker's own run; Refused as by the operator's receiver."""
+def check_sender(expected_sender: ExpectedSender, message: Message) -> None:
+    """Check that a message is about the run of the expected sender; Refused as by the operator's receiver."""
     envelope, payload = message.envelope, message.payload
-    if isinstance(payload, OnlineReport) != (speaker.ids is None) or not isinstance(payload, OnlineReport | Addressed):
+    if isinstance(payload, OnlineReport) != (expected_sender.ids is None) or not isinstance(
+        payload, OnlineReport | Addressed
+    ):
         raise Refused(Cause.WRONG_POD, f"{envelope.type} is not a message of this role")
-    if envelope.subject_uid != speaker.subject_uid:
-        cause = Cause.WRONG_IDS if speaker.ids is None else Cause.WRONG_RUN
-        raise Refused(cause, f"subjectuid {envelope.subject_uid} is not {speaker.subject_uid}")
-    if envelope.attempt != speaker.attempt:
-        raise Refused(Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not {speaker.attempt}")
-    if isinstance(payload, Addressed) and (payload.project_id, payload.plugin_id) != speaker.ids:
+    if envelope.subject_uid != expected_sender.subject_uid:
+        cause = Cause.WRONG_IDS if expected_sender.ids is None else Cause.WRONG_RUN
+        raise Refused(cause, f"subjectuid {envelope.subject_uid} is not {expected_sender.subject_uid}")
+    if envelope.attempt != expected_sender.attempt:
+        raise Refused(Cause.WRONG_ATTEMPT, f"attempt {envelope.attempt} is not {expected_sender.attempt}")
+    if isinstance(payload, Addressed) and (payload.project_id, payload.plugin_id) != expected_sender.ids:
         raise Refused(
             Cause.WRONG_IDS,
-            f"project_id {payload.project_id} and plugin_id {payload.plugin_id} are not {speaker.ids}",
+            f"project_id {payload.project_id} and plugin_id {payload.plugin_id} are not {expected_sender.ids}",
         )
 
 
 @dataclass
-class Postbox:
-    """Takes the messages of one execution. `on_letter` is awaited before a message that counts is answered."""
+class MessageReceiver:
+    """Takes the messages of one execution. `on_message` is awaited before a message that counts is answered."""
 
-    speaker: Speaker
+    expected_sender: ExpectedSender
     host: str = "127.0.0.1"
     """Name or address by which the plugin reaches it."""
     listen: str = "127.0.0.1"
-    on_letter: Callable[[Letter], Awaitable[None]] | None = None
-    letters: list[Letter] = field(default_factory=list)
+    on_message: Callable[[ReceivedMessage], Awaitable[None]] | None = None
+    received: list[ReceivedMessage] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when anything came."""
     token: str = field(default_factory=lambda: f"chorus-check-{secrets.token_hex(16)}", repr=False)
@@ -128,7 +130,7 @@ class Postbox:
             message = parse(body)
             if limited:
                 self._charge(stored=message.envelope.type is not MessageType.PROGRESS)
-            check_speaker(self.speaker, message)
+            check_sender(self.expected_sender, message)
             return await self._note(body, message.envelope.type, message.envelope, message.payload)
         except Refused as refused:
             self._refuse(refused, body, message)
@@ -136,7 +138,7 @@ class Postbox:
 
     def _charge(self, *, stored: bool) -> None:
         for cost in (Cost.MESSAGE, Cost.REPORT if stored else Cost.PROGRESS):
-            self.limits.charge(cost, sender=self.speaker, namespace="")
+            self.limits.charge(cost, sender=self.expected_sender, namespace="")
 
     async def _note(self, body: bytes, kind: MessageType, envelope: Envelope | None, payload: Payload) -> Fate:
         fault = self._fault(kind)
@@ -145,10 +147,10 @@ class Postbox:
         fate = Fate.KNOWN if self._knows(envelope) else Fate.TAKEN
         if fault is Fault.NO_ANSWER and fate is Fate.TAKEN:
             fate = Fate.UNANSWERED
-        letter = Letter(fate, kind, envelope, payload, body=body)
-        self._keep(letter)
-        if letter.accepted and self.on_letter is not None:
-            await self.on_letter(letter)
+        entry = ReceivedMessage(fate, kind, envelope, payload, body=body)
+        self._keep(entry)
+        if entry.accepted and self.on_message is not None:
+            await self.on_message(entry)
         return fate
 
     def _fault(self, kind: MessageType) -> Fault | None:
@@ -158,17 +160,17 @@ class Postbox:
 
     def _knows(self, envelope: Envelope | None) -> bool:
         return envelope is not None and any(
-            each.accepted and each.envelope is not None and _is_same(each.envelope, envelope) for each in self.letters
+            each.accepted and each.envelope is not None and _is_same(each.envelope, envelope) for each in self.received
         )
 
     def _refuse(self, refused: Refused, body: bytes, message: Message | None = None) -> None:
         kind = message.envelope.type if message is not None else None
         envelope = message.envelope if message is not None else None
         payload = message.payload if message is not None else None
-        self._keep(Letter(Fate.REFUSED, kind, envelope, payload, refused=refused, body=body))
+        self._keep(ReceivedMessage(Fate.REFUSED, kind, envelope, payload, refused=refused, body=body))
 
-    def _keep(self, letter: Letter) -> None:
-        self.letters.append(letter)
+    def _keep(self, entry: ReceivedMessage) -> None:
+        self.received.append(entry)
         self.heard.set()
 
     async def _on_message(self, request: web.Request) -> web.Response:
@@ -187,9 +189,9 @@ class Postbox:
         try:
             body = await self._body(request)
             self._charge(stored=False)
-            if self.speaker.ids is None:
+            if self.expected_sender.ids is None:
                 raise Refused(Cause.WRONG_POD, "progress is not a message of this role")
-            payload = read_progress(body, project_id=self.speaker.ids[0], plugin_id=self.speaker.ids[1])
+            payload = read_progress(body, project_id=self.expected_sender.ids[0], plugin_id=self.expected_sender.ids[1])
             await self._note(body, MessageType.PROGRESS, None, payload)
         except Refused as refused:
             self._refuse(refused, body)

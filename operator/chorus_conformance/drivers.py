@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chorus_cli.plugin_check.certificate import TrustedServer
-from chorus_cli.plugin_check.launch import Running
-from chorus_cli.plugin_check.observed import Letter
-from chorus_cli.plugin_check.place import Place
-from chorus_cli.plugin_check.play import Director
-from chorus_cli.plugin_check.postbox import Fault, Postbox
+from chorus_conformance.certificate import TrustedServer
+from chorus_conformance.execution import Driver
+from chorus_conformance.launch import Running
+from chorus_conformance.observed import ReceivedMessage
+from chorus_conformance.pod_files import PodFiles
+from chorus_conformance.receiver import Fault, MessageReceiver
 from chorus_protocol.messages import MessageType
 
 
-def to_the_end(seconds: float) -> Director:
+def to_the_end(seconds: float) -> Driver:
     """Wait for the end, for at most so many seconds."""
 
-    async def direct(running: Running, postbox: Postbox, place: Place) -> int | None:
+    async def direct(running: Running, receiver: MessageReceiver, pod_files: PodFiles) -> int | None:
         return await running.wait(seconds)
 
     return direct
@@ -40,16 +40,16 @@ class Stop:
     signalled: bool = False
     """Whether it was still running then."""
 
-    async def direct(self, running: Running, postbox: Postbox, place: Place) -> int | None:
+    async def direct(self, running: Running, receiver: MessageReceiver, pod_files: PodFiles) -> int | None:
         """Lead the plugin to the stop, and wait for its end for at most the grace."""
         moment = asyncio.Event()
 
-        async def on_letter(letter: Letter) -> None:
-            if letter.kind is self.at and not moment.is_set():
+        async def on_message(entry: ReceivedMessage) -> None:
+            if entry.kind is self.at and not moment.is_set():
                 self.signalled = await running.terminate()
                 moment.set()
 
-        postbox.on_letter = on_letter
+        receiver.on_message = on_message
         async with _ending(running, self.seconds) as end:
             await _first(end, moment.wait())
             if not moment.is_set():
@@ -57,20 +57,20 @@ class Stop:
             return await running.wait(self.grace_seconds)
 
 
-def through_an_outage(server: TrustedServer, *, seconds: float, away_seconds: float) -> Director:
+def through_an_outage(server: TrustedServer, *, seconds: float, away_seconds: float) -> Driver:
     """Answer the first message with 503, be away, then come back with a new token, and lose the first answer."""
 
-    async def direct(running: Running, postbox: Postbox, place: Place) -> int | None:
-        postbox.faults.append(Fault.UNAVAILABLE)
+    async def direct(running: Running, receiver: MessageReceiver, pod_files: PodFiles) -> int | None:
+        receiver.faults.append(Fault.UNAVAILABLE)
         async with _ending(running, seconds) as end:
-            await _first(end, postbox.heard.wait())
+            await _first(end, receiver.heard.wait())
             if not end.done():
-                await postbox.close()
+                await receiver.close()
                 await _first(end, asyncio.sleep(away_seconds))
             if not end.done():
-                place.write_token(postbox.replace_token())
-                postbox.faults.append(Fault.NO_ANSWER)
-                await postbox.open(server)
+                pod_files.write_token(receiver.replace_token())
+                receiver.faults.append(Fault.NO_ANSWER)
+                await receiver.open(server)
             return await end
 
     return direct

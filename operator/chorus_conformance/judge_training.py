@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from chorus_api.contract import MAX_TERMINATION_BYTES
 from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
 from chorus_dataset.artefact import SUMS_FILE
 from chorus_protocol.messages import DataReport, MessageType, ModelName
 
@@ -29,7 +29,7 @@ def ends_well(evidence: Evidence, seen: Observation) -> Verdict:
 @told_by(Scenario.TRAIN)
 def says_that_it_suits(evidence: Evidence, seen: Observation) -> Verdict:
     """DATA_REPORT with applicable true, and TRAINING_START."""
-    reports = [letter.payload for letter in seen.of(MessageType.DATA_REPORT)]
+    reports = [entry.payload for entry in seen.of(MessageType.DATA_REPORT)]
     if not reports:
         return unless_refused(seen, "no DATA_REPORT came")
     if isinstance(reports[0], DataReport) and not reports[0].applicable:
@@ -81,7 +81,7 @@ def sums_are_right(evidence: Evidence, seen: Observation) -> Verdict:
         return Skipped(_NO_ARTEFACT)
     if seen.publication.fault is not None:
         return Failed(seen.publication.fault.message)
-    models = [letter.payload for letter in seen.of(MessageType.MODEL_NAME)]
+    models = [entry.payload for entry in seen.of(MessageType.MODEL_NAME)]
     digest = next((model.digest for model in models if isinstance(model, ModelName)), None)
     if digest is None and not seen.has_sums:
         return Skipped(f"the plugin writes no {SUMS_FILE}: it is made when the model is published")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from aiohttp import web
 
-from chorus_cli.plugin_check.certificate import TrustedServer
+from chorus_conformance.certificate import TrustedServer
 from chorus_protocol.refusals import Refused
 
 FRAME_PATH = "/v1/frame/"

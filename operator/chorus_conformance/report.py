@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from chorus_cli.plugin_check.rule import Failed, Passed, Result, Skipped, Verdict
+from chorus_conformance.rule import Failed, Passed, Result, Skipped, Verdict
 
 _INDENT = " " * 6
 _LABEL = 10

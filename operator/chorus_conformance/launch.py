@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from chorus_api import contract
-from chorus_cli.plugin_check.errors import CannotCheck
-from chorus_cli.plugin_check.place import Place
+from chorus_conformance.errors import CannotCheck
+from chorus_conformance.pod_files import PodFiles
 
 ENGINES = ("docker", "podman", "nerdctl")
 ENGINE_SECONDS = 60.0
@@ -63,11 +63,11 @@ class Launcher(Protocol):
     def check_end(self, code: int | None, output: str) -> None:
         """CannotCheck when it was not the plugin that ended like this, but what runs it."""
 
-    def paths(self, place: Place) -> Mapping[PurePosixPath, str]:
+    def paths(self, pod_files: PodFiles) -> Mapping[PurePosixPath, str]:
         """Give each path of the contract as the plugin sees it."""
 
     def start(
-        self, place: Place, env: Mapping[str, str], *, confined: bool = True
+        self, pod_files: PodFiles, env: Mapping[str, str], *, confined: bool = True
     ) -> contextlib.AbstractAsyncContextManager[Running]:
         """Start it; at the end of the context it does not run any more. OSError when it cannot be executed."""
 
@@ -116,16 +116,18 @@ class ProcessLauncher:
     def check_end(self, code: int | None, output: str) -> None:
         """Nothing stands between."""
 
-    def paths(self, place: Place) -> Mapping[PurePosixPath, str]:
+    def paths(self, pod_files: PodFiles) -> Mapping[PurePosixPath, str]:
         """Real paths: they differ from those of a container, so that a plugin must look."""
-        return {path: str(here) for path, here in place.here().items()}
+        return {path: str(here) for path, here in pod_files.here().items()}
 
     @asynccontextmanager
-    async def start(self, place: Place, env: Mapping[str, str], *, confined: bool = True) -> AsyncIterator[Running]:
+    async def start(
+        self, pod_files: PodFiles, env: Mapping[str, str], *, confined: bool = True
+    ) -> AsyncIterator[Running]:
         """Start it with the environment of the contract and little else."""
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        own = {"HOME": str(place.tmp), "TMPDIR": str(place.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
-        with place.log.open("wb") as log:
+        own = {"HOME": str(pod_files.tmp), "TMPDIR": str(pod_files.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
+        with pod_files.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 cwd=self.folder,
@@ -202,16 +204,18 @@ class ContainerLauncher:
                 hint="see whether the engine works, and whether it may mount directories below the temporary directory",
             )
 
-    def paths(self, place: Place) -> Mapping[PurePosixPath, str]:
+    def paths(self, pod_files: PodFiles) -> Mapping[PurePosixPath, str]:
         """The paths of a pod."""
-        return {path: str(path) for path in place.here()}
+        return {path: str(path) for path in pod_files.here()}
 
     @asynccontextmanager
-    async def start(self, place: Place, env: Mapping[str, str], *, confined: bool = True) -> AsyncIterator[Running]:
+    async def start(
+        self, pod_files: PodFiles, env: Mapping[str, str], *, confined: bool = True
+    ) -> AsyncIterator[Running]:
         """Start it; `confined`: with the limits of a pod."""
         name = f"chorus-check-{secrets.token_hex(6)}"
-        words = self.words(place, env, name=name, confined=confined)
-        with place.log.open("wb") as log:
+        words = self.words(pod_files, env, name=name, confined=confined)
+        with pod_files.log.open("wb") as log:
             client = await asyncio.create_subprocess_exec(
                 *words, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -223,18 +227,18 @@ class ContainerLauncher:
                 client.kill()
             await client.wait()
 
-    def words(self, place: Place, env: Mapping[str, str], *, name: str, confined: bool) -> list[str]:
+    def words(self, pod_files: PodFiles, env: Mapping[str, str], *, name: str, confined: bool) -> list[str]:
         """The command line that starts it."""
         words = [self.engine, "run", "--rm", f"--name={name}", "--pull=never", "--label=chorus.dev/check=plugin"]
         words += ["--network=host"] if self.host_network else [f"--add-host={self.host}:host-gateway"]
         if confined:
             words += ["--read-only", "--tmpfs=/tmp:rw,exec,mode=1777", "--cap-drop=ALL"]
             words += ["--security-opt=no-new-privileges", *_user(self.engine)]
-        for inside, here in place.here().items():
+        for inside, here in pod_files.here().items():
             if here.exists():
                 writable = inside in {contract.RUN_DIR, contract.MESSAGES_DIR}
                 words.append(f"--volume={here}:{inside}{'' if writable else ':ro'}")
-        words.append(f"--volume={place.termination}:{contract.TERMINATION_LOG}")
+        words.append(f"--volume={pod_files.termination}:{contract.TERMINATION_LOG}")
         words += [f"--env={key}={value}" for key, value in {**env, "HOME": "/tmp"}.items()]
         words += [f"--entrypoint={self.entrypoint}"] if self.entrypoint is not None else []
         return [*words, self.image, *self.arguments]

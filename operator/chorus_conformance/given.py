@@ -9,7 +9,7 @@ from typing import Literal
 
 from chorus_api import contract
 from chorus_api.run_config import ContainerConfig, Messaging
-from chorus_cli.plugin_check.place import Place
+from chorus_conformance.pod_files import PodFiles
 from chorus_protocol.messages import FrameManifest, TrainingData
 
 FrameFormat = Literal["parquet", "csv", "jsonl"]
@@ -48,7 +48,7 @@ class Work:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
-def speech(channel: Channel, paths: Mapping[PurePosixPath, str]) -> dict[str, str]:
+def channel_env(channel: Channel, paths: Mapping[PurePosixPath, str]) -> dict[str, str]:
     """The environment that an execution speaks by, whatever its role."""
     ca, token = _within(paths, contract.IDENTITY_DIR, "ca.crt"), _within(paths, contract.IDENTITY_DIR, "token")
     env = {
@@ -67,7 +67,7 @@ def speech(channel: Channel, paths: Mapping[PurePosixPath, str]) -> dict[str, st
 
 def describe_env(channel: Channel, paths: Mapping[PurePosixPath, str]) -> dict[str, str]:
     """The environment of an execution that is asked what it is."""
-    return {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **speech(channel, paths)}
+    return {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **channel_env(channel, paths)}
 
 
 def training_env(
@@ -83,12 +83,12 @@ def training_env(
         contract.OUT_DIR_ENV: _within(paths, contract.RUN_DIR, contract.OUT_DIR.name),
         contract.PROJECT_ID_ENV: str(identity.project_id),
         contract.PLUGIN_ID_ENV: str(identity.plugin_id),
-        **speech(channel, paths),
+        **channel_env(channel, paths),
     }
 
 
 def write_configuration(
-    place: Place, work: Work, channel: Channel, paths: Mapping[PurePosixPath, str], *, identity: Identity
+    pod_files: PodFiles, work: Work, channel: Channel, paths: Mapping[PurePosixPath, str], *, identity: Identity
 ) -> None:
     """Write training_data.json and run.json."""
     data = TrainingData(
@@ -129,7 +129,7 @@ def write_configuration(
         (contract.TRAINING_DATA, data.model_dump_json(indent=1)),
         (contract.RUN_CONFIG, config.model_dump_json(by_alias=True, exclude_none=True, indent=1)),
     ):
-        file = place.here()[path]
+        file = pod_files.here()[path]
         file.write_text(text, encoding="utf-8")
         file.chmod(0o444)
 

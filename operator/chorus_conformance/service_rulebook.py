@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chorus_cli.plugin_check import judge_service
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.rule import Rule
-from chorus_cli.plugin_check.rulebook import RULES
+from chorus_conformance import judge_service
+from chorus_conformance.observed import Scenario
+from chorus_conformance.rule import Rule
+from chorus_conformance.rulebook import RULES
 
 _OWN = (
     Rule(
@@ -57,7 +57,7 @@ _WORDS = {
         "send it in the header Authorization alone, and copy it into nothing",
     ),
     "C106": (
-        "nothing is sent to a receiver that messages_ca does not vouch for",
+        "nothing is sent to a receiver that messages_ca has not signed",
         "verify the certificate and the host name with the PEM text in messages_ca; switch no check off",
     ),
     "C201": (

@@ -16,9 +16,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
-from chorus_cli.plugin_check.certificate import TrustedServer, trusted_server
-from chorus_cli.plugin_check.observed import Fate
-from chorus_cli.plugin_check.postbox import Fault, Postbox, Speaker
+from chorus_conformance.certificate import TrustedServer, trusted_server
+from chorus_conformance.observed import Fate
+from chorus_conformance.receiver import ExpectedSender, Fault, MessageReceiver
 from chorus_operator.messages.authentication import PodIdentity, bearer_token
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.inbox import Inbox
@@ -132,9 +132,9 @@ async def client(trusted: TrustedServer) -> AsyncIterator[aiohttp.ClientSession]
         yield session
 
 
-def a_postbox(*, describing: bool = False) -> Postbox:
-    speaker = Speaker(PLUGIN, 0, None) if describing else Speaker(RUN, 1, (PROJECT_ID, PLUGIN_ID))
-    return Postbox(speaker, token=TOKEN)
+def a_postbox(*, describing: bool = False) -> MessageReceiver:
+    expected_sender = ExpectedSender(PLUGIN, 0, None) if describing else ExpectedSender(RUN, 1, (PROJECT_ID, PLUGIN_ID))
+    return MessageReceiver(expected_sender, token=TOKEN)
 
 
 async def answer_of(response: aiohttp.ClientResponse) -> tuple[int, str | None]:
@@ -148,50 +148,50 @@ async def test_the_answer_is_the_operators(post: Post, trusted: TrustedServer, c
     app = make_app(inbox, refusals=RefusalLog(clock=monotonic))
     async with TestClient(TestServer(app)) as operator:
         theirs = await answer_of(await operator.post(post.path, data=post.body, headers=post.sent_headers))
-    postbox = a_postbox(describing=post.describing)
-    await postbox.open(trusted)
+    receiver = a_postbox(describing=post.describing)
+    await receiver.open(trusted)
     try:
-        address = f"https://127.0.0.1:{postbox.port}{post.path}"
+        address = f"https://127.0.0.1:{receiver.port}{post.path}"
         ours = await answer_of(await client.post(address, data=post.body, headers=post.sent_headers))
     finally:
-        await postbox.close()
+        await receiver.close()
     assert ours == theirs
-    assert [letter.refused.cause if letter.refused else None for letter in postbox.letters] == [theirs[1]]
+    assert [entry.refused.cause if entry.refused else None for entry in receiver.received] == [theirs[1]]
 
 
 async def test_a_message_that_comes_again_is_known() -> None:
-    postbox = a_postbox()
-    assert [await postbox.take(start()) for _ in range(2)] == [Fate.TAKEN, Fate.KNOWN]
-    assert await postbox.take(start(attributes={"instance": "another"})) is Fate.TAKEN
+    receiver = a_postbox()
+    assert [await receiver.take(start()) for _ in range(2)] == [Fate.TAKEN, Fate.KNOWN]
+    assert await receiver.take(start(attributes={"instance": "another"})) is Fate.TAKEN
 
 
 async def test_who_sends_as_much_as_the_operator_refuses_is_told_to_wait(
     trusted: TrustedServer, client: aiohttp.ClientSession
 ) -> None:
-    postbox = a_postbox()
-    postbox.limits = SenderLimits(seconds=lambda: 0.0)
-    await postbox.open(trusted)
+    receiver = a_postbox()
+    receiver.limits = SenderLimits(seconds=lambda: 0.0)
+    await receiver.open(trusted)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": EVENTS}
     burst = Cost.REPORT.value[0].burst
     try:
         answers = []
         for number in range(1, burst + 2):
             body = start(sequence=number)
-            async with client.post(postbox.url, data=body, headers=headers) as response:
+            async with client.post(receiver.url, data=body, headers=headers) as response:
                 answers.append((response.status, response.headers.get("Retry-After")))
     finally:
-        await postbox.close()
+        await receiver.close()
     assert answers == [(202, None)] * burst + [(429, "1")]
-    assert await postbox.take(start(sequence=burst + 2)) is Fate.TAKEN, "the sidecar that sends a file waits"
+    assert await receiver.take(start(sequence=burst + 2)) is Fate.TAKEN, "the sidecar that sends a file waits"
 
 
 async def test_a_lost_answer_spares_progress_and_counts_the_message() -> None:
-    postbox = a_postbox()
-    postbox.faults = deque([Fault.NO_ANSWER])
+    receiver = a_postbox()
+    receiver.faults = deque([Fault.NO_ANSWER])
     progress = message("progress", subject=RUN, sequence=1, percent=1)
-    fates = [await postbox.take(body) for body in (progress, start(sequence=2), start(sequence=2))]
+    fates = [await receiver.take(body) for body in (progress, start(sequence=2), start(sequence=2))]
     assert fates == [Fate.TAKEN, Fate.UNANSWERED, Fate.KNOWN]
-    assert [letter.kind for letter in postbox.letters if letter.accepted] == [
+    assert [entry.kind for entry in receiver.received if entry.accepted] == [
         MessageType.PROGRESS,
         MessageType.TRAINING_START,
     ]
@@ -200,18 +200,18 @@ async def test_a_lost_answer_spares_progress_and_counts_the_message() -> None:
 async def test_after_the_token_was_replaced_the_old_one_is_refused(
     trusted: TrustedServer, client: aiohttp.ClientSession
 ) -> None:
-    postbox = a_postbox()
-    fresh = postbox.replace_token()
-    await postbox.open(trusted)
+    receiver = a_postbox()
+    fresh = receiver.replace_token()
+    await receiver.open(trusted)
     try:
         answers = [
             await answer_of(
                 await client.post(
-                    postbox.url, data=start(), headers={"Authorization": f"Bearer {token}", "Content-Type": EVENTS}
+                    receiver.url, data=start(), headers={"Authorization": f"Bearer {token}", "Content-Type": EVENTS}
                 )
             )
             for token in (TOKEN, fresh)
         ]
     finally:
-        await postbox.close()
+        await receiver.close()
     assert answers == [(401, "badToken"), (202, None)]

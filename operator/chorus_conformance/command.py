@@ -13,22 +13,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chorus_cli.plugin_check.check import Plan, check, select
-from chorus_cli.plugin_check.errors import CannotCheck
-from chorus_cli.plugin_check.frames import read_source
-from chorus_cli.plugin_check.launch import ContainerLauncher, Launcher, ProcessLauncher, find_engine
-from chorus_cli.plugin_check.observed import Scenario
-from chorus_cli.plugin_check.patience import Patience
-from chorus_cli.plugin_check.report import as_json, as_text, counts
-from chorus_cli.plugin_check.rule import Rule
-from chorus_cli.plugin_check.rulebook import RULES
-from chorus_cli.plugin_check.service_check import ServicePlan
-from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
-from chorus_cli.plugin_check.webhooks import read_key
+from chorus_conformance.check import Plan, check, select
+from chorus_conformance.errors import CannotCheck
+from chorus_conformance.frames import read_source
+from chorus_conformance.launch import ContainerLauncher, Launcher, ProcessLauncher, find_engine
+from chorus_conformance.observed import Scenario
+from chorus_conformance.report import as_json, as_text, counts
+from chorus_conformance.rule import Rule
+from chorus_conformance.rulebook import RULES
+from chorus_conformance.service_check import ServicePlan
+from chorus_conformance.service_rulebook import SERVICE_RULES
+from chorus_conformance.timeouts import Timeouts
+from chorus_conformance.webhooks import read_key
 from chorus_protocol.webhook_signature import public_key
 
 ABOUT = (
-    "Play the plugin contract with a plugin and say, rule by rule, whether it keeps it. Exit code 0: it does; 1: it "
+    "Run a plugin by its contract and say, rule by rule, whether it keeps it. Exit code 0: it does; 1: it "
     "breaks a rule; 2: it cannot be checked."
 )
 PLUGIN_FILE = "plugin.json"
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         choices=[each.value for each in Scenario],
-        help="play only this one and describe; may be repeated",
+        help="execute only this one and describe; may be repeated",
     )
     parser.add_argument("--output", choices=["text", "json"], default="text")
     parser.add_argument("--keep", action="store_true", help="leave the directories of all executions")
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="how the service reaches this machine (default: %(default)s)",
     )
-    for name, value in vars(Patience()).items():
+    for name, value in vars(Timeouts()).items():
         parser.add_argument(f"--{name}-seconds", type=_seconds, default=value, metavar="N", help=f"default {value:g}")
 
 
@@ -134,7 +134,7 @@ def _common(options: argparse.Namespace, rules: Sequence[Rule]) -> dict[str, Any
         "own": read_source(options.frame, info) if options.frame is not None else None,
         "rules": selected,
         "scenarios": [Scenario(name) for name in options.scenario],
-        "patience": Patience(**{name: getattr(options, f"{name}_seconds") for name in vars(Patience())}),
+        "timeouts": Timeouts(**{name: getattr(options, f"{name}_seconds") for name in vars(Timeouts())}),
         "keep": options.keep,
     }
 

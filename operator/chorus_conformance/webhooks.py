@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_api.contract import RECIPIENT_ATTRIBUTE
-from chorus_cli.plugin_check.errors import CannotCheck
+from chorus_conformance.errors import CannotCheck
 from chorus_protocol.messages import TYPE_PREFIX, MessageType
 from chorus_protocol.webhook_signature import public_key, signed_headers
 

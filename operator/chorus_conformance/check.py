@@ -1,4 +1,4 @@
-"""Play every scenario that the wanted rules need, and hand the evidence to them."""
+"""Run every scenario that the wanted rules need, and hand the evidence to them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 
 from chorus_api import contract
 from chorus_api.reasons import ExitCode
-from chorus_cli.plugin_check.certificate import trusted_server
-from chorus_cli.plugin_check.direct import Stop, through_an_outage, to_the_end
-from chorus_cli.plugin_check.frames import Frame, Source, prepare, suited_source, unsuited_source
-from chorus_cli.plugin_check.given import FrameFormat, Identity, Work
-from chorus_cli.plugin_check.launch import Launcher
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.parameters import BadParameter, Values, bad_value, resolved, unknown_name
-from chorus_cli.plugin_check.patience import Patience
-from chorus_cli.plugin_check.play import Act, Director, Stage, play
-from chorus_cli.plugin_check.rule import Result, Rule, judge
-from chorus_cli.plugin_check.rulebook import RULES
-from chorus_cli.plugin_check.service_check import ServiceCheck, ServicePlan
-from chorus_cli.plugin_check.service_rulebook import SERVICE_RULES
+from chorus_conformance.certificate import trusted_server
+from chorus_conformance.drivers import Stop, through_an_outage, to_the_end
+from chorus_conformance.execution import Driver, Execution, Harness, execute
+from chorus_conformance.frames import Frame, Source, prepare, suited_source, unsuited_source
+from chorus_conformance.given import FrameFormat, Identity, Work
+from chorus_conformance.launch import Launcher
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.parameters import BadParameter, Values, bad_value, resolved, unknown_name
+from chorus_conformance.rule import Result, Rule, judge
+from chorus_conformance.rulebook import RULES
+from chorus_conformance.service_check import ServiceCheck, ServicePlan
+from chorus_conformance.service_rulebook import SERVICE_RULES
+from chorus_conformance.timeouts import Timeouts
 from chorus_protocol.messages import MessageType, OnlineReport
 
 _NOT_TRAINED = "the training did not end well"
@@ -48,8 +48,8 @@ class Plan:
     rules: Collection[str] = ()
     """Rules to judge; all when empty."""
     scenarios: Collection[Scenario] = ()
-    """Scenarios to play at most; all that the rules need when empty."""
-    patience: Patience = field(default_factory=Patience)
+    """Scenarios to execute at most; all that the rules need when empty."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
     keep: bool = False
     """Leave the directories of the executions."""
 
@@ -60,7 +60,7 @@ def rules_for(plan: Plan | ServicePlan) -> tuple[Rule, ...]:
 
 
 async def check(plan: Plan | ServicePlan, *, say: Callable[[str], None] = lambda _: None) -> list[Result]:
-    """Play and judge; CannotCheck when it cannot be done. `say` is told what is going on."""
+    """Run and judge; CannotCheck when it cannot be done. `say` is told what is going on."""
     rules = rules_for(plan)
     wanted = [rule for rule in rules if not plan.rules or rule.id in plan.rules]
     scenarios = {scenario for rule in wanted for scenario in rule.scenarios}
@@ -113,7 +113,7 @@ class _Check:
             1 + secrets.randbelow(2**31 - 1), 1 + secrets.randbelow(2**31 - 1), str(uuid.uuid4()), str(uuid.uuid4())
         )
         trusted = trusted_server(self._hosts, now=datetime.now(UTC))
-        self._stage = Stage(plan.launcher, folder, identity, trusted, by_file=plan.by_file)
+        self._harness = Harness(plan.launcher, folder, identity, trusted, by_file=plan.by_file)
         self._seen: dict[Scenario, Observation] = {}
         self._missing: dict[Scenario, str] = {}
         self._bad: dict[Scenario, str] = {}
@@ -121,7 +121,7 @@ class _Check:
         self._raw: Mapping[str, object] = {}
 
     async def gather(self) -> Evidence:
-        """Play what is wanted."""
+        """Run what is wanted."""
         await self._describe()
         await self._impostor()
         source = suited_source(self._report, own=self._plan.own, info=self._plan.info)
@@ -140,18 +140,18 @@ class _Check:
             has_artefact=self._plan.has_artefact,
             describes=self._plan.describes,
             bad=self._bad,
-            grace_seconds=self._plan.patience.grace,
+            grace_seconds=self._plan.timeouts.grace,
         )
 
     async def _describe(self) -> None:
-        """Always played: the report says which frame suits, and which parameters there are."""
+        """Always run: the report says which frame suits, and which parameters there are."""
         if not self._plan.describes:
             self._missing[Scenario.DESCRIBE] = "the manifest describes the plugin (--no-describe)"
             return
-        seen = await self._play(Act(Scenario.DESCRIBE, to_the_end(self._plan.patience.describe)))
-        for letter in seen.of(MessageType.ONLINE_REPORT)[:1]:
-            assert isinstance(letter.payload, OnlineReport)
-            self._report, self._raw = letter.payload, json.loads(letter.body)["data"]
+        seen = await self._execute(Execution(Scenario.DESCRIBE, to_the_end(self._plan.timeouts.describe)))
+        for entry in seen.of(MessageType.ONLINE_REPORT)[:1]:
+            assert isinstance(entry.payload, OnlineReport)
+            self._report, self._raw = entry.payload, json.loads(entry.body)["data"]
 
     async def _impostor(self) -> None:
         described = self._seen.get(Scenario.DESCRIBE)
@@ -159,20 +159,20 @@ class _Check:
             return self._miss("the sidecar sends the messages (--messages file)", Scenario.IMPOSTOR)
         if described is None or self._report is None:
             return self._miss("without ONLINE_REPORT it is not known how it speaks", Scenario.IMPOSTOR)
-        seconds = described.seconds + self._plan.patience.impostor
+        seconds = described.seconds + self._plan.timeouts.impostor
         other = trusted_server(self._hosts, now=datetime.now(UTC))
-        await self._play_if_wanted(Act(Scenario.IMPOSTOR, to_the_end(seconds), served_with=other))
+        await self._execute_if_wanted(Execution(Scenario.IMPOSTOR, to_the_end(seconds), served_with=other))
 
     async def _train(self, frame: Frame) -> None:
-        await self._play_if_wanted(self._act(Scenario.TRAIN, frame, to_the_end(self._plan.patience.training)))
+        await self._execute_if_wanted(self._execution(Scenario.TRAIN, frame, to_the_end(self._plan.timeouts.training)))
         trained = self._seen.get(Scenario.TRAIN)
         if trained is not None and not trained.done and self._plan.launcher.is_container:
-            act = self._act(Scenario.UNCONFINED, frame, to_the_end(self._plan.patience.training))
-            await self._play_if_wanted(replace(act, confined=False))
+            execution = self._execution(Scenario.UNCONFINED, frame, to_the_end(self._plan.timeouts.training))
+            await self._execute_if_wanted(replace(execution, confined=False))
 
     async def _refusals(self, frame: Frame) -> None:
-        """Play what the plugin must refuse: a frame that does not suit, and wrong parameters."""
-        end = to_the_end(self._plan.patience.training)
+        """Run what the plugin must refuse: a frame that does not suit, and wrong parameters."""
+        end = to_the_end(self._plan.timeouts.training)
         unsuited = unsuited_source(self._report, frame.source)
         if unsuited is None:
             self._miss(
@@ -180,7 +180,7 @@ class _Check:
             )
         elif self._goes_on(Scenario.NOT_APPLICABLE):
             lacking = prepare(unsuited, self._folder / "unsuited", self._plan.frame_format)
-            await self._play_if_wanted(self._act(Scenario.NOT_APPLICABLE, lacking, end))
+            await self._execute_if_wanted(self._execution(Scenario.NOT_APPLICABLE, lacking, end))
         for scenario, bad, why in (
             (Scenario.BAD_VALUE, bad_value(self._report), "the plugin's report forbids no value"),
             (Scenario.UNKNOWN_NAME, unknown_name(self._report), "the plugin declares no parameters: any name will do"),
@@ -189,7 +189,7 @@ class _Check:
                 self._miss(why, scenario)
             elif self._goes_on(scenario):
                 self._bad[scenario] = str(bad)
-                await self._play_if_wanted(self._act(scenario, frame, end, bad=bad))
+                await self._execute_if_wanted(self._execution(scenario, frame, end, bad=bad))
 
     async def _stop(self, frame: Frame) -> None:
         if Scenario.STOP not in self._scenarios or not self._goes_on(Scenario.STOP, Scenario.RESUME):
@@ -197,33 +197,35 @@ class _Check:
         trained = self._seen.get(Scenario.TRAIN)
         silent = trained is not None and not trained.percents
         at = MessageType.TRAINING_START if silent or self._plan.by_file else MessageType.PROGRESS
-        stop = Stop(at, self._plan.patience.training, self._plan.patience.grace)
-        seen = await self._play(self._act(Scenario.STOP, frame, stop.direct))
+        stop = Stop(at, self._plan.timeouts.training, self._plan.timeouts.grace)
+        seen = await self._execute(self._execution(Scenario.STOP, frame, stop.direct))
         self._seen[Scenario.STOP] = seen = replace(seen, signalled=stop.signalled)
         if seen.exit_code != ExitCode.PREEMPTED:
             self._miss("there is nothing to go on with: it did not stop with 75", Scenario.RESUME)
             return
-        act = self._act(Scenario.RESUME, frame, to_the_end(self._plan.patience.training))
-        await self._play_if_wanted(replace(act, attempt=2, run=self._folder / Scenario.STOP / "run"))
+        execution = self._execution(Scenario.RESUME, frame, to_the_end(self._plan.timeouts.training))
+        await self._execute_if_wanted(replace(execution, attempt=2, run=self._folder / Scenario.STOP / "run"))
 
     async def _outage(self, frame: Frame) -> None:
         if self._plan.by_file:
             return self._miss("the sidecar sends the messages (--messages file)", Scenario.OUTAGE)
         if self._goes_on(Scenario.OUTAGE):
-            patience = self._plan.patience
-            direct = through_an_outage(self._stage.trusted, seconds=patience.training, away_seconds=patience.away)
-            await self._play_if_wanted(self._act(Scenario.OUTAGE, frame, direct))
+            timeouts = self._plan.timeouts
+            direct = through_an_outage(self._harness.trusted, seconds=timeouts.training, away_seconds=timeouts.away)
+            await self._execute_if_wanted(self._execution(Scenario.OUTAGE, frame, direct))
         return None
 
-    def _act(self, scenario: Scenario, frame: Frame, direct: Director, *, bad: BadParameter | None = None) -> Act:
+    def _execution(
+        self, scenario: Scenario, frame: Frame, direct: Driver, *, bad: BadParameter | None = None
+    ) -> Execution:
         """A training on this frame."""
         parameters = resolved(self._report, self._plan.parameters) | ({bad.name: bad.value} if bad is not None else {})
         plan = self._plan
         work = Work(frame.manifest, plan.frame_format, plan.has_artefact, parameters, dict(frame.source.info))
-        return Act(scenario, direct, work, frame.copy_to)
+        return Execution(scenario, direct, work, frame.copy_to)
 
     def _goes_on(self, *scenarios: Scenario) -> bool:
-        """Whether it makes sense to play further; not when the training itself did not end well."""
+        """Whether it makes sense to execute further; not when the training itself did not end well."""
         trained = self._seen.get(Scenario.TRAIN)
         if trained is None or trained.done:
             return True
@@ -234,14 +236,16 @@ class _Check:
         for scenario in scenarios:
             self._missing[scenario] = why
 
-    async def _play_if_wanted(self, act: Act) -> None:
-        if act.scenario in self._scenarios:
-            await self._play(act)
+    async def _execute_if_wanted(self, execution: Execution) -> None:
+        if execution.scenario in self._scenarios:
+            await self._execute(execution)
 
-    async def _play(self, act: Act) -> Observation:
-        self._say(f"{act.scenario} …")
-        seen = self._seen[act.scenario] = await play(self._stage, act)
-        self._say(f"{act.scenario}: exit code {seen.exit_code}, {len(seen.letters)} messages, {seen.seconds:.1f} s")
+    async def _execute(self, execution: Execution) -> Observation:
+        self._say(f"{execution.scenario} …")
+        seen = self._seen[execution.scenario] = await execute(self._harness, execution)
+        self._say(
+            f"{execution.scenario}: exit code {seen.exit_code}, {len(seen.received)} messages, {seen.seconds:.1f} s"
+        )
         return seen
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from chorus_cli.plugin_check.observed import Evidence, Observation, Scenario
-from chorus_cli.plugin_check.rule import PASSED, Failed, Skipped, Verdict, told_by
+from chorus_conformance.observed import Evidence, Observation, Scenario
+from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, told_by
 from chorus_protocol.messages import MessageType
 
 
 def takes_messages(evidence: Evidence) -> Verdict:
     """Every message that Chorus signed is answered with 2xx in time."""
     if not evidence.seen:
-        return Skipped("nothing was played")
+        return Skipped("nothing was run")
     for scenario, seen in evidence.seen.items():
         if scenario not in (Scenario.FORGED, Scenario.MISADDRESSED) and seen.not_started:
             return Failed(f"{scenario}: {seen.not_started}")
@@ -30,8 +30,8 @@ def takes_only_its_own(evidence: Evidence, seen: Observation) -> Verdict:
 
 
 def _refused(what: str, seen: Observation) -> Verdict:
-    if seen.letters:
-        return Failed(f"{what} was followed by {seen.letters[0]}")
+    if seen.received:
+        return Failed(f"{what} was followed by {seen.received[0]}")
     return PASSED if seen.not_started else Failed(f"{what} was answered with 2xx")
 
 

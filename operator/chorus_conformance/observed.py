@@ -24,7 +24,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Letter:
+class ReceivedMessage:
     """One message as it came. `payload` is None when it could not be read; `refused` says why it was not taken."""
 
     fate: Fate
@@ -69,7 +69,7 @@ class Observation:
     seconds: float
     output: str = ""
     """The end of what it printed, secrets masked."""
-    letters: tuple[Letter, ...] = ()
+    received: tuple[ReceivedMessage, ...] = ()
     files: tuple[OutFile, ...] = ()
     has_sums: bool = False
     """Whether SHA256SUMS is the plugin's own."""
@@ -86,14 +86,14 @@ class Observation:
     signalled: bool = False
     """Whether it was still running when SIGTERM was sent."""
 
-    def of(self, *kinds: MessageType) -> list[Letter]:
+    def of(self, *kinds: MessageType) -> list[ReceivedMessage]:
         """Messages of these types that count, in the order of arrival."""
-        return [letter for letter in self.letters if letter.kind in kinds and letter.accepted]
+        return [entry for entry in self.received if entry.kind in kinds and entry.accepted]
 
     @property
     def refusals(self) -> list[Refused]:
         """Why messages were not taken, but for those that the receiver itself was away for."""
-        refused = [letter.refused for letter in self.letters if letter.refused is not None]
+        refused = [entry.refused for entry in self.received if entry.refused is not None]
         return [each for each in refused if each.cause is not Cause.UNAVAILABLE]
 
     @property
@@ -104,17 +104,17 @@ class Observation:
     @property
     def error(self) -> ErrorReport | None:
         """The ERROR_REPORT, if it sent one."""
-        found = [letter.payload for letter in self.of(MessageType.ERROR_REPORT)]
+        found = [entry.payload for entry in self.of(MessageType.ERROR_REPORT)]
         return found[0] if found and isinstance(found[0], ErrorReport) else None
 
     @property
     def percents(self) -> list[int]:
         """Progress as it was told."""
-        payloads = [letter.payload for letter in self.of(MessageType.PROGRESS)]
+        payloads = [entry.payload for entry in self.of(MessageType.PROGRESS)]
         return [payload.percent for payload in payloads if isinstance(payload, ProgressReport)]
 
     def _last_word(self) -> str:
-        said = [letter for letter in self.letters if letter.accepted]
+        said = [entry for entry in self.received if entry.accepted]
         return f"{said[-1]} came" if said else "no message came"
 
     def ending(self) -> str:
@@ -160,7 +160,7 @@ class Evidence:
 
     seen: Mapping[Scenario, Observation]
     missing: Mapping[Scenario, str] = field(default_factory=dict)
-    """Scenarios that were not played, and why."""
+    """Scenarios that were not run, and why."""
     report: OnlineReport | None = None
     raw_report: Mapping[str, object] = field(default_factory=dict)
     """The data of ONLINE_REPORT as it was sent."""
