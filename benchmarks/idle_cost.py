@@ -1,6 +1,6 @@
 """Measure what the operator costs while nothing happens: memory and CPU with none, 200 and 2,000 live runs.
 
-    PYTHONPATH=operator:trainer_image:tests:benchmarks "$(scripts/venv)/bin/python" benchmarks/idle_cost.py
+    PYTHONPATH=operator:trainer_image:tests/support:benchmarks "$(scripts/venv)/bin/python" benchmarks/idle_cost.py
 
 etcd, API server, controller manager and operator are the real processes; there are no nodes. The runs are live and
 stand still (`spec.suspend`), ten of them in a Project whose data is prepared. Prints a Markdown table.

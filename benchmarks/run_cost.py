@@ -1,6 +1,7 @@
-"""Measure what runs cost: 1,000 runs through one operator on a control plane without nodes, beside bare Jobs.
+r"""Measure what runs cost: 1,000 runs through one operator on a control plane without nodes, beside bare Jobs.
 
-    PYTHONPATH=operator:trainer_image:tests "$(scripts/venv)/bin/python" benchmarks/run_cost.py --runs 1000 --rate 10
+    PYTHONPATH=operator:trainer_image:tests/support "$(scripts/venv)/bin/python" \
+        benchmarks/run_cost.py --runs 1000 --rate 10
 
 etcd, API server, controller manager and operator are the real processes. Pods are simulated: a harness plays the
 kubelet and ends each pod at once, with the record that a trainer would leave. A run is a training Job and a publish

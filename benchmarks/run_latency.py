@@ -1,7 +1,7 @@
 """Measure how long a run takes on a real cluster: from `apply` to its Job, to its pod running, to TRAINED.
 
     eval "$(kind/cluster env)"; eval "$(kind/cluster images)"; scripts/install
-    PYTHONPATH=operator:trainer_image:tests "$(scripts/venv)/bin/python" benchmarks/run_latency.py --runs 10
+    PYTHONPATH=operator:trainer_image:tests/support "$(scripts/venv)/bin/python" benchmarks/run_latency.py --runs 10
 
 Runs follow one another: a tiny T5 and 38 rows, one epoch, on the CPU. Beside them, with the same image on the same
 nodes, bare Jobs that only import what a trainer imports. Times are those at which a watch told. Prints a table.

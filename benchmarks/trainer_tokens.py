@@ -1,6 +1,6 @@
 """Measure real tokens per CPU-second of the trainer beside the training workflow's literal recipe, on one thread.
 
-    PYTHONPATH=operator:trainer_image:tests "$(scripts/venv)/bin/python" benchmarks/trainer_tokens.py
+    PYTHONPATH=operator:trainer_image:tests/support "$(scripts/venv)/bin/python" benchmarks/trainer_tokens.py
 
 The recipe: transformers' Trainer in fp32, source and target padded to 384 tokens, batch 2, accumulation 4, rate 5e-5,
 LoRA on q and v with r 16, alpha 16. Both train a model of the shape of T5-small that is made here without learning

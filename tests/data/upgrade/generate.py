@@ -1,6 +1,6 @@
 """Write what the operator of one commit stores of runs of every phase: `README.md` says how to run it.
 
-It drives that commit's own `World`, so it uses only what each version of `tests/world.py` has.
+It drives that commit's own `World`, so it uses only what each version of `world.py` has.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from typing import Any
 import fakes
 from builders import make_plugin, make_project, make_run, make_service_plugin
 from chorus_api.run_config import TerminationRecord
-from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
 from fakes import Call
 from world import Killed, World
+
+try:
+    from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+except ImportError:  # a commit of before the client was a package of its own
+    from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 DIGEST = "sha256:" + "cd" * 32

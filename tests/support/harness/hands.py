@@ -90,7 +90,10 @@ async def make_models(directory: Path) -> None:
 
 def _key_of_models() -> str:
     """Of everything that they are made by."""
-    made_by = [REPOSITORY / "requirements" / "dev.lock", REPOSITORY / "tests" / "harness" / "tiny_models.py"]
+    made_by = [
+        REPOSITORY / "requirements" / "dev.lock",
+        REPOSITORY / "tests" / "support" / "harness" / "tiny_models.py",
+    ]
     made_by += sorted((REPOSITORY / "trainer_image" / "chorus_trainer" / "tiny").glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:16]
 

@@ -41,10 +41,10 @@ NEEDS_MORE: Mapping[str, tuple[str, str]] = {
     r"make (demo|demo KEEP=1|test|test-unit|help)": ("Makefile", "test"),
     r"make up|kind/cluster (up|down|env|images|check).*|eval .*kind/cluster.*": ("tests/run.py", "kind/cluster"),
     r"make load": ("benchmarks/load_latency.py", '"scripts" / "load"'),
-    r"kubectl get nodes": ("tests/harness/cluster.py", "nodes"),
+    r"kubectl get nodes": ("tests/support/harness/cluster.py", "nodes"),
     r"kubectl -n chorus-system rollout status deployment/chorus-operator": ("scripts/install", "rollout status"),
     r"kubectl -n chorus-system logs deployment/chorus-operator.*": (
-        "tests/harness/cluster.py",
+        "tests/support/harness/cluster.py",
         '"logs", "deployment/chorus-operator"',
     ),
     r"chorus plugin check examples/.*": ("tests/component/docs/test_write_a_plugin.py", "assert_kit_passes"),

@@ -19,7 +19,7 @@ from chorus_api.lora import LoraParameters, resolve
 from chorus_api.run_config import Messaging, RunConfig, TerminationRecord
 from chorus_protocol.messages import Payload, ProgressReport
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 ROOMS = ("kitchen", "bedroom", "garage", "hall", "office", "attic", "cellar", "garden")
 THINGS = ("light", "fan", "blind", "heater", "speaker", "socket")
 FAMILIES: tuple[Literal["t5", "decoder"], ...] = ("t5", "decoder")
