@@ -43,9 +43,9 @@ format: ## ruff format and its safe fixes
 
 generate: ## crds/, the chart's values, docs/reference.md and docs/protocol.md from the models
 	@$(VENV)/bin/python -m chorus_api.crd --out crds
-	@PYTHONPATH=operator:charts $(VENV)/bin/python charts/generate.py
-	@$(VENV)/bin/python docs/reference.py
-	@$(VENV)/bin/python docs/protocol.py
+	@PYTHONPATH=operator:hack $(VENV)/bin/python hack/chart.py
+	@$(VENV)/bin/python hack/reference.py
+	@$(VENV)/bin/python hack/protocol.py
 
 up: ## the cluster, two workers with two pretend GPUs each
 	@kind/cluster up --workers 2 --gpus 2

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FOLDERS = ("operator", "trainer_image", "examples", "benchmarks", "charts")
+FOLDERS = ("operator", "trainer_image", "examples", "benchmarks", "hack")
 LOADERS = {"from_pretrained", "from_config"}
 UNPICKLERS = {"torch", "pickle", "joblib", "dill", "cloudpickle"}
 WITHOUT_CODE = {"PeftModel"}

@@ -1,4 +1,4 @@
-{{- /* Written by charts/generate.py from deploy/rbac.yaml and deploy/user-roles.yaml. Do not edit. */ -}}
+{{- /* Written by hack/chart.py from deploy/rbac.yaml and deploy/user-roles.yaml. Do not edit. */ -}}
 {{- define "chorus.rules.work" }}
 - apiGroups: ["chorus.dev"]
   resources: ["projects", "plugins"]

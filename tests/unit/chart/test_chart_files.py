@@ -24,7 +24,7 @@ LOCAL = {"operator": "operator", "test": "test"}
 
 def generate(chart: Path) -> subprocess.CompletedProcess[str]:
     roots = f"{REPOSITORY / 'operator'}:{REPOSITORY / 'charts'}"
-    command = [sys.executable, str(REPOSITORY / "charts" / "generate.py"), str(chart)]
+    command = [sys.executable, str(REPOSITORY / "hack" / "chart.py"), str(chart)]
     env = {"PYTHONPATH": roots, "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 

@@ -1,4 +1,4 @@
-"""The scripts in docs/, which are no packages of ours, as modules."""
+"""The generators of pages, which are no packages of ours, as modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from docs_text import REPOSITORY
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", REPOSITORY / "docs" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", REPOSITORY / "hack" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

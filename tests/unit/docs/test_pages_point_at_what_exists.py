@@ -27,8 +27,8 @@ from docs_text import (
 
 PAGE_NAMES = [name_of(page) for page in PAGES]
 TOP = (
-    "scripts/", "kind/", "deploy/", "charts/", "crds/", "docs/", "examples/", "tests/", "benchmarks/", "requirements/",
-    ".ci/",
+    "scripts/", "kind/", "deploy/", "charts/", "crds/", "hack/", "docs/", "examples/", "tests/", "benchmarks/",
+    "requirements/", ".ci/",
 )  # fmt: skip
 SOURCES = ("operator/", "trainer_image/")
 KIND_VERBS = {"get", "describe", "delete", "annotate", "patch", "label", "wait", "explain", "edit"}

@@ -171,12 +171,12 @@ def test_every_tier_of_tests_is_listed() -> None:
 
 
 def test_the_reference_is_what_the_definitions_say(reference: ModuleType) -> None:
-    assert (DOCS / "reference.md").read_text(encoding="utf-8") == reference.reference(), "run docs/reference.py"
+    assert (DOCS / "reference.md").read_text(encoding="utf-8") == reference.reference(), "run hack/reference.py"
 
 
 def test_the_table_of_defaults_is_what_the_code_says(reference: ModuleType) -> None:
     page = (DOCS / "lora.md").read_text(encoding="utf-8")
-    assert page == reference.with_defaults(page), "run docs/reference.py"
+    assert page == reference.with_defaults(page), "run hack/reference.py"
 
 
 def test_a_page_without_the_marks_of_the_table_is_refused(reference: ModuleType) -> None:

@@ -1,8 +1,8 @@
 """Write what the chart repeats: values, their schema and table, the CRDs, the rules of roles, the version.
 
-    PYTHONPATH=operator:charts python charts/generate.py [DIRECTORY]
+    PYTHONPATH=operator:hack python hack/chart.py [DIRECTORY]
 
-Values come from charts/chart_values.py, CRDs from crds/, rules and admission policies from deploy/, the version from
+Values come from hack/chart_values.py, CRDs from crds/, rules and admission policies from deploy/, the version from
 pyproject.toml. A test compares.
 """
 
@@ -24,17 +24,17 @@ from chart_values import Values
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 110
-BEGIN, END = "<!-- values: written by charts/generate.py -->", "<!-- end of values -->"
+BEGIN, END = "<!-- values: written by hack/chart.py -->", "<!-- end of values -->"
 KINDS = ("projects", "plugins", "trainingruns")
 CLUSTER_SCOPED = {"tokenreviews"}
-MARK = "Written by charts/generate.py"
+MARK = "Written by hack/chart.py"
 
 # values.yaml
 
 
 def values_yaml() -> str:
     """Every value with its default and what it means."""
-    head = f"# {MARK} from charts/chart_values.py. Do not edit: run `make generate`.\n"
+    head = f"# {MARK} from hack/chart_values.py. Do not edit: run `make generate`.\n"
     return head + "".join(_commented(Values(), indent=0))
 
 
@@ -54,7 +54,7 @@ def _commented(model: BaseModel, *, indent: int) -> Iterator[str]:
 def _fields(model: BaseModel) -> Iterator[tuple[str, Any, str]]:
     for name, field in type(model).model_fields.items():
         if not field.description:
-            raise ValueError(f"charts/chart_values.py: {type(model).__name__}.{name} has no description")
+            raise ValueError(f"hack/chart_values.py: {type(model).__name__}.{name} has no description")
         yield field.alias or name, getattr(model, name), field.description
 
 

@@ -1,6 +1,6 @@
 """Write what the code knows better than people: docs/reference.md, and the table of defaults in docs/lora.md.
 
-    PYTHONPATH=operator python docs/reference.py
+    PYTHONPATH=operator python hack/reference.py
 
 The fields come from crds/*.yaml, the defaults from chorus_api.lora. A test compares both files with what this writes.
 """
@@ -16,7 +16,7 @@ import yaml
 
 from chorus_api.lora import DEFAULTS, ResolvedLora
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 CRDS = DOCS.parent / "crds"
 KINDS = ("projects", "plugins", "trainingruns")
 LORA_LINK = "The fields are those of [Plugin `spec.lora`](#plugin-spec); values here win over those of {below}."
@@ -24,7 +24,7 @@ BELOW = {"Project": "the Plugin", "TrainingRun": "the Project and the Plugin"}
 BEGIN, END = "<!-- defaults: written by reference.py -->", "<!-- end of defaults -->"
 HEAD = """# Reference: every field
 
-Written by `docs/reference.py` from the files in `crds/`. Do not edit.
+Written by `hack/reference.py` from the files in `crds/`. Do not edit.
 
 `[]` stands for each item of a list, `{}` for each value of a map. A field of a spec without a default and without
 "required" may be left out. `kubectl explain` shows the same text, for example `kubectl explain cproj.spec.dataset`.

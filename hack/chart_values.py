@@ -1,4 +1,4 @@
-"""The chart's values as models: names, types, defaults, meanings. `charts/generate.py` writes the rest from it.
+"""The chart's values as models: names, types, defaults, meanings. `hack/chart.py` writes the rest from it.
 
 Every model is closed, so that a misspelt value is refused. `global` alone is open: other charts keep theirs there too.
 """

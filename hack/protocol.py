@@ -1,6 +1,6 @@
 """Write docs/protocol.md: the plugin protocol as the models of the code say it.
 
-    PYTHONPATH=operator python docs/protocol.py
+    PYTHONPATH=operator python hack/protocol.py
 
 Messages, their fields and bounds come from chorus_protocol.messages, answers from chorus_protocol.refusals,
 deadlines from chorus_api.plugin, names and paths from chorus_api.contract. What a model cannot say, such as who sends a
@@ -24,7 +24,7 @@ from chorus_api.run_config import ContainerConfig, TerminationRecord
 from chorus_protocol.messages import PAYLOADS, TYPE_PREFIX, Envelope, FrameManifest, MessageType, TrainingData
 from chorus_protocol.refusals import Cause, Refused
 
-PAGE = Path(__file__).resolve().parent / "protocol.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "protocol.md"
 EXTENSIONS = {"subject_uid": "subjectuid"}
 """Fields of the envelope that the standard's rules for names write in another way."""
 AGAIN = (408, 429)
@@ -96,7 +96,7 @@ FILES: Sequence[tuple[object, str]] = (
 )
 HEAD = f"""# The plugin protocol: every message, field, file and code
 
-Written by `docs/protocol.py` from the models of the code. Do not edit. How to use all this:
+Written by `hack/protocol.py` from the models of the code. Do not edit. How to use all this:
 [write-a-plugin.md](write-a-plugin.md). What is accepted when, and how it is fenced: [messages.md](messages.md).
 
 A plugin gets its work in files and environment variables (a container) or by a request (a service), and says what

@@ -6,6 +6,7 @@ It drives that commit's own `World`, so it uses only what each version of `world
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -18,10 +19,9 @@ from chorus_api.run_config import TerminationRecord
 from fakes import Call
 from world import Killed, World
 
-try:
-    from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
-except ImportError:  # a commit of before the client was a package of its own
-    from chorus_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+# The client of the API server is a package of its own since a later commit than some that this is run for.
+_PACKAGE = "chorus_kube" if importlib.util.find_spec("chorus_kube") else "chorus_operator.kube"
+resources = importlib.import_module(f"{_PACKAGE}.resources")
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 DIGEST = "sha256:" + "cd" * 32
@@ -153,7 +153,7 @@ def suspended(world: World, kind: str) -> None:
     training(world, kind)
     stored = world.run(RUN)
     world.put({**stored, "spec": {**stored["spec"], "suspend": True}})
-    for pod in world.kube.all(PODS):  # they save and go
+    for pod in world.kube.all(resources.PODS):  # they save and go
         world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
     world.settle()
 
@@ -241,8 +241,11 @@ def main(folder: Path) -> None:
         lines = ",\n".join(json.dumps(stored, sort_keys=True) for stored in objects)
         text = f'{{"now": "{world.now.isoformat()}", "objects": [\n{lines}\n]}}\n'
         (folder / f"{kind}-{name}.json").write_text(text, encoding="utf-8")
-        phases = {run["metadata"]["name"]: run.get("status", {}).get("phase") for run in world.kube.all(TRAINING_RUNS)}
-        counts = len(world.kube.all(JOBS)), len(world.kube.all(CONFIG_MAPS))
+        phases = {
+            run["metadata"]["name"]: run.get("status", {}).get("phase")
+            for run in world.kube.all(resources.TRAINING_RUNS)
+        }
+        counts = len(world.kube.all(resources.JOBS)), len(world.kube.all(resources.CONFIG_MAPS))
         print(f"{kind} {name}: {phases}, {counts[0]} Jobs, {counts[1]} ConfigMaps")
 
 
