@@ -19,16 +19,19 @@ runs() { k get crun -o name 2>/dev/null | sort || true; }
 # work: the demo itself. It runs as a job, so that a signal ends it at once: bash would wait for the command in the foreground.
 work() {
   scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
+  trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
   say "base models: a tiny T5 and a tiny decoder, pre-trained on this machine once"
   "$root/scripts/tiny-models" >"$scratch/models" &      # beside the cluster, if they are to be made
   models_job=$!
   if [ -z "$given" ]; then
+    say "images, beside the cluster"
+    "$root/kind/cluster" images >"$scratch/images" 2> >(sed 's/^/       /' >&2) &
+    images_job=$!
     say "cluster: kind, one worker with two pretend GPUs"
     "$root/kind/cluster" up --name "$cluster" --workers 1 --gpus 2 2>&1 | sed 's/^/       /'
     eval "$("$root/kind/cluster" env --name "$cluster")"
-    say "images"
-    eval "$("$root/kind/cluster" images 2> >(sed 's/^/       /' >&2))"
+    wait "$images_job" || die "the images could not be made: see above"
+    eval "$(cat "$scratch/images")"
   fi
   : "${CHORUS_OPERATOR_IMAGE:?with your own cluster, set it to an image that the cluster can pull}"
   : "${CHORUS_TRAINER_IMAGE:?with your own cluster, set it to an image that the cluster can pull}"

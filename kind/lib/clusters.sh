@@ -115,11 +115,22 @@ check_served() { # KUBECTL...
   [ "$has" = "$ASKED" ] || die "the cluster has Kubernetes $has, not $ASKED: unset KUBERNETES to use it"
 }
 
+engine_and_registry() { need_engine; registry_up; }
+
+is_there() { timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME"; }
+
+# make_parts: what takes minutes when nothing is kept. Nobody else's use of the engine waits for it: images are made meanwhile.
+make_parts() {
+  have_kind
+  have_kubectl
+  is_there || node_image
+}
+
 make_cluster() {
   local there=""
   need_engine
   have_kind
-  ! timeout 60 "$KIND" get clusters -q 2>/dev/null | grep -qx "$NAME" || there=yes
+  ! is_there || there=yes
   [ -z "$there" ] || check_made
   have_kubectl
   registry_up
@@ -136,6 +147,15 @@ make_cluster() {
   link_tools
 }
 
+# gigabytes_to_come: what is still to be made for a cluster with one worker. Measured from nothing: 15 in the engine (layers, build cache, registry),
+# 7 for programs (Go's two caches, node image), 12 for the nodes; those of more workers are asked for when the cluster is made.
+gigabytes_to_come() {
+  local sum=12
+  [ "$MODE" != own ] || [ -d "$ARTEFACTS/node-image-$KUBERNETES" ] || sum=$((sum + 7))
+  [ "$MODE" = own ] && [ -d "$DATA/image" ] || sum=$((sum + 15))
+  echo "$sum"
+}
+
 # verb_check: what `up` would need and only finds out later.
 verb_check() {
   find_kubernetes
@@ -143,8 +163,7 @@ verb_check() {
   [ "$MODE" = own ] || [ -z "$ASKED" ] || [ -n "${KIND_NODE_IMAGE:-}" ] ||
     die "KUBERNETES chooses among node images that are made here; your engine takes kind's: set KIND_NODE_IMAGE to one with Kubernetes $ASKED"
   if [ "$MODE" = own ]; then need_own_engine; need_go; fi
-  # With what our engine has already, the nodes alone need more, and it removes what is old before they are made.
-  [ -n "$(ls "$CLUSTERS" "$DATA/image" 2>/dev/null)" ] || need_disk 25
+  [ -n "$(ls "$CLUSTERS" 2>/dev/null)" ] || need_disk "$(gigabytes_to_come)"
 }
 
 verb_up() {
@@ -159,6 +178,8 @@ verb_up() {
     return
   fi
   verb_check
+  with_machine engine_and_registry
+  make_parts
   with_machine make_cluster
   say "ready: eval \"\$(kind/cluster env$([ "$NAME" = chorus ] || echo " --name $NAME"))\""
 }

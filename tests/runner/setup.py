@@ -61,7 +61,7 @@ class Setup:
     def __init__(self, kind: Kind, needs: set[str]):
         """Begin with what is asked for; one after another, since all of it wants the same cores.
 
-        Making images does not: most of its time is spent on the network and the disk. So Helm is built beside it.
+        Making images does not: most of its time is spent on the network and the disk. So it goes on beside the rest.
         """
         self._kind = kind
         self._ready: dict[str, Future[Environment]] = {}
@@ -73,17 +73,13 @@ class Setup:
             if verb in {"binaries", *needs}:
                 self._ready[verb] = pool.submit(kind.program, verb)
         if "cluster" in needs:
-            nodes = self._ready["nodes"] = pool.submit(kind.nodes)
-            self._ready["cluster"] = pool.submit(lambda: nodes.result() | kind.images())
+            nodes, images = pool.submit(kind.nodes), beside.submit(kind.images)
+            self._ready["nodes"] = nodes
+            self._ready["cluster"] = beside.submit(lambda: nodes.result() | images.result())
         if "helm" in needs:
-            self._ready["helm"] = beside.submit(self._helm)
+            self._ready["helm"] = pool.submit(kind.program, "helm")
         for executor in (pool, beside):
             executor.shutdown(wait=False)
-
-    def _helm(self) -> Environment:
-        if (nodes := self._ready.get("nodes")) is not None:
-            nodes.result()
-        return self._kind.program("helm")
 
     def environment(self, needs: Sequence[str]) -> tuple[Environment, float]:
         """Wait for what a tier needs; give it, and the seconds that it was waited for. Raises RuntimeError."""

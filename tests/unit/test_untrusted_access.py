@@ -15,7 +15,6 @@ ALLOWED = {
     "convert": "runs before the plugin does: reads the frame, writes into an emptyDir of its pod",
     "download": "writes one new file into the prepare Job's own work directory",
     "exchange": "serves the frame from a read-only mount; only prepare Jobs write frames",
-    "exchange_certificate": "a file in memory",
     "fetch": "base/: only fetch Jobs write there, and what is in a model's place is looked at through untrusted",
     "files": "the work directories and frames of prepare and fetch Jobs",
     "frame": "writes new files into the prepare Job's own work directory",
