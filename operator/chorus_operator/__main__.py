@@ -26,6 +26,7 @@ from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key, WorkQueue
 from chorus_net.addresses import Address, nothing
 from chorus_operator.ca import BrokenAuthority, CaBundle, load_authority
+from chorus_operator.decisions.service_address import url_problem
 from chorus_operator.health import Health
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
@@ -37,7 +38,6 @@ from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.namespaces import RunNamespaces
-from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.api_server import ApiServerFinder
 from chorus_operator.services.client import ServiceClient

@@ -10,11 +10,11 @@ from chorus_api.contract import ROLE_LABEL
 from chorus_api.project import Project
 from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
+from chorus_operator.decisions import names
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
-from chorus_operator.rules import names
 from chorus_operator.services.letters import ReturnAddress
 from chorus_protocol.messages import StoredFrame
 from harness.apiserver import ControlPlane

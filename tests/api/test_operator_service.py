@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from builders import make_project, make_run, make_service_plugin, overlay
 from chorus_api.contract import AUDIENCE
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import names
+from chorus_operator.decisions import names
 from far_service import REPORT, WEIGHTS, FarService, check_signature, far_service
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually

@@ -21,7 +21,7 @@ from chorus_api.contract import (
     RUN_SERVICE_ACCOUNT,
     RUN_UID_ANNOTATION,
 )
-from chorus_operator.rules.names import owner_reference
+from chorus_operator.decisions.names import owner_reference
 
 PROJECT_ID, PLUGIN_ID = 4095123, 77
 IDS = {"project_id": PROJECT_ID, "plugin_id": PLUGIN_ID}

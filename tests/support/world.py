@@ -17,14 +17,14 @@ from chorus_kube.errors import Conflict, Unavailable
 from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_net.addresses import ApiServer
+from chorus_operator.decisions import names
+from chorus_operator.decisions.dispatch import Limits
+from chorus_operator.decisions.project.refresh import key_now, looks_now
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.rules import names
-from chorus_operator.rules.dispatch import Limits
-from chorus_operator.rules.refresh import key_now, looks_now
 from chorus_operator.services.client import Letter
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress

@@ -10,6 +10,9 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, ForwardConfig, Messaging
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions import names
+from chorus_operator.decisions.plugin.describe import DESCRIBE_SECONDS
+from chorus_operator.decisions.resolve import frozen_script
 from chorus_operator.manifests.environment import speech, training_environment
 from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
 from chorus_operator.manifests.pod import (
@@ -25,9 +28,6 @@ from chorus_operator.manifests.pod import (
 )
 from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
 from chorus_operator.manifests.storage import scratch_volume
-from chorus_operator.rules import names
-from chorus_operator.rules.describe import DESCRIBE_SECONDS
-from chorus_operator.rules.resolve import frozen_script
 
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5

@@ -7,6 +7,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ExchangeConfig, ServiceConfig
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions import names
 from chorus_operator.manifests.job import (
     CPU_JOB_GRACE_SECONDS,
     CPU_JOB_RESOURCES,
@@ -23,7 +24,6 @@ from chorus_operator.manifests.pod import (
     config_map_volume,
     identity_volume,
 )
-from chorus_operator.rules import names
 
 CONTAINER = "exchange"
 ARTEFACT_BYTES = 20 << 30

@@ -12,6 +12,9 @@ from chorus_api.reasons import ExitCode
 from chorus_api.run_config import FrozenRun, FrozenScript, RunConfig
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions import names
+from chorus_operator.decisions.classify import POLICY_EXIT_CODES
+from chorus_operator.decisions.resolve import BaseLocation
 from chorus_operator.manifests.environment import training_environment
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
@@ -26,9 +29,6 @@ from chorus_operator.manifests.pod import (
     whole_cpus,
 )
 from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
-from chorus_operator.rules import names
-from chorus_operator.rules.classify import POLICY_EXIT_CODES
-from chorus_operator.rules.resolve import BaseLocation
 
 CPU_JOB_RETRIES = 3
 CPU_JOB_SECONDS = 6 * 3600

@@ -10,11 +10,11 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
 from chorus_api.run_config import FetchConfig, FrozenRun, KeptFrames, ListedRuns, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions import names
+from chorus_operator.decisions.decision import StartPublish
+from chorus_operator.decisions.resolve import messaging
 from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
-from chorus_operator.rules import names
-from chorus_operator.rules.decision import StartPublish
-from chorus_operator.rules.resolve import messaging
 
 INLINE_KEY = "inline"
 TOKEN_DIR = "/var/run/chorus-hub"

@@ -19,9 +19,9 @@ from chorus_api.training_run import TrainingRun
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
+from chorus_operator.decisions import names
 from chorus_operator.messages.senders import AccountPod
 from chorus_operator.reconcile.children import Owner, read_if_owned
-from chorus_operator.rules import names
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
 from chorus_protocol.messages import Addressed, Envelope, ExchangeReady, OnlineReport

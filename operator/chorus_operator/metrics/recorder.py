@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from chorus_api.reasons import FailureClass, Reason
 from chorus_kube.work_queue import OUTCOMES
+from chorus_operator.decisions.run.phase import FINAL
 from chorus_operator.metrics.runs import PHASES, UNKNOWN, WORKING, RunBook, unix_time
-from chorus_operator.rules.run_phase import FINAL
 
 KINDS = ("Project", "Plugin", "TrainingRun")
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chorus_operator.rules.run_phase import FINAL
+from chorus_operator.decisions.run.phase import FINAL
 
 WORKING = ("PREPROCESSING", "TRAINING")
 UNKNOWN = "unknown"

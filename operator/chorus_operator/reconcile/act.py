@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from chorus_kube.errors import AlreadyExists, Conflict
 from chorus_kube.resources import Resource, of
+from chorus_operator.decisions.decision import Decision
 from chorus_operator.events import emit_event
 from chorus_operator.reconcile.children import Owner, read_child
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.patch import status_patch
-from chorus_operator.rules.decision import Decision
 
 Manifest = dict[str, Any]
 

@@ -16,9 +16,9 @@ from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
 from chorus_kube.client import Kube
 from chorus_kube.resources import CLAIMS, Resource
+from chorus_operator.decisions.names import ChildName
+from chorus_operator.decisions.observed import JobView, PodView, pod_view
 from chorus_operator.reconcile.memory import Memory
-from chorus_operator.rules.names import ChildName
-from chorus_operator.rules.observed import JobView, PodView, pod_view
 
 Manifest = dict[str, Any]
 

@@ -10,9 +10,9 @@ from chorus_api.project import Project
 from chorus_kube.client import Kube
 from chorus_kube.errors import AlreadyExists, Conflict
 from chorus_kube.resources import CLAIMS
+from chorus_operator.decisions import names
 from chorus_operator.manifests.job import project_claim
 from chorus_operator.reconcile.children import is_claim_of, read_claim, read_named_by_user
-from chorus_operator.rules import names
 
 
 async def with_claim(kube: Kube, project: Project) -> Project:

@@ -9,9 +9,9 @@ from datetime import datetime
 from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
 from chorus_net.addresses import UNKNOWN, ApiServer
+from chorus_operator.decisions.service_address import url_problem
 from chorus_operator.reconcile.memory import Memory
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.rules.service_address import url_problem
 from chorus_operator.services.courier import Courier
 from chorus_operator.services.letters import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chorus_client.masking import mask
 from chorus_kube.client import Kube
-from chorus_operator.rules.observed import PodView, newest
+from chorus_operator.decisions.observed import PodView, newest
 
 HEAD_CHARACTERS = 1900
 TAIL_CHARACTERS = 3000

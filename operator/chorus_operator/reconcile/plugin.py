@@ -8,6 +8,12 @@ from chorus_api.plugin import Plugin
 from chorus_kube.errors import Invalid
 from chorus_kube.resources import JOBS, PLUGINS
 from chorus_kube.work_queue import Key
+from chorus_operator.decisions import names
+from chorus_operator.decisions.decision import Inquire, StartDescribe
+from chorus_operator.decisions.observed import job_view
+from chorus_operator.decisions.plugin.describe import await_name, decide_plugin, refuse_plugin, wants_report
+from chorus_operator.decisions.plugin.state import PluginView
+from chorus_operator.decisions.resolve import messaging
 from chorus_operator.manifests.container import describe_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
@@ -15,11 +21,6 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.services import inquire
-from chorus_operator.rules import names
-from chorus_operator.rules.decision import Inquire, StartDescribe
-from chorus_operator.rules.describe import PluginView, await_name, decide_plugin, refuse_plugin, wants_report
-from chorus_operator.rules.observed import job_view
-from chorus_operator.rules.resolve import messaging
 from chorus_operator.services.letters import about_plugin
 
 

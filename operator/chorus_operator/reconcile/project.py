@@ -16,6 +16,25 @@ from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_kube.work_queue import Key
+from chorus_operator.decisions import names
+from chorus_operator.decisions.conditions import Conditions
+from chorus_operator.decisions.decision import (
+    Action,
+    Admit,
+    Decision,
+    DeleteRun,
+    Event,
+    MakeClaim,
+    MakeRun,
+    RemoveLook,
+    StartPrepare,
+)
+from chorus_operator.decisions.observed import job_view
+from chorus_operator.decisions.project.admission import is_accepted, is_final
+from chorus_operator.decisions.project.decide import decide_project
+from chorus_operator.decisions.project.refresh import kept_key, key_now, looks_now
+from chorus_operator.decisions.project.state import FrameResult, ProjectView
+from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
 from chorus_operator.reconcile.act import create_once, finish
@@ -33,25 +52,6 @@ from chorus_operator.reconcile.claims import make_claim, with_claim
 from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
-from chorus_operator.rules import names
-from chorus_operator.rules.admission import is_accepted, is_final
-from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import (
-    Action,
-    Admit,
-    Decision,
-    DeleteRun,
-    Event,
-    MakeClaim,
-    MakeRun,
-    RemoveLook,
-    StartPrepare,
-)
-from chorus_operator.rules.frame import FrameResult
-from chorus_operator.rules.observed import job_view
-from chorus_operator.rules.project import ProjectView, decide_project
-from chorus_operator.rules.refresh import kept_key, key_now, looks_now
-from chorus_operator.rules.run_phase import run_phase
 from chorus_protocol.messages import StoredFrame
 
 

@@ -8,13 +8,13 @@ from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
 from chorus_kube.resources import CONFIG_MAPS
 from chorus_kube.work_queue import Key
+from chorus_operator.decisions.decision import Deliver
+from chorus_operator.decisions.dispatch import Outgoing, host_of
+from chorus_operator.decisions.run.state import RunView
+from chorus_operator.decisions.service_address import target_url
 from chorus_operator.manifests.exchange import exchange_host
 from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.environment import Environment
-from chorus_operator.rules.decision import Deliver
-from chorus_operator.rules.dispatch import Outgoing, host_of
-from chorus_operator.rules.draft import RunView
-from chorus_operator.rules.service_address import target_url
 from chorus_operator.services import letters
 from chorus_operator.services.client import Letter
 from chorus_operator.services.courier import CannotWrite

@@ -14,6 +14,27 @@ from chorus_api.training_run import Resolved, TrainingRun, TrainingRunStatus
 from chorus_kube.errors import Invalid
 from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
+from chorus_operator.decisions import names, resolve
+from chorus_operator.decisions.decision import (
+    Action,
+    Decision,
+    DeleteJob,
+    DeleteRun,
+    Deliver,
+    ForceDeletePod,
+    Freeze,
+    StartAttempt,
+    StartFetch,
+    StartPublish,
+    SuspendJob,
+)
+from chorus_operator.decisions.names import ChildName
+from chorus_operator.decisions.observed import JobView, PodView, job_view, pod_view
+from chorus_operator.decisions.project.listed_runs import listed_runs
+from chorus_operator.decisions.run.base_model import fetch_key
+from chorus_operator.decisions.run.decide import await_name, decide_run, is_published, refuse_run
+from chorus_operator.decisions.run.phase import FINAL
+from chorus_operator.decisions.run.state import RunView
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.container import container_job, forward_config
 from chorus_operator.manifests.exchange import exchange_manifests
@@ -31,27 +52,6 @@ from chorus_operator.reconcile.environment import Environment
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.services import deliver, token_of
-from chorus_operator.rules import names, resolve
-from chorus_operator.rules.base_model import fetch_key
-from chorus_operator.rules.decision import (
-    Action,
-    Decision,
-    DeleteJob,
-    DeleteRun,
-    Deliver,
-    ForceDeletePod,
-    Freeze,
-    StartAttempt,
-    StartFetch,
-    StartPublish,
-    SuspendJob,
-)
-from chorus_operator.rules.draft import RunView
-from chorus_operator.rules.listed_runs import listed_runs
-from chorus_operator.rules.names import ChildName
-from chorus_operator.rules.observed import JobView, PodView, job_view, pod_view
-from chorus_operator.rules.run import await_name, decide_run, is_published, refuse_run
-from chorus_operator.rules.run_phase import FINAL
 from chorus_operator.services.letters import about_attempt
 from chorus_operator.services.tokens import token_hash
 from chorus_protocol.messages import TrainingData

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from chorus_net.addresses import UNKNOWN, Address, ApiServer, address_problem, host_problem, nothing, read_address
-from chorus_operator.rules.service_address import no_plugin_at
+from chorus_operator.decisions.service_address import no_plugin_at
 
 
 class AddressRefused(OSError):

@@ -17,7 +17,7 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_client.masking import mask
-from chorus_operator.rules.dispatch import Limits
+from chorus_operator.decisions.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard, AddressRefused
 from chorus_operator.services.resolver import ThreadResolver
 from chorus_protocol.webhook_signature import signed_headers

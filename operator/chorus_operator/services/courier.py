@@ -14,8 +14,8 @@ from typing import Protocol
 import structlog
 
 from chorus_kube.errors import KubeError
-from chorus_operator.rules.delivery import Deliveries, Delivery
-from chorus_operator.rules.dispatch import DispatchQueue, Limits, Outgoing
+from chorus_operator.decisions.delivery import Deliveries, Delivery
+from chorus_operator.decisions.dispatch import DispatchQueue, Limits, Outgoing
 from chorus_operator.services.client import Letter
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Dataset, ProjectSpec
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_dataset.prepare import prepare_frame
-from chorus_operator.rules.applicability import suits
+from chorus_operator.decisions.applicability import suits
 from docs_text import REPOSITORY, Fence, fences, name_of
 
 SPECS = {kind.name: kind for kind in KINDS}

@@ -11,9 +11,9 @@ from chorus_api import contract
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import PrepareConfig
 from chorus_kube.resources import CONFIG_MAPS
+from chorus_operator.decisions.classify import POLICY_EXIT_CODES, cause_of
+from chorus_operator.decisions.observed import job_view
 from chorus_operator.manifests.pod import whole_cpus
-from chorus_operator.rules.classify import POLICY_EXIT_CODES, cause_of
-from chorus_operator.rules.observed import job_view
 from unit_manifests import plugin, project, run
 from world import World
 

@@ -14,8 +14,8 @@ from chorus_api.base import DNS_LABEL
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions import names
 from chorus_operator.manifests.exchange import exchange_host
-from chorus_operator.rules import names
 
 UID = "c0ffee12-0000-4000-8000-000000000000"
 KEY = names.base_key("hf://a/b", None)

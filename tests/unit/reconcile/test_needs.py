@@ -8,7 +8,7 @@ import pytest
 
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
-from chorus_operator.rules.applicability import suits
+from chorus_operator.decisions.applicability import suits
 from chorus_protocol.messages import ColumnProfile, FrameManifest
 
 MANIFEST = {"type": "container", "container": {"image": "learner:1"}}

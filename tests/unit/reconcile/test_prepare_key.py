@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_api.project import Project
-from chorus_operator.rules.names import prepare_key
+from chorus_operator.decisions.names import prepare_key
 
 DATASET: dict[str, Any] = {
     "source": {"volume": {"claimName": "data", "path": "rows.db"}},

@@ -13,8 +13,8 @@ from chorus_api import contract
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_kube.resources import CLAIMS, CONFIG_MAPS, PODS, PROJECTS
-from chorus_operator.rules.listed_runs import listed_runs
-from chorus_operator.rules.publication import POD_END_SECONDS
+from chorus_operator.decisions.project.listed_runs import listed_runs
+from chorus_operator.decisions.run.publication import POD_END_SECONDS
 from unit_manifests import plugin, project, run
 from world import World, iso
 

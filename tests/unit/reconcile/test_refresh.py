@@ -14,8 +14,8 @@ from chorus_api.project import Project
 from chorus_api.run_config import KeptFrames, PrepareConfig, TerminationRecord
 from chorus_api.training_run import TrainingRun
 from chorus_kube.resources import CONFIG_MAPS, JOBS
-from chorus_operator.rules.frame import frames_to_keep
-from chorus_operator.rules.project import ProjectView
+from chorus_operator.decisions.project.frame import frames_to_keep
+from chorus_operator.decisions.project.state import ProjectView
 from fakes import Call
 from unit_manifests import plugin, project, run
 from world import Killed, World, frame

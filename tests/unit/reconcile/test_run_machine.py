@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chorus_api.run_config import TerminationRecord
 from chorus_kube.resources import JOBS, PODS, TRAINING_RUNS
-from chorus_operator.rules.run_phase import FINAL
+from chorus_operator.decisions.run.phase import FINAL
 from unit_manifests import plugin, project, run
 from world import World
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chorus_kube.resources import TRAINING_RUNS
-from chorus_operator.rules.project import NAMES_TRIED
+from chorus_operator.decisions.project.decide import NAMES_TRIED
 from fakes import Call
 from unit_manifests import plugin, project, run
 from world import Killed, World

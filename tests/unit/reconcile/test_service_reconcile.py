@@ -12,10 +12,11 @@ from builders import make_run, make_service_plugin
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_kube.resources import CONFIG_MAPS, PODS, SERVICES
-from chorus_operator.rules.decision import Action, Inquire
-from chorus_operator.rules.delivery import Delivery
-from chorus_operator.rules.describe import PluginView, decide_plugin
-from chorus_operator.rules.dispatch import Limits
+from chorus_operator.decisions.decision import Action, Inquire
+from chorus_operator.decisions.delivery import Delivery
+from chorus_operator.decisions.dispatch import Limits
+from chorus_operator.decisions.plugin.describe import decide_plugin
+from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld

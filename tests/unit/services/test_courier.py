@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chorus_kube.errors import Unavailable
-from chorus_operator.rules.delivery import LONGEST_BACKOFF, Deliveries, Delivery
-from chorus_operator.rules.dispatch import Kind, Limits, Outgoing
+from chorus_operator.decisions.delivery import LONGEST_BACKOFF, Deliveries, Delivery
+from chorus_operator.decisions.dispatch import Kind, Limits, Outgoing
 from chorus_operator.services.client import POST_SECONDS, Letter
 from chorus_operator.services.courier import WRITE_SECONDS, CannotWrite, Courier
 from chorus_protocol.messages import MessageType

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chorus_operator.rules.dispatch import PRIORITY, DispatchQueue, Kind, Limits, Outgoing, host_of
+from chorus_operator.decisions.dispatch import PRIORITY, DispatchQueue, Kind, Limits, Outgoing, host_of
 from chorus_protocol.messages import MessageType
 
 LIMITS = Limits(total=5, of_kind=4, namespace=3, namespace_kind=2, host=1, waiting=3)

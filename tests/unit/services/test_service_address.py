@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chorus_operator.rules.service_address import url_problem
+from chorus_operator.decisions.service_address import url_problem
 
 
 @pytest.mark.parametrize(

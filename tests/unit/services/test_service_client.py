@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chorus_net.addresses import ApiServer
-from chorus_operator.rules.dispatch import Limits
+from chorus_operator.decisions.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.client import Letter, ServiceClient
 from chorus_protocol.webhook_signature import public_key

@@ -8,7 +8,7 @@ from typing import Any
 
 from chorus_api.project import Project
 from chorus_api.run_config import ListedRuns
-from chorus_operator.rules.observed import parse_time
+from chorus_operator.decisions.observed import parse_time
 
 
 def listed_runs(project: Project, runs: Iterable[Mapping[str, Any]], *, listed: datetime) -> ListedRuns:

@@ -5,27 +5,26 @@ Everything is looked at anew each time, so there is no state to get stuck in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
 
 from chorus_api import contract
 from chorus_api.base import Condition
 from chorus_api.ids import message_id
-from chorus_api.plugin import Plugin
-from chorus_api.project import FrameSummary, Looks, PluginRow, Project, ProjectPlugin, ProjectStatus
+from chorus_api.project import FrameSummary, PluginRow, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import describe, names, resolve, standing
-from chorus_operator.rules.admission import admit, is_accepted, is_final
-from chorus_operator.rules.applicability import Verdict, suits
-from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Action, Decision, Event, MakeClaim, MakeRun
-from chorus_operator.rules.frame import MISSING_SOURCE_SECONDS, FrameResult, prepare
-from chorus_operator.rules.observed import JobView, PodView
-from chorus_operator.rules.project_phase import Entry, project_phase
-from chorus_operator.rules.recipe import recipe_of
-from chorus_operator.rules.refresh import looks_now
+from chorus_operator.decisions import names, resolve
+from chorus_operator.decisions.applicability import Verdict, suits
+from chorus_operator.decisions.conditions import Conditions
+from chorus_operator.decisions.decision import Decision, Event, MakeClaim, MakeRun
+from chorus_operator.decisions.plugin import describe
+from chorus_operator.decisions.project import history
+from chorus_operator.decisions.project.admission import admit, is_accepted, is_final
+from chorus_operator.decisions.project.frame import MISSING_SOURCE_SECONDS, prepare
+from chorus_operator.decisions.project.phase import Entry, project_phase
+from chorus_operator.decisions.project.refresh import looks_now
+from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
+from chorus_operator.decisions.recipe import recipe_of
 from chorus_protocol.messages import FrameManifest
 
 COLUMNS_SHOWN = 50
@@ -34,61 +33,6 @@ NAMES_TRIED = 20
 MORE_NAMES_SECONDS = 1.0
 HIGHEST_SEQUENCE = 10 ** (names.SEQUENCE_DIGITS + 1) - 1
 """Highest number that is believed: an older version counted on from any that a user wrote into a run's name."""
-
-
-@dataclass(frozen=True)
-class ProjectView:
-    """Everything that a decision about a Project may look at."""
-
-    project: Project
-    plugins: Mapping[str, Plugin]
-    runs: Sequence[TrainingRun]
-    now: datetime
-    trainer_image: str
-    runs_unreadable: bool = False
-    """Whether there are runs that this version cannot read."""
-    claim_exists: bool = False
-    source_problem: tuple[Reason, str] | None = None
-    """Why the data cannot be looked at."""
-    refused: tuple[Reason, str] | None = None
-    """Why a child cannot be read or made: another object has its name, or the API server refuses it."""
-    frame: FrameResult | None = None
-    """Result of the newest look at the data."""
-    kept: FrameResult | None = None
-    """Result of an earlier look, whose frame is in use until the newest one has a frame."""
-    taken: frozenset[str] = frozenset()
-    """Names that were tried for an automatic run, and that other runs have."""
-    prepare: JobView | None = None
-    prepare_pods: Sequence[PodView] = ()
-    log_tail: str | None = None
-
-
-@dataclass
-class ProjectDraft:
-    """A Project's status while a decision is being made."""
-
-    view: ProjectView
-    conditions: Conditions
-    looks: Looks
-    actions: list[Action] = field(default_factory=list)
-    names_tried: bool = False
-    """Whether there are more names to try for an automatic run."""
-
-    @property
-    def result(self) -> FrameResult | None:
-        """The result of the look whose frame is in use."""
-        results = (self.view.frame, self.view.kept)
-        return next((result for result in results if result is not None and result.ready is not None), None)
-
-    @property
-    def frame(self) -> FrameManifest | None:
-        """The frame in use."""
-        return self.result.ready if self.result is not None else None
-
-    @property
-    def suspended(self) -> bool:
-        """Whether the Project is to stand still."""
-        return self.view.project.spec.suspend
 
 
 def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
@@ -109,7 +53,7 @@ def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
         entries = [
             _run_and_admit(draft, entry, shown, frame) for entry, shown in zip(_specs(view), entries, strict=True)
         ]
-    draft.actions += standing.outlived(project, view.runs)
+    draft.actions += history.outlived(project, view.runs)
     return _close(draft, entries, frame, again)
 
 
@@ -191,9 +135,9 @@ def _run_of(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPlugin
 def _newest_run(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPlugin) -> dict[str, object]:
     if not runs:
         return {}
-    newest = max(runs, key=standing.made)
+    newest = max(runs, key=history.made)
     trained = [run for run in runs if run.status.model is not None]
-    model = max(trained, key=standing.made).status.model if trained else None
+    model = max(trained, key=history.made).status.model if trained else None
     return {
         "run": newest.metadata.name,
         "phase": newest.status.phase or "queued",
@@ -288,8 +232,8 @@ def _close(
             "observed_generation": view.project.metadata.generation,
             "conditions": draft.conditions.all(),
             "plugins": [entry.row for entry in entries],
-            "latest_model": standing.latest_models(view.project, view.runs),
-            "leaderboard": standing.leaderboard(view.project, view.runs, frame.name) if frame else [],
+            "latest_model": history.latest_models(view.project, view.runs),
+            "leaderboard": history.leaderboard(view.project, view.runs, frame.name) if frame else [],
         }
         | {"looks": draft.looks}
         | ({"dataset": summary(draft, frame)} if frame else {})
@@ -312,7 +256,7 @@ def _degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> tuple[bool, Reas
     problems = [
         f"{run.spec.plugin}: {problem}"
         for run in draft.view.runs
-        if run.metadata.name in shown and (problem := standing.latest_problem(run)) is not None
+        if run.metadata.name in shown and (problem := history.latest_problem(run)) is not None
     ]
     if not broken and not problems:
         return False, Reason.ALL_WELL, ""

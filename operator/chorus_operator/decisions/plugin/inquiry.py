@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin, PluginStatus, ServicePlugin
 from chorus_api.reasons import Reason
-from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Action, Decision, Inquire
-from chorus_operator.rules.delivery import backoff
-from chorus_operator.rules.observed import parse_time
-from chorus_operator.rules.service_address import target_url
-
-if TYPE_CHECKING:
-    from chorus_operator.rules.describe import PluginView
+from chorus_operator.decisions.conditions import Conditions
+from chorus_operator.decisions.decision import Action, Decision, Inquire
+from chorus_operator.decisions.delivery import backoff
+from chorus_operator.decisions.observed import parse_time
+from chorus_operator.decisions.plugin.state import PluginView
+from chorus_operator.decisions.service_address import target_url
 
 MISSED_INQUIRIES = 3
 ANSWER_SECONDS = 30.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from chorus_api.reasons import Reason
 from chorus_api.run_config import RunConfig
-from chorus_operator.rules import attempt, resolve
-from chorus_operator.rules.classify import cause_of
-from chorus_operator.rules.decision import StartFetch
-from chorus_operator.rules.draft import Draft, RunView
-from chorus_operator.rules.observed import newest
-from chorus_operator.rules.startup import waiting_for
+from chorus_operator.decisions import resolve
+from chorus_operator.decisions.classify import cause_of
+from chorus_operator.decisions.decision import StartFetch
+from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.run import attempt
+from chorus_operator.decisions.run.state import Draft, RunView
+from chorus_operator.decisions.startup import waiting_for
 
 
 def fetch_key(view: RunView) -> str | None:

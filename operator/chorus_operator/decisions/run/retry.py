@@ -7,13 +7,13 @@ from dataclasses import replace
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import Attempts, TrainingRunStatus
-from chorus_operator.rules import attempt
-from chorus_operator.rules.classify import Cause
-from chorus_operator.rules.conditions import is_true
-from chorus_operator.rules.decision import Decision, StartAttempt
-from chorus_operator.rules.draft import Draft
-from chorus_operator.rules.observed import PodView
-from chorus_operator.rules.run_phase import NOT_APPLICABLE
+from chorus_operator.decisions.classify import Cause
+from chorus_operator.decisions.conditions import is_true
+from chorus_operator.decisions.decision import Decision, StartAttempt
+from chorus_operator.decisions.observed import PodView
+from chorus_operator.decisions.run import attempt
+from chorus_operator.decisions.run.phase import NOT_APPLICABLE
+from chorus_operator.decisions.run.state import Draft
 
 _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chorus_api.reasons import Reason
-from chorus_operator.rules.observed import JobView, PodView
+from chorus_operator.decisions.observed import JobView, PodView
 
 IMAGE_GRACE_SECONDS = 300
 CONTAINER_GRACE_SECONDS = 120

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from chorus_api.project import LatestModel, LeaderboardRow, Project
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import names
-from chorus_operator.rules.admission import is_final
-from chorus_operator.rules.conditions import find
-from chorus_operator.rules.decision import DeleteRun
-from chorus_operator.rules.publication import latest_row, metric_of
+from chorus_operator.decisions import names
+from chorus_operator.decisions.conditions import find
+from chorus_operator.decisions.decision import DeleteRun
+from chorus_operator.decisions.project.admission import is_final
+from chorus_operator.decisions.run.publication import latest_row, metric_of
 
 LEADERBOARD_ROWS = 10
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chorus_api.reasons import ExitCode, FailureClass, Reason
 from chorus_api.scratch import SCRATCH_FIELD
-from chorus_operator.rules.observed import JobView, PodView
+from chorus_operator.decisions.observed import JobView, PodView
 
 POLICY_EXIT_CODES = (
     ExitCode.PREEMPTED,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chorus_api.base import Condition
 from chorus_api.reasons import Reason
-from chorus_operator.rules.conditions import find, is_true
+from chorus_operator.decisions.conditions import find, is_true
 
 FINAL = frozenset({"failed", "notApplicable", "cancelled", "TRAINED"})
 NOT_APPLICABLE = frozenset(

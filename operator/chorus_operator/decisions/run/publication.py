@@ -8,12 +8,12 @@ from chorus_api.project import LatestModel, Objective, Project
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
-from chorus_operator.rules import names
-from chorus_operator.rules.attempt import failure_of, force_delete_lost
-from chorus_operator.rules.classify import Cause, cause_of
-from chorus_operator.rules.decision import Decision, DeleteJob, StartPublish
-from chorus_operator.rules.draft import Draft
-from chorus_operator.rules.observed import newest
+from chorus_operator.decisions import names
+from chorus_operator.decisions.classify import Cause, cause_of
+from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
+from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost
+from chorus_operator.decisions.run.state import Draft
 
 POD_END_SECONDS = 600
 """How long pods of a run may outlive its training, beyond the grace that they have to stop."""

@@ -11,10 +11,9 @@ from datetime import timedelta
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ContainerConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRunStatus
-from chorus_operator.rules import attempt, names, publication, resolve, service_run
-from chorus_operator.rules.base_model import base_ready
-from chorus_operator.rules.classify import Cause, cause_of
-from chorus_operator.rules.decision import (
+from chorus_operator.decisions import names, resolve
+from chorus_operator.decisions.classify import Cause, cause_of
+from chorus_operator.decisions.decision import (
     Decision,
     DeleteJob,
     DeleteRun,
@@ -22,11 +21,13 @@ from chorus_operator.rules.decision import (
     StartAttempt,
     SuspendJob,
 )
-from chorus_operator.rules.draft import Draft, RunView
-from chorus_operator.rules.recipe import recipe_of
-from chorus_operator.rules.retry import failed_attempt
-from chorus_operator.rules.run_phase import FINAL
-from chorus_operator.rules.startup import NAME_TAKEN_SECONDS
+from chorus_operator.decisions.recipe import recipe_of
+from chorus_operator.decisions.run import attempt, publication, service
+from chorus_operator.decisions.run.base_model import base_ready
+from chorus_operator.decisions.run.phase import FINAL
+from chorus_operator.decisions.run.retry import failed_attempt
+from chorus_operator.decisions.run.state import Draft, RunView
+from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
 
 REFERENCE_GRACE_SECONDS = 60
 LOOK_AGAIN_SECONDS = 5.0
@@ -55,7 +56,7 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     )
     draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
-    if view.wants_suspension and not (view.job is not None and view.job.complete) and not service_run.is_over(draft):
+    if view.wants_suspension and not (view.job is not None and view.job.complete) and not service.is_over(draft):
         return _suspend(draft)
     draft.conditions.drop("Suspended")
     if view.job is not None and view.job.suspended and not view.job.finished:
@@ -225,7 +226,7 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
 def is_published(view: RunView) -> bool:
     """Tell whether the training is over as far as it can be seen, so that the publish Job matters."""
     if isinstance(view.frozen, ServiceConfig):
-        return service_run.has_named(view)
+        return service.has_named(view)
     return view.job is not None and view.job.complete
 
 
@@ -233,7 +234,7 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job, current = view.job, draft.attempts.current
     if isinstance(view.frozen, ServiceConfig):
-        return service_run.train(draft)
+        return service.train(draft)
     if job is None and current > 0:
         deleted = Cause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."

@@ -20,9 +20,9 @@ from chorus_api.run_config import (
     ServiceConfig,
 )
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import names, parameters
-from chorus_operator.rules.recipe import ContainerRecipe, LoraRecipe, Recipe, ServiceRecipe, lora_of
-from chorus_operator.rules.service_address import url_problem
+from chorus_operator.decisions import names, parameters
+from chorus_operator.decisions.recipe import ContainerRecipe, LoraRecipe, Recipe, ServiceRecipe, lora_of
+from chorus_operator.decisions.service_address import url_problem
 
 
 @dataclass(frozen=True)

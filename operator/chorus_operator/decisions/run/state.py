@@ -12,13 +12,13 @@ from chorus_api.project import Project
 from chorus_api.reasons import Reason
 from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
 from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
-from chorus_operator.rules import names
-from chorus_operator.rules.conditions import Conditions
-from chorus_operator.rules.decision import Action, Decision, DeleteJob, Event
-from chorus_operator.rules.delivery import Delivery
-from chorus_operator.rules.observed import JobView, PodView, newest
-from chorus_operator.rules.run_phase import FINAL, run_phase
-from chorus_operator.rules.service_address import url_problem
+from chorus_operator.decisions import names
+from chorus_operator.decisions.conditions import Conditions
+from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event
+from chorus_operator.decisions.delivery import Delivery
+from chorus_operator.decisions.observed import JobView, PodView, newest
+from chorus_operator.decisions.run.phase import FINAL, run_phase
+from chorus_operator.decisions.service_address import url_problem
 
 _TOLD = {
     "Accepted": "True",

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from chorus_api.reasons import Reason
-from chorus_operator.rules.admission import is_accepted, is_final
-from chorus_operator.rules.classify import REASONS, cause_of
-from chorus_operator.rules.decision import RemoveLook, StartPrepare
-from chorus_operator.rules.observed import JobView, newest
-from chorus_operator.rules.refresh import ended, key_now, next_look, outdated_keys
-from chorus_operator.rules.startup import waited, waiting_for
+from chorus_operator.decisions.classify import REASONS, cause_of
+from chorus_operator.decisions.decision import RemoveLook, StartPrepare
+from chorus_operator.decisions.observed import JobView, newest
+from chorus_operator.decisions.project.admission import is_accepted, is_final
+from chorus_operator.decisions.project.refresh import ended, key_now, next_look, outdated_keys
+from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
+from chorus_operator.decisions.startup import waited, waiting_for
 from chorus_protocol.messages import FrameManifest
-
-if TYPE_CHECKING:
-    from chorus_operator.rules.project import ProjectDraft, ProjectView
 
 MISSING_SOURCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class FrameResult:
-    """What the prepare Job reported: a frame, or why there is none."""
-
-    ready: FrameManifest | None = None
-    failed_reason: str = ""
-    failed_detail: str = ""
-    config_map: str = ""
-    """ConfigMap that holds the result."""
-
-
-@dataclass(frozen=True)
-class Told:
+class Preparation:
     """What the newest look at the data comes to so far; `again`: the seconds after which to see."""
 
     reason: Reason
@@ -45,63 +31,68 @@ class Told:
 
 def prepare(draft: ProjectDraft) -> float | None:
     """Set DatasetReady and Refreshed, and start the prepare Job if it is wanted; returns when to look again."""
-    told = _told(draft)
+    latest = _observe(draft)
     before = draft.looks
-    if told.ended:
-        draft.looks = ended(before, ready=told.ready, now=draft.view.now)
+    if latest.ended:
+        draft.looks = ended(before, ready=latest.ready, now=draft.view.now)
         draft.actions += [RemoveLook(key) for key in outdated_keys(before, draft.looks)]
     frame = draft.frame
     if frame is not None:
         draft.conditions.set("DatasetReady", True, Reason.FRAME_READY, _frame_in_words(frame))
     else:
-        draft.conditions.set("DatasetReady", False, told.reason, told.message)
+        draft.conditions.set("DatasetReady", False, latest.reason, latest.message)
     due = next_look(draft.view.project, draft.looks)
-    _set_refreshed(draft, told, due)
-    waits = [told.again, max(1.0, (due - draft.view.now).total_seconds()) if due and not draft.suspended else None]
+    _set_refreshed(draft, latest, due)
+    waits = [
+        latest.again,
+        max(1.0, (due - draft.view.now).total_seconds()) if due and not draft.suspended else None,
+    ]
     return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _set_refreshed(draft: ProjectDraft, told: Told, due: datetime | None) -> None:
+def _set_refreshed(draft: ProjectDraft, latest: Preparation, due: datetime | None) -> None:
     """Say how the newest look that has ended went; while one goes on, what was said of the one before stands."""
     conditions = draft.conditions
     if draft.view.project.spec.dataset.refresh_seconds is None:
         conditions.drop("Refreshed")
         return
     then = f" The next look is due at {due:%Y-%m-%dT%H:%M:%SZ}." if due else ""
-    if told.ready:
-        conditions.set("Refreshed", True, told.reason, f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}")
-    elif told.reason not in (Reason.PREPARING, Reason.SUSPENDED):
+    if latest.ready:
+        conditions.set(
+            "Refreshed", True, latest.reason, f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}"
+        )
+    elif latest.reason not in (Reason.PREPARING, Reason.SUSPENDED):
         stays = f" Frame {draft.frame.name} of an earlier look stays in use." if draft.frame else ""
-        conditions.set("Refreshed", False, told.reason, f"{told.message[:700]}{stays}{then}")
+        conditions.set("Refreshed", False, latest.reason, f"{latest.message[:700]}{stays}{then}")
 
 
 def _frame_in_words(frame: FrameManifest) -> str:
     rejected = sum(row.count for row in frame.rejected)
-    told = f"Frame {frame.name}: {frame.rows} training rows, {frame.eval_rows} for evaluation"
-    return told + (f", {rejected} rows rejected." if rejected else ".")
+    latest = f"Frame {frame.name}: {frame.rows} training rows, {frame.eval_rows} for evaluation"
+    return latest + (f", {rejected} rows rejected." if rejected else ".")
 
 
-def _told(draft: ProjectDraft) -> Told:
+def _observe(draft: ProjectDraft) -> Preparation:
     view = draft.view
     if view.frame is not None and view.frame.ready is not None:
-        return Told(Reason.FRAME_READY, "", ready=True, ended=True)
+        return Preparation(Reason.FRAME_READY, "", ready=True, ended=True)
     if view.frame is not None:
         reason = REASONS.get(view.frame.failed_reason, Reason.PREPARATION_FAILED)
-        return Told(reason, view.frame.failed_detail, ended=True)
+        return Preparation(reason, view.frame.failed_detail, ended=True)
     if view.prepare is None:
         return _start(draft)
     return _watch(view, view.prepare)
 
 
-def _start(draft: ProjectDraft) -> Told:
+def _start(draft: ProjectDraft) -> Preparation:
     view = draft.view
     if draft.suspended:
-        return Told(Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
+        return Preparation(Reason.SUSPENDED, "spec.suspend is true: the data is not prepared.")
     problem = view.refused or view.source_problem
     if problem is not None:
-        return Told(*problem, again=MISSING_SOURCE_SECONDS)
+        return Preparation(*problem, again=MISSING_SOURCE_SECONDS)
     draft.actions.append(StartPrepare(key_now(draft.looks), frames_to_keep(view)))
-    return Told(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
+    return Preparation(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
 
 
 def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
@@ -122,16 +113,16 @@ def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
     return None if view.runs_unreadable else tuple(sorted(frames))
 
 
-def _watch(view: ProjectView, job: JobView) -> Told:
+def _watch(view: ProjectView, job: JobView) -> Preparation:
     pod = newest(view.prepare_pods)
     if job.failed:
         cause = cause_of(job, pod)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
-        return Told(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
+        return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
     if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
-        return Told(
+        return Preparation(
             Reason.PREPARATION_FAILED,
             f"The prepare Job ended but its result is gone; delete Job {job.name} to prepare again.",
             again=30.0,
@@ -139,11 +130,11 @@ def _watch(view: ProjectView, job: JobView) -> Told:
     if pod is not None and pod.record is not None and pod.record.outcome == "failed":
         record = pod.record
         hint = f" ({record.hint})" if record.hint else ""
-        return Told(
+        return Preparation(
             Reason.PREPARING, f"A try failed and is made again: {record.reason}: {record.message}{hint}", again=30.0
         )
     if pod is not None and pod.started is not None:
-        return Told(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
+        return Preparation(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
     wait = waiting_for(job, pod)
     late = wait.limit_seconds is not None and waited(now=view.now, job=job, pod=pod) > wait.limit_seconds
-    return Told(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)
+    return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import NamedTuple
 
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.reasons import Reason
-from chorus_operator.rules import inquiry
-from chorus_operator.rules.classify import cause_of
-from chorus_operator.rules.conditions import Conditions, find
-from chorus_operator.rules.decision import Action, Decision, StartDescribe
-from chorus_operator.rules.delivery import Delivery
-from chorus_operator.rules.observed import JobView, PodView, newest
-from chorus_operator.rules.service_address import url_problem
-from chorus_operator.rules.startup import waited, waiting_for
+from chorus_operator.decisions.classify import cause_of
+from chorus_operator.decisions.conditions import Conditions, find
+from chorus_operator.decisions.decision import Action, Decision, StartDescribe
+from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.plugin import inquiry
+from chorus_operator.decisions.plugin.state import PluginView
+from chorus_operator.decisions.startup import waited, waiting_for
 
 DESCRIBE_SECONDS = 120
 """How long a described image may run, from its pod's start."""
 START_SECONDS = 900.0
 LOOK_AGAIN_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class PluginView:
-    """Everything that a decision about a Plugin may look at."""
-
-    plugin: Plugin
-    now: datetime
-    job: JobView | None = None
-    pods: Sequence[PodView] = ()
-    log_tail: str | None = None
-    since: datetime | None = None
-    """When this process began to receive messages: what services did before it was not heard."""
-    inquiry: Delivery = field(default_factory=Delivery)
-    """The last inquiry of a service."""
-    judge_url: Callable[[str], str | None] = url_problem
-    """Says what is wrong with a service's URL."""
 
 
 class Unknown(NamedTuple):

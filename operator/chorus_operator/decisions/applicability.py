@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
-from chorus_operator.rules.needs import needs_of
+from chorus_operator.decisions.needs import needs_of
 from chorus_protocol.messages import FrameManifest
 
 

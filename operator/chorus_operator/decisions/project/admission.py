@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from chorus_api import contract
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules.applicability import Verdict
-from chorus_operator.rules.conditions import is_true
-from chorus_operator.rules.decision import Admit
-from chorus_operator.rules.run_phase import FINAL
+from chorus_operator.decisions.applicability import Verdict
+from chorus_operator.decisions.conditions import is_true
+from chorus_operator.decisions.decision import Admit
+from chorus_operator.decisions.run.phase import FINAL
 
 
 def is_final(run: TrainingRun) -> bool:

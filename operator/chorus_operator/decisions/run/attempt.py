@@ -8,12 +8,12 @@ from datetime import datetime
 
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure, Report
-from chorus_operator.rules.classify import REASONS, Cause
-from chorus_operator.rules.conditions import find
-from chorus_operator.rules.decision import DeleteJob, ForceDeletePod
-from chorus_operator.rules.draft import Draft
-from chorus_operator.rules.observed import PodView
-from chorus_operator.rules.startup import is_lost, seconds_until_lost, waited, waiting_for
+from chorus_operator.decisions.classify import REASONS, Cause
+from chorus_operator.decisions.conditions import find
+from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
+from chorus_operator.decisions.observed import PodView
+from chorus_operator.decisions.run.state import Draft
+from chorus_operator.decisions.startup import is_lost, seconds_until_lost, waited, waiting_for
 
 MIN_LOOK_SECONDS = 1.0
 MAX_LOOK_SECONDS = 300.0

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from chorus_api.project import Looks, Project
-from chorus_operator.rules import names
+from chorus_operator.decisions import names
 
 
 def looks_of(project: Project) -> Looks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chorus_api.base import Condition
 from chorus_api.project import PluginRow
 from chorus_api.reasons import Reason
-from chorus_operator.rules.conditions import find
+from chorus_operator.decisions.conditions import find
 
 ENDED = frozenset({"failed", "notApplicable", "cancelled", "TRAINED"})
 REACHED_TRAINING = frozenset({"TRAINING", "TRAINED"})

@@ -10,8 +10,8 @@ from chorus_api.lora import LoraParameters, merge
 from chorus_api.plugin import ContainerPlugin, LoraScript, Plugin, ServicePlugin
 from chorus_api.project import ProjectPlugin
 from chorus_api.training_run import TrainingRun
-from chorus_operator.rules import parameters
-from chorus_operator.rules.service_address import target_url
+from chorus_operator.decisions import parameters
+from chorus_operator.decisions.service_address import target_url
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from dataclasses import replace
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
-from chorus_operator.rules import attempt, publication
-from chorus_operator.rules.classify import REASONS, Cause, cause_of
-from chorus_operator.rules.conditions import find, is_true
-from chorus_operator.rules.decision import Decision, DeleteJob, Deliver, StartAttempt
-from chorus_operator.rules.draft import Draft, RunView
-from chorus_operator.rules.retry import failed_attempt
+from chorus_operator.decisions.classify import REASONS, Cause, cause_of
+from chorus_operator.decisions.conditions import find, is_true
+from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, StartAttempt
+from chorus_operator.decisions.run import attempt, publication
+from chorus_operator.decisions.run.retry import failed_attempt
+from chorus_operator.decisions.run.state import Draft, RunView
 
 LOOK_AGAIN_SECONDS = 5.0
 DELIVERED = "TrainingDataDelivered"
