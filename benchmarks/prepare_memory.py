@@ -112,7 +112,7 @@ def prepare(source: Path, kind: str, volume: Path) -> dict[str, float]:
     # VmHWM and not getrusage: what that says of a child includes the memory of the process that started it.
     code = (
         "import sys; from pathlib import Path; from chorus_api.run_config import PrepareConfig;"
-        "from chorus_dataset.prepare import prepare_frame;"
+        "from chorus_dataset.jobs.prepare import prepare_frame;"
         "prepare_frame(PrepareConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]));"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )

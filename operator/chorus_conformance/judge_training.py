@@ -11,7 +11,7 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_conformance.observed import Evidence, Observation, Scenario
 from chorus_conformance.rule import PASSED, Failed, Skipped, Verdict, told_by, unless_refused
-from chorus_dataset.artefact import SUMS_FILE
+from chorus_dataset.jobs.artefact import SUMS_FILE
 from chorus_protocol.messages import DataReport, MessageType, ModelName
 
 _NO_ARTEFACT = "the plugin leaves no artefact (--artefact none)"

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from chorus_api import contract
 from chorus_api.reasons import Reason
 from chorus_conformance.observed import OutFile, Publication
-from chorus_dataset.artefact import SUMS_FILE, check_artefact, seal_files
 from chorus_dataset.errors import DataError
+from chorus_dataset.jobs.artefact import SUMS_FILE, check_artefact, seal_files
 from chorus_dataset.untrusted import Directory
 
 _SCAN_BYTES = 64 << 20

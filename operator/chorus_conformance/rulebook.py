@@ -6,7 +6,7 @@ from chorus_conformance import judge_ends, judge_messages, judge_report, judge_s
 from chorus_conformance.judge_messages import is_cause, refused_for
 from chorus_conformance.observed import Scenario
 from chorus_conformance.rule import Rule
-from chorus_dataset.artefact import FILE_SUFFIXES
+from chorus_dataset.jobs.artefact import FILE_SUFFIXES
 from chorus_protocol.refusals import Cause
 
 _RUNS = ("C101", "C102", "C103")

@@ -12,7 +12,7 @@ import pytest
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
 from dataset_builders import Frame, csv_text, requests
 from harness.objects import BUCKET, REGION, Objects, serving_objects
 from harness.web import Answer, Web, serving_web

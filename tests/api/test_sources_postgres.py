@@ -14,7 +14,7 @@ import pytest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
 from dataset_builders import Frame
 from docs_text import fences
 from harness.pki import Authority
@@ -100,8 +100,8 @@ def test_a_million_rows_are_read_in_bounded_memory(secret: Path) -> None:
 import pathlib, resource, sys
 from sqlalchemy.engine import make_url
 from local_sources import local_egress
-from chorus_dataset.postgres import PostgresReader
-from chorus_dataset.secret import SourceSecret
+from chorus_dataset.sources.postgres import PostgresReader
+from chorus_dataset.sources.secret import SourceSecret
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 secret = SourceSecret(pathlib.Path(sys.argv[1]), name="warehouse")
 options = {"where": "a", "query": sys.argv[2], "seconds": 300, "check": lambda: None}
@@ -176,7 +176,7 @@ def test_a_query_that_cannot_be_run_says_what_is_wrong_and_changes_nothing(
 def test_what_our_parser_cannot_read_reaches_the_database_as_one_statement(
     monkeypatch: pytest.MonkeyPatch, secret: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("chorus_dataset.postgres.check_query", lambda query, **_: query)
+    monkeypatch.setattr("chorus_dataset.sources.postgres.check_query", lambda query, **_: query)
     found = error("SELECT 1; COMMIT; DROP TABLE birds", secret=secret, volume=tmp_path)
     assert found.reason is Reason.QUERY_INVALID
     assert "cannot insert multiple commands" in found.message

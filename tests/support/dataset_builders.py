@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
 from chorus_protocol.messages import FrameManifest
 
 Table = Sequence[Mapping[str, Any]]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chorus_dataset.exchange_certificate import make_certificate
+from chorus_dataset.jobs.exchange_certificate import make_certificate
 from chorus_net.limits import Limits
 from chorus_net.serve import LimitedServer
 from chorus_pki.tls import server_context

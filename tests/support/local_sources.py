@@ -9,7 +9,7 @@ import sys
 
 from chorus_api.run_config import PrepareConfig
 from chorus_dataset.__main__ import main
-from chorus_dataset.egress import Egress
+from chorus_dataset.sources.egress import Egress
 from chorus_net.addresses import Address
 
 

@@ -14,8 +14,8 @@ import pytest
 from chorus_api.run_config import PublishConfig, RunRecord, TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset.errors import DataError
-from chorus_dataset.kept_runs import MARGIN_SECONDS
-from chorus_dataset.publish import run_publish
+from chorus_dataset.jobs.kept_runs import MARGIN_SECONDS
+from chorus_dataset.jobs.publish import run_publish
 
 RECORD = RunRecord(
     base_model="hf://lab/tiny-t5",

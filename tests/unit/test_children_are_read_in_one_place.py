@@ -31,7 +31,7 @@ def reads(tree: ast.AST) -> list[tuple[int, str]]:
 def test_only_one_module_reads_children_by_name(layer: str) -> None:
     found = [
         f"{path.relative_to(OPERATOR)}:{line}: get({kind}, …): use reconcile.children"
-        for path in sorted((OPERATOR / layer).glob("*.py"))
+        for path in sorted((OPERATOR / layer).rglob("*.py"))
         if path != READER
         for line, kind in reads(ast.parse(path.read_text(encoding="utf-8")))
         if kind not in NO_CHILDREN

@@ -188,5 +188,5 @@ def test_whoever_connects_where_a_tenant_says_asks_that_module() -> None:
     assert asking == {
         f"operator/{ADDRESSES}",
         "operator/chorus_operator/services/addresses.py",
-        "trainer_image/chorus_dataset/egress.py",
+        "trainer_image/chorus_dataset/sources/egress.py",
     }

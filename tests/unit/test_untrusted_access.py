@@ -11,25 +11,25 @@ from docs_text import REPOSITORY
 
 SOURCES = REPOSITORY / "trainer_image" / "chorus_dataset"
 ALLOWED = {
-    "untrusted": "the one way itself",
-    "convert": "runs before the plugin does: reads the frame, writes into an emptyDir of its pod",
-    "download": "writes one new file into the prepare Job's own work directory",
-    "exchange": "serves the frame from a read-only mount; only prepare Jobs write frames",
-    "fetch": "base/: only fetch Jobs write there, and what is in a model's place is looked at through untrusted",
     "files": "the work directories and frames of prepare and fetch Jobs",
-    "frame": "writes new files into the prepare Job's own work directory",
-    "jobs": "the Job's configuration, a ConfigMap",
-    "kept_frames": "frames/: only prepare Jobs write there, and each link is left alone",
-    "links": "resolves a path one part at a time in the descriptor of an open directory, as untrusted does",
-    "parquet_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
-    "prepare": "frames/: only prepare Jobs write there",
-    "secret": "the mount of a Secret",
-    "source_file": "resolves the path of a file for whoever prepares on a machine of their own",
-    "spool": "an unnamed file in the prepare Job's own work directory",
-    "sqlite_file": "a copy in the prepare Job's own work directory",
-    "sqlite_process": "the descriptors of its own process, and the copy in the prepare Job's own work directory",
-    "sqlite_query": "a copy in the prepare Job's own work directory",
-    "text_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
+    "frame.kept_frames": "frames/: only prepare Jobs write there, and each link is left alone",
+    "frame.spool": "an unnamed file in the prepare Job's own work directory",
+    "frame.write": "writes new files into the prepare Job's own work directory",
+    "jobs.convert": "runs before the plugin does: reads the frame, writes into an emptyDir of its pod",
+    "jobs.exchange": "serves the frame from a read-only mount; only prepare Jobs write frames",
+    "jobs.fetch": "base/: only fetch Jobs write there, and what is in a model's place is looked at through untrusted",
+    "jobs.job": "the Job's configuration, a ConfigMap",
+    "jobs.prepare": "frames/: only prepare Jobs write there",
+    "readers.links": "resolves a path one part at a time in the descriptor of an open directory, as untrusted does",
+    "readers.parquet_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
+    "readers.source_file": "resolves the path of a file for whoever prepares on a machine of their own",
+    "readers.text_file": "opens what source_file gives it: a descriptor that was checked, or a file in the work directory",
+    "sources.download": "writes one new file into the prepare Job's own work directory",
+    "sources.secret": "the mount of a Secret",
+    "sources.sqlite_file": "a copy in the prepare Job's own work directory",
+    "sources.sqlite_process": "the descriptors of its own process, and the copy in the prepare Job's own work directory",
+    "sources.sqlite_query": "a copy in the prepare Job's own work directory",
+    "untrusted": "the one way itself",
 }
 """Modules that touch paths otherwise, and why nobody else can have written what they touch."""
 MODULES = {"os", "shutil", "tempfile", "glob", "sqlite3", "io", "pq"}
@@ -66,7 +66,8 @@ def _is_paths_alone(name: str, call: ast.Call) -> bool:
 
 
 def modules() -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.py"))}
+    names = {path: path.relative_to(SOURCES).with_suffix("").as_posix() for path in sorted(SOURCES.rglob("*.py"))}
+    return {name.replace("/", "."): path.read_text(encoding="utf-8") for path, name in names.items()}
 
 
 @pytest.mark.parametrize("name", sorted(modules().keys() - ALLOWED.keys()))

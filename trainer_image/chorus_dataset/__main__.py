@@ -12,8 +12,8 @@ from pathlib import Path
 from chorus_api.contract import ATTEMPT_ENV, DATA_DIR, JOB_CONFIG, RUN_DIR, TERMINATION_LOG, VOLUME_DIR
 from chorus_api.run_config import ExchangeConfig, FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
 from chorus_client import StopFlag
-from chorus_dataset.egress import Egress
-from chorus_dataset.jobs import read_config, run_job
+from chorus_dataset.jobs.job import read_config, run_job
+from chorus_dataset.sources.egress import Egress
 from chorus_net.addresses import Address, nothing
 
 
@@ -44,22 +44,22 @@ def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], 
     def work(flag: StopFlag) -> TerminationRecord:
         # Imported here, so that each Job loads only what it needs.
         if options.job == "prepare":
-            from chorus_dataset.prepare import run_prepare
+            from chorus_dataset.jobs.prepare import run_prepare
 
             prepare = read_config(options.config, PrepareConfig)
             return run_prepare(prepare, options.volume, stop=flag, egress=guard(prepare.api_server))
         if options.job == "fetch":
-            from chorus_dataset.fetch import run_fetch
+            from chorus_dataset.jobs.fetch import run_fetch
 
             fetch = read_config(options.config, FetchConfig)
             return run_fetch(fetch, options.volume, stop=flag, egress=guard(fetch.api_server))
         if options.job == "exchange":
-            from chorus_dataset.exchange import run_exchange
+            from chorus_dataset.jobs.exchange import run_exchange
 
             told = read_config(options.config, ExchangeConfig)
             attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
             return run_exchange(told, attempt=attempt, data_dir=options.data, run_dir=options.run, stop=flag)
-        from chorus_dataset.publish import run_publish
+        from chorus_dataset.jobs.publish import run_publish
 
         return run_publish(read_config(options.config, PublishConfig), options.volume, stop=flag)
 

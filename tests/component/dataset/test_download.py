@@ -15,10 +15,10 @@ import pytest
 from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
 from chorus_client import StopFlag, Stopped
-from chorus_dataset.background import in_background
-from chorus_dataset.download import Limits, download
 from chorus_dataset.errors import DataError
-from chorus_dataset.secret import SourceSecret
+from chorus_dataset.sources.background import in_background
+from chorus_dataset.sources.download import Limits, download
+from chorus_dataset.sources.secret import SourceSecret
 from local_sources import local_egress
 from message_receiver import write_certificate
 from source_builders import secret_files

@@ -20,10 +20,10 @@ from cryptography import x509
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag
-from chorus_dataset import exchange as module
 from chorus_dataset.errors import DataError
-from chorus_dataset.exchange import run_exchange
-from chorus_dataset.exchange_certificate import make_certificate
+from chorus_dataset.jobs import exchange as module
+from chorus_dataset.jobs.exchange import run_exchange
+from chorus_dataset.jobs.exchange_certificate import make_certificate
 from exchange_builders import FRAME, TOKEN, Exchange, exchange_config, exchanging, lay_frame, trusting
 from message_receiver import Receiver
 

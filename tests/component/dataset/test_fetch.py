@@ -14,9 +14,9 @@ import pytest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import FetchConfig, TerminationRecord
 from chorus_client import StopFlag, Stopped
-from chorus_dataset import fetch as fetching
 from chorus_dataset.errors import DataError
-from chorus_dataset.fetch import BaseRecord, fetch_model
+from chorus_dataset.jobs import fetch as fetching
+from chorus_dataset.jobs.fetch import BaseRecord, fetch_model
 from chorus_dataset.untrusted import Directory
 from fake_hub import COMMIT, Hub, serving_hub
 from local_sources import job_command, local_egress

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
-from chorus_dataset.frame import parse_fraction
+from chorus_dataset.frame.write import parse_fraction
 from chorus_protocol.messages import FrameManifest
 from dataset_builders import Preparer, Table, csv_text, jsonl_text, requests, write_parquet, write_sqlite
 

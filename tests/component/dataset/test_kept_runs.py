@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.run_config import PublishConfig
-from chorus_dataset.kept_runs import MARGIN_SECONDS
+from chorus_dataset.jobs.kept_runs import MARGIN_SECONDS
 from chorus_dataset.untrusted import Directory
 from publish_builders import LISTED, ME, OTHER, RUN, Killed, Volume, killed_before, uid
 

@@ -13,10 +13,10 @@ import pytest
 
 from chorus_api.contract import MAX_TERMINATION_BYTES
 from chorus_client.termination import encode
-from chorus_dataset import owners
 from chorus_dataset.errors import DataError
-from chorus_dataset.owners import Owner
-from chorus_dataset.publish import LATEST_OWNER_CHARACTERS
+from chorus_dataset.jobs import owners
+from chorus_dataset.jobs.owners import Owner
+from chorus_dataset.jobs.publish import LATEST_OWNER_CHARACTERS
 from chorus_dataset.untrusted import Directory
 from publish_builders import MODEL, OTHER, Volume, killed_before, uid
 

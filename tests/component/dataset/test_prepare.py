@@ -14,11 +14,11 @@ import pytest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
 from chorus_client import Pace, Sender, StopFlag, Stopped
-from chorus_dataset import prepare
 from chorus_dataset.__main__ import main
 from chorus_dataset.errors import DataError
-from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
-from chorus_dataset.prepare import run_prepare
+from chorus_dataset.frame.manifest import MAX_BYTES, fit, manifest_bytes
+from chorus_dataset.jobs import prepare
+from chorus_dataset.jobs.prepare import run_prepare
 from chorus_protocol.messages import ColumnProfile, FrameManifest, FrameReady, RejectedRows
 from dataset_builders import (
     PROMPT_AND_RESPONSE,

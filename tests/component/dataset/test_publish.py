@@ -12,8 +12,8 @@ from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag
 from chorus_dataset.errors import DataError
-from chorus_dataset.jobs import run_job
-from chorus_dataset.publish import run_publish
+from chorus_dataset.jobs.job import run_job
+from chorus_dataset.jobs.publish import run_publish
 from publish_builders import FILES, ME, MODEL, RECORD, RUN, Volume, killed_before, uid
 
 

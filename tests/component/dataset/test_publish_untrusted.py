@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from chorus_api.reasons import Reason
-from chorus_dataset import artefact
-from chorus_dataset.model_directory import MAX_METRICS_BYTES
-from chorus_dataset.run_record import MAX_RECORD_BYTES
+from chorus_dataset.jobs import artefact
+from chorus_dataset.jobs.model_directory import MAX_METRICS_BYTES
+from chorus_dataset.jobs.run_record import MAX_RECORD_BYTES
 from chorus_dataset.untrusted import Directory
 from publish_builders import FILES, MODEL, RUN, Volume, killed_before, uid
 

@@ -13,9 +13,9 @@ import pytest
 from chorus_api.reasons import Reason
 from chorus_client import StopFlag, Stopped
 from chorus_dataset.errors import DataError
-from chorus_dataset.query import check_query
-from chorus_dataset.source_file import SourceFile
-from chorus_dataset.sqlite_file import SqliteReader, copy_database
+from chorus_dataset.readers.source_file import SourceFile
+from chorus_dataset.sources.query import check_query
+from chorus_dataset.sources.sqlite_file import SqliteReader, copy_database
 from dataset_builders import Preparer, requests, write_sqlite
 
 ALL = "SELECT * FROM asked"

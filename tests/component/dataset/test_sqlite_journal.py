@@ -9,7 +9,7 @@ import pytest
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
 from dataset_builders import Preparer, prepare_config, requests, write_sqlite
 from source_builders import queried, secret_files
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_dataset.links import find_below
+from chorus_dataset.readers.links import find_below
 from chorus_dataset.untrusted import Directory, Refused
 
 

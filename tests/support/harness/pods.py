@@ -22,7 +22,7 @@ from chorus_api.run_config import (
 )
 from chorus_client import StopFlag, Stopped
 from chorus_client.sender import Pace, Sender, Undelivered
-from chorus_dataset.exchange import run_exchange
+from chorus_dataset.jobs.exchange import run_exchange
 from chorus_protocol.messages import (
     ColumnProfile,
     DataReport,

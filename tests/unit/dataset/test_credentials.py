@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
-from chorus_dataset.credentials import holds_service_account_token, names_host
-from chorus_dataset.download import Limits, download
-from chorus_dataset.egress import Egress
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
-from chorus_dataset.secret import SourceSecret
+from chorus_dataset.jobs.prepare import prepare_frame
+from chorus_dataset.sources.credentials import holds_service_account_token, names_host
+from chorus_dataset.sources.download import Limits, download
+from chorus_dataset.sources.egress import Egress
+from chorus_dataset.sources.secret import SourceSecret
 from source_builders import fetched, queried, secret_files, service_account_token
 
 TOKEN = service_account_token()

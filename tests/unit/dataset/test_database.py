@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from chorus_api.reasons import Reason
-from chorus_dataset.database_tls import tls_options
 from chorus_dataset.errors import DataError
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
+from chorus_dataset.sources.database_tls import tls_options
 from dataset_builders import requests, write_sqlite
 from harness.pki import Authority
 from source_builders import ca_files, queried, secret_files

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from chorus_api.reasons import Reason
-from chorus_dataset.egress import AddressRefused, Egress
 from chorus_dataset.errors import DataError
+from chorus_dataset.sources.egress import AddressRefused, Egress
 from local_sources import on_this_machine
 
 FORBIDDEN = (

@@ -10,7 +10,7 @@ from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_client import StopFlag, Stopped
 from chorus_dataset.errors import DataError, listing
-from chorus_dataset.jobs import run_job
+from chorus_dataset.jobs.job import run_job
 
 
 def ended(error: Exception, folder: Path) -> tuple[int, TerminationRecord]:

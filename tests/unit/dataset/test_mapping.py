@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chorus_api.project import BestElement
 from chorus_api.reasons import Reason
-from chorus_dataset.mapping import best_element
+from chorus_dataset.frame.mapping import best_element
 from dataset_builders import BEST, PROMPT_AND_RESPONSE, Preparer, jsonl_text
 
 EXAMPLES = settings(deadline=None, max_examples=50)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.reasons import Reason
-from chorus_dataset.csv_file import CsvReader
 from chorus_dataset.errors import DataError
-from chorus_dataset.text_file import MAX_LINE
+from chorus_dataset.readers.csv_file import CsvReader
+from chorus_dataset.readers.text_file import MAX_LINE
 from dataset_builders import PROMPT_AND_RESPONSE, Preparer, csv_text, requests
 
 EXAMPLES = settings(deadline=None, max_examples=50)

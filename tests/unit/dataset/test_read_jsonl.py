@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chorus_api.reasons import Reason
 from chorus_dataset.errors import DataError
-from chorus_dataset.jsonl_file import JsonlReader
+from chorus_dataset.readers.jsonl_file import JsonlReader
 from dataset_builders import PROMPT_AND_RESPONSE, Preparer, jsonl_text, requests
 
 

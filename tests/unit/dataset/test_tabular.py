@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chorus_api.reasons import Reason
-from chorus_dataset.manifest import MAX_BYTES, fit, manifest_bytes
-from chorus_dataset.profile import FEW_VALUES, MAX_CATEGORIES
+from chorus_dataset.frame.manifest import MAX_BYTES, fit, manifest_bytes
+from chorus_dataset.frame.profile import FEW_VALUES, MAX_CATEGORIES
 from chorus_protocol.messages import ColumnProfile
 from dataset_builders import Frame, Preparer
 

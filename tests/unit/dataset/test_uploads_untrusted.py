@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chorus_dataset.jobs.uploads import Uploads
 from chorus_dataset.untrusted import Refused
-from chorus_dataset.uploads import Uploads
 
 
 def started(run: Path) -> Uploads:

@@ -15,7 +15,7 @@ from chorus_api.crd import KINDS
 from chorus_api.plugin import Plugin
 from chorus_api.project import Dataset, ProjectSpec
 from chorus_api.run_config import Messaging, PrepareConfig
-from chorus_dataset.prepare import prepare_frame
+from chorus_dataset.jobs.prepare import prepare_frame
 from chorus_operator.decisions.applicability import suits
 from docs_text import REPOSITORY, Fence, fences, name_of
 
