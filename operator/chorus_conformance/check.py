@@ -48,7 +48,7 @@ class Plan:
     rules: Collection[str] = ()
     """Rules to judge; all when empty."""
     scenarios: Collection[Scenario] = ()
-    """Scenarios to execute at most; all that the rules need when empty."""
+    """Scenarios to run at most; all that the rules need when empty."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep: bool = False
     """Leave the directories of the executions."""
@@ -225,7 +225,7 @@ class _Check:
         return Execution(scenario, direct, work, frame.copy_to)
 
     def _goes_on(self, *scenarios: Scenario) -> bool:
-        """Whether it makes sense to execute further; not when the training itself did not end well."""
+        """Whether it makes sense to go on; not when the training itself did not end well."""
         trained = self._seen.get(Scenario.TRAIN)
         if trained is None or trained.done:
             return True

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         choices=[each.value for each in Scenario],
-        help="execute only this one and describe; may be repeated",
+        help="run only this one and describe; may be repeated",
     )
     parser.add_argument("--output", choices=["text", "json"], default="text")
     parser.add_argument("--keep", action="store_true", help="leave the directories of all executions")

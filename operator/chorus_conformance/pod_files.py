@@ -93,7 +93,7 @@ class PodFiles:
         }
 
     def write_token(self, token: str) -> None:
-        """Put a token in pod_files of the one that is there, as the kubelet does: by a rename."""
+        """Put a token in place of the one that is there, as the kubelet does: by a rename."""
         fresh = self.token.with_name("token.new")
         fresh.write_text(token, encoding="ascii")
         fresh.chmod(0o644)

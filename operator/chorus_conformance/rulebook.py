@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
         "C304",
         "sequence counts the messages",
         expected="1 for the first message of an attempt and one more for each further one, each with an id of its own",
-        mend="count in one pod_files; what is sent again keeps its number and its id",
+        mend="count in one place; what is sent again keeps its number and its id",
         check=judge_messages.counts_up,
         scenarios=_CHECKED,
         after=("C101", "C301"),

@@ -221,7 +221,7 @@ SPOILT = (
     spoilt("C301", "plain text", ("application/cloudevents+json", "text/plain"), ran=(), seen="text/plain"),
     spoilt(
         "C302",
-        "a type in small received",
+        "a type in small letters",
         ('"dev.chorus." + kind', '"dev.chorus." + kind.lower()'),
         ran=(),
         seen="online_report",
