@@ -16,8 +16,8 @@ from pathlib import Path
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_conformance.errors import CannotCheck
 from chorus_conformance.given import FrameFormat
+from chorus_dataset.convert import convert
 from chorus_dataset.errors import DataError
-from chorus_dataset.jobs.convert import convert
 from chorus_dataset.jobs.prepare import prepare_frame
 from chorus_protocol.messages import FrameManifest, OnlineReport
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_client.forward import message_of
-from chorus_dataset.jobs.convert import convert
+from chorus_dataset.convert import convert
 from chorus_dataset.jobs.prepare import prepare_frame
 from chorus_protocol.messages import FrameManifest
 from chorus_protocol.parse import Message, parse

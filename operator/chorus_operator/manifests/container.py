@@ -97,7 +97,7 @@ def _convert(config: ContainerConfig, image: str, frame: Mount, *, most_bytes: i
     container = {
         "name": "frame",
         "image": image,
-        "command": ["python", "-m", "chorus_dataset.jobs.convert"],
+        "command": ["python", "-m", "chorus_dataset.convert"],
         "args": [config.frame_format, str(contract.FRAME_DIR), str(contract.DATA_DIR), f"--most-bytes={most_bytes}"],
         "resources": _CONVERT_RESOURCES,
     }

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chorus_api.run_config import TerminationRecord
-from chorus_dataset.jobs.convert import BATCH_ROWS, convert, main
+from chorus_dataset.convert import BATCH_ROWS, convert, main
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROWS = [

@@ -1,4 +1,4 @@
-"""Write a frame's Parquet files as CSV or JSON lines: `python -m chorus_dataset.jobs.convert csv|jsonl FRAME TARGET`.
+"""Write a frame's Parquet files as CSV or JSON lines: `python -m chorus_dataset.convert csv|jsonl FRAME TARGET`.
 
 For plugins that cannot read Parquet. CSV has a header, UTF-8, and an empty field for a missing value; JSON lines leave
 missing values out. `frame.json` is copied as it is.
@@ -99,7 +99,7 @@ def _text(value: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert one frame, and return the exit code of the container."""
-    parser = argparse.ArgumentParser(prog="chorus_dataset.jobs.convert", description=__doc__)
+    parser = argparse.ArgumentParser(prog="chorus_dataset.convert", description=__doc__)
     parser.add_argument("format", choices=["csv", "jsonl"])
     parser.add_argument("frame", type=Path)
     parser.add_argument("target", type=Path)
