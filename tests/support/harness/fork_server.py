@@ -74,7 +74,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        roots = ("operator", "trainer_image", "tests")
+        roots = ("operator", "trainer_image", "tests/support")
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.fork_server"],

@@ -78,7 +78,7 @@ async def make_models(directory: Path) -> None:
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".new-") as new:
-            roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests"))
+            roots = ":".join(str(REPOSITORY / part) for part in ("operator", "trainer_image", "tests/support"))
             words = ("env", f"PYTHONPATH={roots}", "HF_HUB_OFFLINE=1", sys.executable, "-m", "harness.tiny_models")
             await command(*words, f"{new}/models", seconds=MODELS_SECONDS)
             with suppress(OSError):  # another process was faster

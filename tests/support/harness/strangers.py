@@ -141,7 +141,7 @@ async def attacking(attack: Attack) -> AsyncIterator[asyncio.Task[dict[str, Any]
         json.dumps(asdict(attack)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "tests")},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "tests" / "support")},
     )
     assert process.stdin is not None
     assert process.stdout is not None
