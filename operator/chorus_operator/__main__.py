@@ -35,15 +35,15 @@ from chorus_operator.metrics.collector import Sources, collect_from, make_handle
 from chorus_operator.metrics.recorder import Recorder
 from chorus_operator.metrics.runs import RunBook
 from chorus_operator.reconcile import make_reconciler
-from chorus_operator.reconcile.environment import Environment
-from chorus_operator.reconcile.memory import Memory
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.namespaces import RunNamespaces
+from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.api_server import ApiServerFinder
 from chorus_operator.services.client import ServiceClient
-from chorus_operator.services.courier import Courier
+from chorus_operator.services.dispatcher import WebhookDispatcher
 from chorus_operator.services.keys import WebhookKeys, service_keys
-from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.outbound import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
 from chorus_operator.settings import Settings, SettingsError, read_settings
 from chorus_operator.watch import Keys, Watches, resync
@@ -88,8 +88,8 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         # A Role in the namespace `default` comes with the ClusterRole.
         api_server = ApiServerFinder(kube, reads_slice=not settings.watch_namespaces)
         guard = AddressGuard(api_server=api_server.known, allows=allows)
-        courier = Courier(ServiceClient(key_of=webhook_keys.of, guard=guard, clock=utc_now), clock=utc_now)
-        stack.push_async_callback(courier.close)
+        dispatcher = WebhookDispatcher(ServiceClient(key_of=webhook_keys.of, guard=guard, clock=utc_now), clock=utc_now)
+        stack.push_async_callback(dispatcher.close)
         leading = _Leading(
             settings,
             kube,
@@ -99,7 +99,7 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
             recorder=recorder,
             namespaces=RunNamespaces(kube, bundle=CaBundle(kube, authority=authority), keys=webhook_keys),
             tokens=ServiceTokens(keys.tokens),
-            courier=courier,
+            dispatcher=dispatcher,
             api_server=api_server,
             allows=allows,
         )
@@ -172,7 +172,7 @@ class _Leading:
         recorder: Recorder,
         namespaces: RunNamespaces,
         tokens: ServiceTokens,
-        courier: Courier,
+        dispatcher: WebhookDispatcher,
         api_server: ApiServerFinder,
         allows: Callable[[Address], bool],
     ):
@@ -182,10 +182,10 @@ class _Leading:
         """Whether this process holds the Lease."""
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
-        self._memory = Memory(kube)
+        self._cache = ObjectCache(kube)
         self.queue = WorkQueue(
             make_reconciler(
-                Environment(
+                ReconcileContext(
                     kube=kube,
                     operator_image=settings.operator_image,
                     trainer_image=settings.trainer_image,
@@ -194,8 +194,8 @@ class _Leading:
                     since=since,
                     ensure_namespace=namespaces.ensure,
                     wake=self._wake,
-                    memory=self._memory,
-                    courier=courier,
+                    cache=self._cache,
+                    dispatcher=dispatcher,
                     tokens=tokens,
                     address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
                     judge_url=partial(url_problem, allows=allows),
@@ -244,7 +244,7 @@ class _Leading:
         self.queue.add(key)
 
     def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
-        self._memory.seen(kind, stored, deleted=deleted)
+        self._cache.seen(kind, stored, deleted=deleted)
         for key, after in self._keys.of(kind, deleted, stored).items():
             self.queue.add(key, after)
         if kind == TRAINING_RUNS.kind:

@@ -13,13 +13,13 @@ from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
-from chorus_operator.reconcile.environment import Environment
-from chorus_operator.reconcile.memory import Memory
-from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.reconcile.context import ReconcileContext
+from chorus_operator.reconcile.object_cache import Memory
+from chorus_operator.services.outbound import ReturnAddress
 from chorus_protocol.messages import StoredFrame
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
-from world import TOKENS, PretendCourier, frame
+from world import TOKENS, SimulatedDispatcher, frame
 
 DATASET = {"refreshSeconds": 3600}
 
@@ -32,7 +32,7 @@ class Looker:
         self._api = api
         self._kube = kube
         self._key = Key("Project", namespace, "shop", "shop")
-        self._environment = Environment(
+        self._environment = ReconcileContext(
             kube=kube,
             operator_image="operator:1",
             trainer_image="trainer:1",
@@ -42,7 +42,7 @@ class Looker:
             ensure_namespace=_nothing,
             wake=lambda key: None,
             memory=Memory(kube),
-            courier=PretendCourier(lambda: self.now),
+            dispatcher=SimulatedDispatcher(lambda: self.now),
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
         )

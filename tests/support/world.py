@@ -19,15 +19,15 @@ from chorus_kube.work_queue import Key
 from chorus_net.addresses import ApiServer
 from chorus_operator.decisions import names
 from chorus_operator.decisions.dispatch import Limits
-from chorus_operator.decisions.project.refresh import key_now, looks_now
+from chorus_operator.decisions.project.refresh import current_preparation_id, looks_now
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
-from chorus_operator.reconcile.environment import Environment
-from chorus_operator.reconcile.memory import Memory
+from chorus_operator.reconcile.context import ReconcileContext
+from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.services.client import Letter
-from chorus_operator.services.courier import Courier
-from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.client import OutboundMessage
+from chorus_operator.services.dispatcher import WebhookDispatcher
+from chorus_operator.services.outbound import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
 from chorus_protocol.messages import ColumnProfile, FrameManifest, OnlineReport
 from fakes import FakeKube
@@ -61,16 +61,16 @@ class Killed(Exception):
     """The operator's process ends at this very call; a new one starts and sees only what the API server holds."""
 
 
-class PretendCourier(Courier):
-    """The courier of services that answer at once. `error`: why they do not take what they are sent, if they do not."""
+class SimulatedDispatcher(WebhookDispatcher):
+    """Dispatches to services that answer at once. `error`: why they do not take what they are sent, if they do not."""
 
     def __init__(self, clock: Callable[[], datetime], *, limits: Limits | None = None):
         super().__init__(self, clock=clock, limits=limits)
         self.error = ""
-        self.letters: list[Letter] = []
+        self.outbound: list[OutboundMessage] = []
 
-    async def post(self, letter: Letter) -> str | None:
-        self.letters.append(letter)
+    async def post(self, outbound: OutboundMessage) -> str | None:
+        self.outbound.append(outbound)
         return self.error or None
 
     async def rest(self) -> None:
@@ -79,14 +79,14 @@ class PretendCourier(Courier):
             await asyncio.gather(*self._tasks)
 
     def restart(self) -> None:
-        """Be the courier of a new process, which has sent nothing yet."""
+        """Be the dispatcher of a new process, which has sent nothing yet."""
         for task in self._tasks:
             task.cancel()
         super().__init__(self, clock=self._clock, limits=self._limits)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of a type that were sent."""
-        told = [json.loads(letter.body) for letter in self.letters]
+        told = [json.loads(outbound.body) for outbound in self.outbound]
         return [event for event in told if event["type"] == f"dev.chorus.{kind}"]
 
 
@@ -106,7 +106,7 @@ class World:
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=self._clock)
         self.operator_since = self.now
-        self.courier = PretendCourier(self._clock)
+        self.dispatcher = SimulatedDispatcher(self._clock)
         for claim in self.claims:
             self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
 
@@ -122,27 +122,27 @@ class World:
 
     async def _settle(self) -> None:
         for _ in range(MAX_ROUNDS):
-            before, told = self._versions(), len(self.courier.letters)
+            before, told = self._versions(), len(self.dispatcher.outbound)
             disturbed = self.disturbed
             self.wakes = []
             await self._round()
-            if self._versions() == before and self.disturbed == disturbed and len(self.courier.letters) == told:
+            if self._versions() == before and self.disturbed == disturbed and len(self.dispatcher.outbound) == told:
                 return
         raise AssertionError("the operator does not come to rest")
 
     async def _round(self) -> None:
-        reconcile = make_reconciler(self._environment())
+        reconcile = make_reconciler(self._context())
         for kind in (PLUGINS, PROJECTS, TRAINING_RUNS):
             for namespace, name, stored in self.kube.present(kind):
                 project = stored["spec"].get("projectRef", {}).get("name", name if kind is PROJECTS else "")
                 again = await self._one(reconcile, Key(kind.kind, namespace, name, project))
-                await self.courier.rest()
+                await self.dispatcher.rest()
                 if again is not None:
                     self.wakes.append(again)
 
     async def look(self, key: Key) -> float | None:
         """Reconcile one key, which may be of something that is gone."""
-        return await make_reconciler(self._environment())(key)
+        return await make_reconciler(self._context())(key)
 
     async def _one(self, reconcile: Any, key: Key) -> float | None:
         try:
@@ -154,14 +154,14 @@ class World:
     def _versions(self) -> dict[Any, str]:
         return {key: stored["metadata"]["resourceVersion"] for key, stored in self.kube.objects.items()}
 
-    def _environment(self) -> Environment:
+    def _context(self) -> ReconcileContext:
         async def ensure_namespace(namespace: str) -> None:
             return None
 
         async def api_server() -> ApiServer:
             return ApiServer.parse(self.api_server)
 
-        return Environment(
+        return ReconcileContext(
             kube=self.kube,  # type: ignore[arg-type]
             operator_image=self.images[0],
             trainer_image=self.images[1],
@@ -171,8 +171,8 @@ class World:
             api_server=api_server,
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
-            memory=Memory(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
-            courier=self.courier,
+            cache=ObjectCache(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
+            dispatcher=self.dispatcher,
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
             observer=self.observer,
@@ -274,7 +274,7 @@ class World:
 
     def _frame_result(self, project: str, result: dict[str, Any]) -> None:
         stored = self.project(project)
-        key = key_now(looks_now(Project.model_validate(stored), self.now))
+        key = current_preparation_id(looks_now(Project.model_validate(stored), self.now))
         self.kube.put(
             {
                 "apiVersion": "v1",

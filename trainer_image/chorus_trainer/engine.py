@@ -34,7 +34,7 @@ LOWER_THE_RATE = "Lower learningRate (by a factor of 10), or set precision to fl
 
 
 @dataclass
-class Progress:
+class StepTotals:
     """What a training has done so far, over all its attempts; a checkpoint carries it on."""
 
     tokens: int = 0
@@ -88,7 +88,7 @@ class LoraTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, model: nn.Module, *, job: Job, progress: Progress, callbacks: Sequence[TrainerCallback] = ()
+        self, model: nn.Module, *, job: Job, progress: StepTotals, callbacks: Sequence[TrainerCallback] = ()
     ) -> None:
         self.job = job
         self.progress = progress
@@ -190,8 +190,8 @@ def warmup_steps(lora: ResolvedLora, *, steps: int) -> int:
     return math.ceil(float(lora.warmup_fraction) * steps)
 
 
-def progress_of(checkpoint: Checkpoint | None) -> Progress:
+def progress_of(checkpoint: Checkpoint | None) -> StepTotals:
     """What the training had done when `checkpoint` was made."""
     if checkpoint is None:
-        return Progress()
-    return Progress(**json.loads((checkpoint.path / PROGRESS_FILE).read_bytes()))
+        return StepTotals()
+    return StepTotals(**json.loads((checkpoint.path / PROGRESS_FILE).read_bytes()))

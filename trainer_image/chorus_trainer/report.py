@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from chorus_api.run_config import RunConfig
 from chorus_protocol.messages import ProgressReport, TrainingStart
-from chorus_trainer.engine import Progress
+from chorus_trainer.engine import StepTotals
 from chorus_trainer.ports import Messages, Stop
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Reporter(TrainerCallback):
         config: RunConfig,
         messages: Messages,
         curve: Curve,
-        progress: Progress,
+        progress: StepTotals,
         stop: Stop,
         clock: Callable[[], float],
         resumed_step: int,

@@ -28,7 +28,7 @@ from chorus_trainer import model as models
 from chorus_trainer.checkpoint import Checkpoint, CheckpointStore, digest_of
 from chorus_trainer.collate import Collator
 from chorus_trainer.encode import Encoded, encode_pairs
-from chorus_trainer.engine import Job, LoraTrainer, Progress, progress_of
+from chorus_trainer.engine import Job, LoraTrainer, StepTotals, progress_of
 from chorus_trainer.errors import BadData, Preempted, TrainerError
 from chorus_trainer.evaluate import Evaluation, evaluate
 from chorus_trainer.export import write_artefact
@@ -146,7 +146,7 @@ def fit(
     messages: Messages,
     stop: Stop,
     clock: Callable[[], float],
-) -> tuple[Progress, int]:
+) -> tuple[StepTotals, int]:
     """Train from the newest complete checkpoint, or from the start; returns what was done, and the steps.
 
     Raises Preempted when told to stop (what was learned is saved by then), NonFinite when loss or gradient are.
@@ -221,7 +221,7 @@ def run_record(
     family: Literal["encoderDecoder", "decoder"],
     training: Encoded,
     evaluation: Evaluation | None,
-    progress: Progress,
+    progress: StepTotals,
     device: devices.Device,
     run_dir: Path,
     base_digest: str,

@@ -24,7 +24,7 @@ POLICY_EXIT_CODES = (
 
 
 @dataclass(frozen=True)
-class Cause:
+class FailureCause:
     """Why an attempt or a Job failed."""
 
     failure_class: FailureClass
@@ -88,7 +88,7 @@ _OF_THE_PROJECT = ("prepare", "fetch", "publish")
 REASONS = {reason.value: reason for reason in Reason}
 
 
-def cause_of(job: JobView, pod: PodView | None) -> Cause:
+def cause_of(job: JobView, pod: PodView | None) -> FailureCause:
     """Tell why a failed Job failed.
 
     Evidence in order: an eviction for the pod's own limits, a disruption of the pod, its exit and own last word, the
@@ -97,23 +97,23 @@ def cause_of(job: JobView, pod: PodView | None) -> Cause:
     if pod is not None and _OWN_LIMIT.match(pod.evicted):
         return _evicted(pod)
     if pod is not None and pod.disrupted:
-        return Cause(FailureClass.DISRUPTION, Reason.DISRUPTED, f"Pod {pod.name} was disrupted: {pod.disrupted}")
+        return FailureCause(FailureClass.DISRUPTION, Reason.DISRUPTED, f"Pod {pod.name} was disrupted: {pod.disrupted}")
     if pod is not None and pod.exit_code not in (None, 0):
         return _from_pod(pod)
     if job.failed_rule is not None:
         return _from_rule(job, job.failed_rule)
     if job.reason == "DeadlineExceeded":
-        return Cause(FailureClass.USER, Reason.ACTIVE_DEADLINE_EXCEEDED, job.message)
-    return Cause(
+        return FailureCause(FailureClass.USER, Reason.ACTIVE_DEADLINE_EXCEEDED, job.message)
+    return FailureCause(
         FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"Job {job.name} failed: {job.reason} {job.message}".strip()
     )
 
 
-def _evicted(pod: PodView) -> Cause:
+def _evicted(pod: PodView) -> FailureCause:
     """Tell which field to raise: the same pod would go over the same limit again."""
     owner = "Project" if pod.container in _OF_THE_PROJECT else "Plugin"
     own = "" if owner == "Project" else ", and its resources.limits.ephemeral-storage where it sets one"
-    return Cause(
+    return FailureCause(
         FailureClass.USER,
         Reason.SCRATCH_FULL,
         f"Pod {pod.name} was evicted: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
@@ -122,12 +122,12 @@ def _evicted(pod: PodView) -> Cause:
     )
 
 
-def _from_pod(pod: PodView) -> Cause:
+def _from_pod(pod: PodView) -> FailureCause:
     code = pod.exit_code or 0
     meaning = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
     record = pod.record
     if record is None or record.outcome == "succeeded":
-        return Cause(
+        return FailureCause(
             meaning.failure_class,
             meaning.reason,
             f"{meaning.message} (pod {pod.name}, exit code {code})",
@@ -135,7 +135,7 @@ def _from_pod(pod: PodView) -> Cause:
             code == ExitCode.NOT_APPLICABLE,
             code,
         )
-    return Cause(
+    return FailureCause(
         FailureClass.INFRASTRUCTURE if record.retryable and meaning is _OTHER else meaning.failure_class,
         REASONS.get(record.reason, meaning.reason),
         record.message or meaning.message,
@@ -145,13 +145,15 @@ def _from_pod(pod: PodView) -> Cause:
     )
 
 
-def _from_rule(job: JobView, rule: int) -> Cause:
+def _from_rule(job: JobView, rule: int) -> FailureCause:
     if rule == 0:
-        return Cause(FailureClass.DISRUPTION, Reason.DISRUPTED, f"A pod of Job {job.name} was disrupted: {job.message}")
+        return FailureCause(
+            FailureClass.DISRUPTION, Reason.DISRUPTED, f"A pod of Job {job.name} was disrupted: {job.message}"
+        )
     if rule <= len(POLICY_EXIT_CODES):
         code = POLICY_EXIT_CODES[rule - 1]
         meaning = _EXITS[code]
-        return Cause(
+        return FailureCause(
             meaning.failure_class,
             meaning.reason,
             f"{meaning.message} ({job.message})",
@@ -159,4 +161,4 @@ def _from_rule(job: JobView, rule: int) -> Cause:
             code == ExitCode.NOT_APPLICABLE,
             code,
         )
-    return Cause(_OTHER.failure_class, _OTHER.reason, f"{_OTHER.message} ({job.message})", _OTHER.hint)
+    return FailureCause(_OTHER.failure_class, _OTHER.reason, f"{_OTHER.message} ({job.message})", _OTHER.hint)

@@ -50,7 +50,7 @@ class Freeze:
     """Write everything that the run uses into an immutable ConfigMap."""
 
     config: RunConfig | ContainerConfig | ServiceConfig
-    train_key: str
+    training_hash: str
     parameters: dict[str, object]
 
 

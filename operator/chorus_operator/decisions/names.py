@@ -17,7 +17,7 @@ SEQUENCE_DIGITS = 7
 """Digits that are read as the number of a run."""
 
 
-def prepare_key(project: Project) -> str:
+def dataset_hash(project: Project) -> str:
     """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another look.
 
     How often to look again is left out: it changes nothing about what is found. The room for the Job is a part, where
@@ -28,7 +28,7 @@ def prepare_key(project: Project) -> str:
     return content_hash([spec, project.metadata.annotations.get(contract.PREPARE_ANNOTATION, ""), *room])
 
 
-def look_key(key: str, number: int) -> str:
+def preparation_id(key: str, number: int) -> str:
     """Name the `number`-th look at what `key` names; the first has the number 0 and the key itself."""
     return content_hash([key, number]) if number else key
 
@@ -153,7 +153,7 @@ def _run_stem(run: TrainingRun) -> str:
     return run.metadata.name if has_former_names(run) else _stem(run.metadata)
 
 
-def base_key(uri: str, revision: str | None) -> str:
+def base_model_id(uri: str, revision: str | None) -> str:
     """Name a fetched base model by what was asked for."""
     return content_hash([uri, revision])
 
@@ -169,7 +169,7 @@ def run_id(run: TrainingRun) -> str:
     return f"run_{stamp}_{run.metadata.uid[:4]}"
 
 
-def trigger_key(frame: str, entry: ProjectPlugin) -> str:
+def trigger_hash(frame: str, entry: ProjectPlugin) -> str:
     """Hash what starts an automatic run when it changes: the frame and the Project's own words about the plugin.
 
     The Plugin's spec is left out on purpose: editing a shared Plugin marks rows outdated and starts nothing.

@@ -26,7 +26,7 @@ class LoraRecipe:
         """Give the parameters of TRAINING_DATA."""
         return self.parameters.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    def train_key(self, frame: str) -> str:
+    def training_hash(self, frame: str) -> str:
         """Hash everything that a run on the frame trains with."""
         script = [self.script.sha256] if self.script is not None else []
         return content_hash([frame, self.parameters.model_dump(mode="json", exclude_none=True), self.image, *script])
@@ -43,7 +43,7 @@ class ContainerRecipe:
         """Give the parameters of TRAINING_DATA."""
         return dict(self.parameters)
 
-    def train_key(self, frame: str) -> str:
+    def training_hash(self, frame: str) -> str:
         """Hash everything that a run on the frame trains with."""
         container = self.container.model_dump(mode="json", exclude_none=True, exclude={"describe"})
         return content_hash([frame, self.parameters, container])
@@ -61,7 +61,7 @@ class ServiceRecipe:
         """Give the parameters of TRAINING_DATA."""
         return dict(self.parameters)
 
-    def train_key(self, frame: str) -> str:
+    def training_hash(self, frame: str) -> str:
         """Hash everything that a run on the frame trains with."""
         return content_hash([frame, self.parameters, self.url, self.service.artefact])
 

@@ -41,7 +41,7 @@ class BaseLocation:
     claim: str | None
     sub_path: str | None
     image_path: str | None
-    fetch_key: str | None
+    base_model_id: str | None
 
 
 def entry_of(project: Project, plugin: str) -> ProjectPlugin | None:
@@ -95,7 +95,7 @@ def base_location(source: BaseModelSource, project: Project) -> BaseLocation:
         return BaseLocation(claim, path, None, None)
     if scheme == "file":
         return BaseLocation(None, None, rest, None)
-    key = names.base_key(source.uri, source.revision)
+    key = names.base_model_id(source.uri, source.revision)
     return BaseLocation(names.claim(project), f"{contract.BASES}/{key}", None, key)
 
 

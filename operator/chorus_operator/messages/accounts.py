@@ -20,7 +20,7 @@ from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
 from chorus_operator.decisions import names
-from chorus_operator.messages.senders import AccountPod
+from chorus_operator.messages.pod_senders import AccountPod
 from chorus_operator.reconcile.children import Owner, read_if_owned
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
@@ -121,7 +121,8 @@ class ServiceAccounts:
         asked = read_plugin(subject)
         if asked is None:
             raise Refused(
-                Cause.WRONG_IDS, f"subject {subject[:100]!r} is not a Plugin's name and generation, such as far/3"
+                Cause.WRONG_IDS,
+                f"subject {subject[:100]!r} is not a Plugin's name and generation, such as far/3",
             )
         name, generation = asked
         plugin = await self._kube.get(PLUGINS, namespace=pod.namespace, name=name)

@@ -12,8 +12,8 @@ from chorus_kube.errors import AlreadyExists
 from chorus_kube.resources import CONFIG_MAPS, PROJECTS
 from chorus_operator.decisions import names
 from chorus_operator.manifests.job import config_map, project_owner
+from chorus_operator.messages.pod_senders import PreparePod
 from chorus_operator.messages.runs import Outcome
-from chorus_operator.messages.senders import PreparePod
 from chorus_operator.reconcile.children import Owner, Taken, read_child
 from chorus_protocol.messages import FrameFailed, FrameReady, StoredFailure, StoredFrame
 from chorus_protocol.refusals import Cause, Refused

@@ -20,18 +20,15 @@ from chorus_operator.messages.authentication import (
     service_of,
 )
 from chorus_operator.messages.frames import Frames
-from chorus_operator.messages.limits import charge_message, charge_unread, is_service_pod, sender_key
+from chorus_operator.messages.limits import charge_message, charge_unread, is_service_pod, sender_bucket
 from chorus_operator.messages.plugins import PluginReports
-from chorus_operator.messages.progress import ProgressBook
-from chorus_operator.messages.published_keys import PublishedKeys
-from chorus_operator.messages.runs import Outcome, RunReports
-from chorus_operator.messages.senders import (
+from chorus_operator.messages.pod_senders import (
     AccountPod,
     DescribePod,
     ExchangePod,
+    PodSenders,
     PreparePod,
     Sender,
-    Senders,
     ServicePlugin,
     ServiceSender,
     TrainingPod,
@@ -41,6 +38,9 @@ from chorus_operator.messages.senders import (
     service_plugin,
     service_sender,
 )
+from chorus_operator.messages.progress import ProgressBook
+from chorus_operator.messages.published_keys import PublishedKeys
+from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.under_way import OF_SENDER, OF_SERVICE_POD, UnderWay
 from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
 from chorus_protocol.kubeflow import KUBEFLOW_INSTANCE, read_progress
@@ -82,7 +82,7 @@ class Inbox:
         self._tokens = tokens
         self._limits = SenderLimits(seconds=seconds)
         self.under_way = UnderWay()
-        self._senders = Senders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
+        self._senders = PodSenders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
         self._accounts = ServiceAccounts(kube, seconds=seconds)
         self._reports = RunReports(kube, clock=clock, seconds=seconds)
         self._frames = Frames(kube)
@@ -111,7 +111,7 @@ class Inbox:
 
         A body that turns out to be no message counts against the ones that follow.
         """
-        sender = sender_key(identity)
+        sender = sender_bucket(identity)
         limit = OF_SERVICE_POD if is_service_pod(identity) else OF_SENDER
         with self.under_way.one_more(sender=sender, namespace=identity.namespace, limit=limit):
             charge_unread(self._limits, identity)

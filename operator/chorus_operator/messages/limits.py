@@ -12,7 +12,7 @@ from chorus_protocol.sender_limits import Cost, SenderLimits
 
 def charge_unread(limits: SenderLimits, identity: Identity) -> None:
     """Charge for a message before its body is read; Refused when its sender sends too much, or what is no message."""
-    sender = sender_key(identity)
+    sender = sender_bucket(identity)
     limits.check_malformed(sender=sender)
     cost = Cost.SERVICE_MESSAGE if is_service_pod(identity) else Cost.MESSAGE
     limits.charge(cost, sender=sender, namespace=identity.namespace)
@@ -26,7 +26,7 @@ def charge_message(
     A service's pod may serve many runs and Plugins, so each counts by itself: `about` is the uid that the message
     claims. One that is made up is not `remembered`, and takes a token of the pod's own.
     """
-    sender = sender_key(identity)
+    sender = sender_bucket(identity)
     if is_service_pod(identity):
         if not remembered:
             limits.charge(Cost.LOOKUP, sender=sender, namespace=identity.namespace)
@@ -34,7 +34,7 @@ def charge_message(
     limits.charge(Cost.REPORT if stored else Cost.PROGRESS, sender=sender, namespace=identity.namespace)
 
 
-def sender_key(identity: Identity) -> Hashable:
+def sender_bucket(identity: Identity) -> Hashable:
     """Name a sender by its pod, or by what its token grants: an attempt of a run, or a generation of a Plugin."""
     if isinstance(identity, PodIdentity):
         return identity.uid

@@ -11,8 +11,8 @@ from chorus_api.plugin import OnlineReportEntry
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict
 from chorus_kube.resources import PLUGINS
+from chorus_operator.messages.pod_senders import DescribePod, ServicePlugin
 from chorus_operator.messages.runs import MAX_CONFLICTS, REPORT_MANAGER, Outcome
-from chorus_operator.messages.senders import DescribePod, ServicePlugin
 from chorus_protocol.messages import OnlineReport
 from chorus_protocol.refusals import Cause, Refused
 
@@ -44,7 +44,8 @@ class PluginReports:
             generation = plugin["metadata"].get("generation", 1)
             if generation != pod.generation:
                 raise Refused(
-                    Cause.WRONG_IDS, f"Plugin {pod.plugin} was asked at generation {pod.generation}, now {generation}"
+                    Cause.WRONG_IDS,
+                    f"Plugin {pod.plugin} was asked at generation {pod.generation}, now {generation}",
                 )
             new = entry_of(payload, generation=generation, now=self._clock().replace(microsecond=0))
             known = _report_of(plugin)

@@ -18,9 +18,9 @@ from chorus_api.training_run import MAX_INSTANCES, Progress
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict, KubeError
 from chorus_kube.resources import TRAINING_RUNS
+from chorus_operator.messages.pod_senders import TrainingPod
 from chorus_operator.messages.progress_status import Unwritten, progress_to_write, sequences_of
 from chorus_operator.messages.runs import current_attempt, is_final
-from chorus_operator.messages.senders import TrainingPod
 from chorus_protocol.messages import Envelope, ProgressReport
 
 log = structlog.get_logger()

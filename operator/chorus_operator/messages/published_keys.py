@@ -2,7 +2,7 @@
 
 For an operator whose rights end at some namespaces: a TokenReview takes a ClusterRole, the published keys every service
 account may read (`system:service-account-issuer-discovery`). What a TokenReview would see and a signature does not say
-is whether the pod is still there: `Senders` looks.
+is whether the pod is still there: `PodSenders` looks.
 """
 
 from __future__ import annotations

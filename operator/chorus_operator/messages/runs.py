@@ -18,8 +18,8 @@ from chorus_kube.cache import Cache
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict
 from chorus_kube.resources import PODS, TRAINING_RUNS
+from chorus_operator.messages.pod_senders import ServiceSender, TrainingPod
 from chorus_operator.messages.report import says_more, updated_report, with_exchange
-from chorus_operator.messages.senders import ServiceSender, TrainingPod
 from chorus_protocol.messages import Addressed, Envelope, ExchangeReady
 from chorus_protocol.refusals import Cause, Refused
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from chorus_kube.work_queue import Key
-from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.plugin import reconcile_plugin
 from chorus_operator.reconcile.project import reconcile_project
 from chorus_operator.reconcile.training_run import reconcile_run
@@ -13,10 +13,10 @@ from chorus_operator.reconcile.training_run import reconcile_run
 _RECONCILES = {"Project": reconcile_project, "Plugin": reconcile_plugin, "TrainingRun": reconcile_run}
 
 
-def make_reconciler(environment: Environment) -> Callable[[Key], Awaitable[float | None]]:
+def make_reconciler(context: ReconcileContext) -> Callable[[Key], Awaitable[float | None]]:
     """Bind the reconciles to their world. The result takes a key and gives the seconds until the next look, if any."""
 
     async def reconcile(key: Key) -> float | None:
-        return await _RECONCILES[key.kind](environment, key)
+        return await _RECONCILES[key.kind](context, key)
 
     return reconcile

@@ -12,13 +12,13 @@ from chorus_kube.resources import Resource, of
 from chorus_operator.decisions.decision import Decision
 from chorus_operator.events import emit_event
 from chorus_operator.reconcile.children import Owner, read_child
-from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.patch import status_patch
 
 Manifest = dict[str, Any]
 
 
-async def create_once(environment: Environment, manifests: Sequence[Manifest], *, owner: Owner) -> Sequence[Manifest]:
+async def create_once(context: ReconcileContext, manifests: Sequence[Manifest], *, owner: Owner) -> Sequence[Manifest]:
     """Create children in order, and give them as they are stored. One that is there already is left as it is.
 
     Raises Foreign or EarlierLife when another object has the name.
@@ -26,15 +26,15 @@ async def create_once(environment: Environment, manifests: Sequence[Manifest], *
     stored = []
     for manifest in manifests:
         try:
-            stored.append(await environment.kube.create(manifest))
+            stored.append(await context.kube.create(manifest))
         except AlreadyExists:
-            stored.append(await _existing(environment, manifest, owner))
+            stored.append(await _existing(context, manifest, owner))
     return stored
 
 
-async def _existing(environment: Environment, manifest: Manifest, owner: Owner) -> Manifest:
+async def _existing(context: ReconcileContext, manifest: Manifest, owner: Owner) -> Manifest:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
-    there = await read_child(environment.kube, of(manifest), name=name, owner=owner)
+    there = await read_child(context.kube, of(manifest), name=name, owner=owner)
     if there is None:
         raise Conflict(f"{kind} {name} was just deleted", status=409, reason="Conflict")
     if there["metadata"].get("deletionTimestamp"):
@@ -43,39 +43,39 @@ async def _existing(environment: Environment, manifest: Manifest, owner: Owner) 
 
 
 async def finish(
-    environment: Environment, resource: Resource, stored: Mapping[str, Any], decision: Decision[Any]
+    context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], decision: Decision[Any]
 ) -> float | None:
     """Write the status if it changed, then send the Events; returns when to look again."""
     metadata = stored["metadata"]
-    if await write_status(environment, resource, stored, decision.status):
+    if await write_status(context, resource, stored, decision.status):
         for event in decision.events:
             await emit_event(
-                environment.kube,
+                context.kube,
                 dict(stored),
                 reason=event.reason.value,
                 message=event.message,
                 warning=event.warning,
-                now=environment.clock(),
+                now=context.clock(),
                 occurrence=metadata["resourceVersion"],
             )
     return decision.requeue_after
 
 
 async def write_status(
-    environment: Environment, resource: Resource, stored: Mapping[str, Any], status: BaseModel
+    context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], status: BaseModel
 ) -> bool:
     """Write a status once, by merge patch; Conflict when the object changed since it was read. False: no change."""
     patch = status_patch(stored.get("status", {}), status)
     if not patch:
         return False
     metadata = stored["metadata"]
-    written = await environment.kube.patch_status(
+    written = await context.kube.patch_status(
         resource,
         namespace=metadata["namespace"],
         name=metadata["name"],
         status=patch,
         resource_version=metadata["resourceVersion"],
     )
-    environment.memory.seen(resource.kind, written)
-    environment.observer.status_written(resource.kind, stored.get("status", {}), patch)
+    context.cache.seen(resource.kind, written)
+    context.observer.status_written(resource.kind, stored.get("status", {}), patch)
     return True

@@ -18,7 +18,7 @@ from chorus_kube.client import Kube
 from chorus_kube.resources import CLAIMS, Resource
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobView, PodView, pod_view
-from chorus_operator.reconcile.memory import Memory
+from chorus_operator.reconcile.object_cache import ObjectCache
 
 Manifest = dict[str, Any]
 
@@ -109,9 +109,9 @@ def is_claim_of(stored: Mapping[str, Any], project: Project) -> bool:
     return wanted.items() <= metadata.get("labels", {}).items() and owners <= {project.metadata.uid}
 
 
-async def read_pods(memory: Memory, *, owner: Owner, job_name: str, job: JobView | None) -> Sequence[PodView]:
+async def read_pods(cache: ObjectCache, *, owner: Owner, job_name: str, job: JobView | None) -> Sequence[PodView]:
     """Read the pods of a Job, which may be gone while they still save and stop; a pod of no such Job is left out."""
-    pods = await memory.pods(owner.namespace, job_name)
+    pods = await cache.pods(owner.namespace, job_name)
     return tuple(pod_view(pod) for pod in pods if _is_pod_of(pod, owner, job_name, job))
 
 

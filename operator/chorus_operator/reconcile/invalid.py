@@ -10,19 +10,19 @@ from pydantic import BaseModel, ValidationError
 from chorus_api.base import Condition
 from chorus_api.reasons import Reason
 from chorus_kube.resources import Resource
-from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.patch import merge_patch
 
 T = TypeVar("T", bound=BaseModel)
 ERRORS_SHOWN = 5
 
 
-async def parse(environment: Environment, resource: Resource, model: type[T], stored: Mapping[str, Any]) -> T | None:
+async def parse(context: ReconcileContext, resource: Resource, model: type[T], stored: Mapping[str, Any]) -> T | None:
     """Read a stored object; when it cannot be read, say so in its status and return None."""
     try:
         return model.model_validate(stored)
     except ValidationError as error:
-        await _report(environment, resource, stored, describe(error))
+        await _report(context, resource, stored, describe(error))
         return None
 
 
@@ -33,13 +33,13 @@ def describe(error: ValidationError) -> str:
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
-async def _report(environment: Environment, resource: Resource, stored: Mapping[str, Any], message: str) -> None:
+async def _report(context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], message: str) -> None:
     condition = Condition(
         type="Ready",
         status="False",
         reason=Reason.INVALID_SPEC.value,
         message=message[:1024],
-        last_transition_time=environment.clock(),
+        last_transition_time=context.clock(),
         observed_generation=stored["metadata"].get("generation", 0),
     ).model_dump(mode="json", by_alias=True)
     before = stored.get("status", {})
@@ -51,11 +51,11 @@ async def _report(environment: Environment, resource: Resource, stored: Mapping[
     if resource.kind != "Plugin":
         wanted |= {"phase": "failed", "reason": Reason.INVALID_SPEC.value, "message": condition["message"]}
     patch = merge_patch({}, wanted)
-    await environment.kube.patch_status(
+    await context.kube.patch_status(
         resource,
         namespace=stored["metadata"]["namespace"],
         name=stored["metadata"]["name"],
         status=patch,
         resource_version=stored["metadata"]["resourceVersion"],
     )
-    environment.observer.status_written(resource.kind, before, patch)
+    context.observer.status_written(resource.kind, before, patch)

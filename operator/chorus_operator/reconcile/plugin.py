@@ -17,67 +17,67 @@ from chorus_operator.decisions.resolve import messaging
 from chorus_operator.manifests.container import describe_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
-from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.services import inquire
-from chorus_operator.services.letters import about_plugin
+from chorus_operator.services.outbound import about_plugin
 
 
-async def reconcile_plugin(environment: Environment, key: Key) -> float | None:
+async def reconcile_plugin(context: ReconcileContext, key: Key) -> float | None:
     """Write a Plugin's status, and ask its image or service; returns when to look again."""
-    stored = await environment.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
+    stored = await context.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
     if stored is None:
-        environment.memory.plugin_gone(key.namespace, key.name)
+        context.cache.plugin_gone(key.namespace, key.name)
         return None
     if stored["metadata"].get("deletionTimestamp"):
         return None
-    plugin = await parse(environment, PLUGINS, Plugin, stored)
+    plugin = await parse(context, PLUGINS, Plugin, stored)
     if plugin is None:
         return None
-    view = PluginView(plugin, environment.clock())
+    view = PluginView(plugin, context.clock())
     try:
-        view = await _read(environment, plugin)
+        view = await _read(context, plugin)
         decision = decide_plugin(view)
         for action in decision.actions:
             match action:
                 case StartDescribe():
-                    await _start(environment, plugin)
+                    await _start(context, plugin)
                 case Inquire():
-                    await inquire(environment, plugin)
+                    await inquire(context, plugin)
                 case _:
                     raise AssertionError(f"{action} is not a Plugin's action")
     except Taken as error:
         decision = await_name(view, str(error))
     except Invalid as error:
         decision = refuse_plugin(view, str(error))
-    return await finish(environment, PLUGINS, stored, decision)
+    return await finish(context, PLUGINS, stored, decision)
 
 
-async def _read(environment: Environment, plugin: Plugin) -> PluginView:
+async def _read(context: ReconcileContext, plugin: Plugin) -> PluginView:
     """Read the Job that asks, only while there is something to ask."""
-    known: dict[str, Any] = {"plugin": plugin, "now": environment.clock(), "since": environment.since}
+    known: dict[str, Any] = {"plugin": plugin, "now": context.clock(), "since": context.since}
     if plugin.spec.service is not None:
-        asked = environment.courier.known(about_plugin(plugin), namespace=plugin.metadata.namespace)
-        return PluginView(**known, inquiry=asked, judge_url=environment.judge_url)
+        asked = context.dispatcher.known(about_plugin(plugin), namespace=plugin.metadata.namespace)
+        return PluginView(**known, inquiry=asked, judge_url=context.judge_url)
     if not wants_report(plugin):
         return PluginView(**known)
     owner = Owner.of(plugin)
-    job = job_view(await read_child(environment.kube, JOBS, name=names.describe_job(plugin), owner=owner))
+    job = job_view(await read_child(context.kube, JOBS, name=names.describe_job(plugin), owner=owner))
     if job is None:
         return PluginView(**known)
-    pods = await read_pods(environment.memory, owner=owner, job_name=job.name, job=job)
-    tail = await log_tail(environment.kube, owner.namespace, pods) if job.failed else None
+    pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
+    tail = await log_tail(context.kube, owner.namespace, pods) if job.failed else None
     return PluginView(**known, job=job, pods=pods, log_tail=tail)
 
 
-async def _start(environment: Environment, plugin: Plugin) -> None:
+async def _start(context: ReconcileContext, plugin: Plugin) -> None:
     namespace = plugin.metadata.namespace
-    await environment.ensure_namespace(namespace)
+    await context.ensure_namespace(namespace)
     told = messaging(
-        environment.messages_url,
+        context.messages_url,
         subject_uid=plugin.metadata.uid,
         source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    manifests = describe_manifests(plugin, told, operator_image=environment.operator_image)
-    await create_once(environment, manifests, owner=Owner.of(plugin))
+    manifests = describe_manifests(plugin, told, operator_image=context.operator_image)
+    await create_once(context, manifests, owner=Owner.of(plugin))

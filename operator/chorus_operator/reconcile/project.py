@@ -32,7 +32,7 @@ from chorus_operator.decisions.decision import (
 from chorus_operator.decisions.observed import job_view
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.decide import decide_project
-from chorus_operator.decisions.project.refresh import kept_key, key_now, looks_now
+from chorus_operator.decisions.project.refresh import current_preparation_id, kept_preparation_id, looks_now
 from chorus_operator.decisions.project.state import FrameResult, ProjectView
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.manifests import job as manifests
@@ -49,48 +49,48 @@ from chorus_operator.reconcile.children import (
     read_pods,
 )
 from chorus_operator.reconcile.claims import make_claim, with_claim
-from chorus_operator.reconcile.environment import Environment
+from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_protocol.messages import StoredFrame
 
 
-async def reconcile_project(environment: Environment, key: Key) -> float | None:
+async def reconcile_project(context: ReconcileContext, key: Key) -> float | None:
     """Bring one Project forward; returns the seconds after which to look again."""
-    stored = await environment.kube.get(PROJECTS, namespace=key.namespace, name=key.name)
+    stored = await context.kube.get(PROJECTS, namespace=key.namespace, name=key.name)
     if stored is None or stored["metadata"].get("deletionTimestamp"):
-        environment.memory.forget_runs(key.namespace, key.name)
+        context.cache.forget_runs(key.namespace, key.name)
         return None
-    project = await parse(environment, PROJECTS, Project, stored)
+    project = await parse(context, PROJECTS, Project, stored)
     if project is None:
         return None
     try:
-        return await _bring_forward(environment, stored, _with_id(project))
+        return await _bring_forward(context, stored, _with_id(project))
     except (Conflict, NotFound):  # maybe what is remembered of the runs is too old
-        environment.memory.forget_runs(key.namespace, key.name)
+        context.cache.forget_runs(key.namespace, key.name)
         raise
 
 
-async def _bring_forward(environment: Environment, stored: dict[str, Any], project: Project) -> float | None:
-    project = await with_claim(environment.kube, project)
-    view, stored_runs = await _read(environment, project)
+async def _bring_forward(context: ReconcileContext, stored: dict[str, Any], project: Project) -> float | None:
+    project = await with_claim(context.kube, project)
+    view, stored_runs = await _read(context, project)
     decision = decide_project(view)
     try:
         for action in decision.actions:
             if not isinstance(action, MakeRun):
-                await _act(environment, view, stored_runs, action)
-        decision = await _make_runs(environment, view, decision)
+                await _act(context, view, stored_runs, action)
+        decision = await _make_runs(context, view, decision)
     except Taken as error:
         decision = decide_project(replace(view, refused=(Reason.NAME_TAKEN, str(error))))
     except Invalid as error:
         decision = decide_project(replace(view, refused=(Reason.JOB_REJECTED, str(error))))
     if project.metadata.generation != project.status.observed_generation:
-        _wake_runs(environment, view)
-    return await finish(environment, PROJECTS, stored, decision)
+        _wake_runs(context, view)
+    return await finish(context, PROJECTS, stored, decision)
 
 
 async def _make_runs(
-    environment: Environment, view: ProjectView, decision: Decision[ProjectStatus]
+    context: ReconcileContext, view: ProjectView, decision: Decision[ProjectStatus]
 ) -> Decision[ProjectStatus]:
     """Make the runs that were decided on. While another run has the name of one, decide again without that name."""
     made: set[str] = set()
@@ -98,22 +98,20 @@ async def _make_runs(
         taken: set[str] = set()
         for action in decision.actions:
             if isinstance(action, MakeRun) and action.name not in made:
-                (made if await _make_run(environment, view.project, action) else taken).add(action.name)
+                (made if await _make_run(context, view.project, action) else taken).add(action.name)
         if not taken:
             return decision
         view = replace(view, taken=view.taken | taken)
         decision = decide_project(view)
 
 
-async def _make_run(environment: Environment, project: Project, action: MakeRun) -> bool:
+async def _make_run(context: ReconcileContext, project: Project, action: MakeRun) -> bool:
     """Make an automatic run, unless it was made for this already; False when another run has the name."""
     namespace = project.metadata.namespace
     try:
-        await environment.kube.create(
-            manifests.training_run(project, action.entry.name, action.name, action.trigger_key)
-        )
+        await context.kube.create(manifests.training_run(project, action.entry.name, action.name, action.trigger_key))
     except AlreadyExists:
-        there = await environment.kube.get(TRAINING_RUNS, namespace=namespace, name=action.name)
+        there = await context.kube.get(TRAINING_RUNS, namespace=namespace, name=action.name)
         if there is None:
             raise Conflict(f"run {action.name} was just deleted", status=409, reason="Conflict") from None
         made_for = there["metadata"].get("annotations", {}).get(contract.TRIGGER_KEY_ANNOTATION)
@@ -129,84 +127,82 @@ def _with_id(project: Project) -> Project:
     )
 
 
-def _wake_runs(environment: Environment, view: ProjectView) -> None:
+def _wake_runs(context: ReconcileContext, view: ProjectView) -> None:
     """An edit of the Project, such as suspend, may concern its runs."""
     for run in view.runs:
         if not is_final(run):
-            environment.wake(_run_key(run))
+            context.wake(_run_key(run))
 
 
 def _run_key(run: TrainingRun) -> Key:
     return Key("TrainingRun", run.metadata.namespace, run.metadata.name, run.spec.project_ref.name)
 
 
-async def _read(environment: Environment, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
+async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
     namespace = project.metadata.namespace
-    listed = await environment.memory.runs(namespace, project.metadata.name)
-    environment.observer.runs_listed(namespace, project.metadata.name, {run["metadata"]["name"] for run in listed})
-    runs = [await parse(environment, TRAINING_RUNS, TrainingRun, run) for run in listed]
+    listed = await context.cache.runs(namespace, project.metadata.name)
+    context.observer.runs_listed(namespace, project.metadata.name, {run["metadata"]["name"] for run in listed})
+    runs = [await parse(context, TRAINING_RUNS, TrainingRun, run) for run in listed]
     known: dict[str, Any] = {
         "project": project,
-        "plugins": await _read_plugins(environment, project),
+        "plugins": await _read_plugins(context, project),
         "runs": [run for run in runs if run is not None],
         "runs_unreadable": None in runs,
-        "now": environment.clock(),
-        "trainer_image": environment.trainer_image,
+        "now": context.clock(),
+        "trainer_image": context.trainer_image,
     }
     looks = looks_now(project, known["now"])
     try:
-        known |= await _read_frames(environment, project, looks)
+        known |= await _read_frames(context, project, looks)
         # The claim is looked for before something is started on it.
         starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
-        known["claim_exists"] = not starts or await _claim_exists(environment, project)
+        known["claim_exists"] = not starts or await _claim_exists(context, project)
     except Taken as error:
         known |= {"refused": (Reason.NAME_TAKEN, str(error)), "claim_exists": True}
     return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
 
 
-async def _read_frames(environment: Environment, project: Project, looks: Looks) -> dict[str, Any]:
+async def _read_frames(context: ReconcileContext, project: Project, looks: Looks) -> dict[str, Any]:
     """Read the results of the newest look and of the one whose frame is in use meanwhile, and a Job that goes on."""
-    key, kept = key_now(looks), kept_key(looks)
-    known: dict[str, Any] = {"frame": await _remembered_frame(environment, project, key)}
+    key, kept = current_preparation_id(looks), kept_preparation_id(looks)
+    known: dict[str, Any] = {"frame": await _remembered_frame(context, project, key)}
     if kept is not None and (known["frame"] is None or known["frame"].ready is None):
-        known["kept"] = await _remembered_frame(environment, project, kept)
+        known["kept"] = await _remembered_frame(context, project, kept)
     if known["frame"] is None:
-        known |= await _read_prepare(environment, project, key)
+        known |= await _read_prepare(context, project, key)
     return known
 
 
-async def _claim_exists(environment: Environment, project: Project) -> bool:
+async def _claim_exists(context: ReconcileContext, project: Project) -> bool:
     """Look for the Project's claim. One that its spec names is looked for with the source, and never made."""
     storage = project.spec.storage
     if storage and storage.claim_name:
         return True
-    return await read_claim(environment.kube, name=names.claim(project), project=project) is not None
+    return await read_claim(context.kube, name=names.claim(project), project=project) is not None
 
 
-async def _read_plugins(environment: Environment, project: Project) -> dict[str, Plugin]:
+async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str, Plugin]:
     wanted = sorted({entry.plugin_ref.name for entry in project.spec.plugins})
     found = {}
     for name in wanted:
-        stored = await environment.memory.plugin(project.metadata.namespace, name)
-        plugin = await parse(environment, PLUGINS, Plugin, stored) if stored else None
+        stored = await context.cache.plugin(project.metadata.namespace, name)
+        plugin = await parse(context, PLUGINS, Plugin, stored) if stored else None
         if plugin is not None:
             found[name] = plugin
     return found
 
 
-async def _exists(environment: Environment, resource: Resource, namespace: str, name: str) -> bool:
-    return await read_named_by_user(environment.kube, resource, namespace=namespace, name=name) is not None
+async def _exists(context: ReconcileContext, resource: Resource, namespace: str, name: str) -> bool:
+    return await read_named_by_user(context.kube, resource, namespace=namespace, name=name) is not None
 
 
-async def _remembered_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
-    return await environment.memory.constant(
-        lambda: _read_frame(environment, project, key), "frame", project.metadata.uid, key
-    )
+async def _remembered_frame(context: ReconcileContext, project: Project, key: str) -> FrameResult | None:
+    return await context.cache.constant(lambda: _read_frame(context, project, key), "frame", project.metadata.uid, key)
 
 
-async def _read_frame(environment: Environment, project: Project, key: str) -> FrameResult | None:
+async def _read_frame(context: ReconcileContext, project: Project, key: str) -> FrameResult | None:
     name = names.frame_config_map(project, key)
-    stored = await read_child(environment.kube, CONFIG_MAPS, name=name, owner=Owner.of(project))
+    stored = await read_child(context.kube, CONFIG_MAPS, name=name, owner=Owner.of(project))
     if stored is None:
         return None
     result = frame_result(stored["data"]["result.json"])
@@ -220,26 +216,26 @@ def frame_result(text: str) -> FrameResult:
     return FrameResult(result.ready, failed.reason if failed else "", failed.detail if failed else "")
 
 
-async def _read_prepare(environment: Environment, project: Project, key: str) -> dict[str, Any]:
-    kube, owner = environment.kube, Owner.of(project)
+async def _read_prepare(context: ReconcileContext, project: Project, key: str) -> dict[str, Any]:
+    kube, owner = context.kube, Owner.of(project)
     job = job_view(await read_child(kube, JOBS, name=names.prepare_job(project, key), owner=owner))
     if job is None:
-        return {"source_problem": await _source_problem(environment, project)}
-    pods = await read_pods(environment.memory, owner=owner, job_name=job.name, job=job)
+        return {"source_problem": await _source_problem(context, project)}
+    pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(kube, owner.namespace, pods) if job.failed else None
     return {"prepare": job, "prepare_pods": pods, "log_tail": tail}
 
 
-async def _source_problem(environment: Environment, project: Project) -> tuple[Reason, str] | None:
+async def _source_problem(context: ReconcileContext, project: Project) -> tuple[Reason, str] | None:
     """Look for the source before a Job is made that could only hang waiting for it."""
     source, namespace = project.spec.dataset.source, project.metadata.namespace
     storage = project.spec.storage
-    if storage and storage.claim_name and not await _exists(environment, CLAIMS, namespace, storage.claim_name):
+    if storage and storage.claim_name and not await _exists(context, CLAIMS, namespace, storage.claim_name):
         return (
             Reason.VOLUME_NOT_FOUND,
             f"spec.storage.claimName: there is no PersistentVolumeClaim {storage.claim_name!r} in this namespace.",
         )
-    if source.volume is not None and not await _exists(environment, CLAIMS, namespace, source.volume.claim_name):
+    if source.volume is not None and not await _exists(context, CLAIMS, namespace, source.volume.claim_name):
         return (
             Reason.VOLUME_NOT_FOUND,
             "spec.dataset.source.volume.claimName: there is no PersistentVolumeClaim "
@@ -247,7 +243,7 @@ async def _source_problem(environment: Environment, project: Project) -> tuple[R
         )
     if source.config_map is None:
         return None
-    stored = await read_named_by_user(environment.kube, CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
+    stored = await read_named_by_user(context.kube, CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
     if stored is None:
         return (
             Reason.CONFIG_MAP_NOT_FOUND,
@@ -265,34 +261,34 @@ async def _source_problem(environment: Environment, project: Project) -> tuple[R
 
 
 async def _act(
-    environment: Environment, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Action
+    context: ReconcileContext, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Action
 ) -> None:
     project = view.project
     namespace = project.metadata.namespace
     match action:
         case MakeClaim():
-            await make_claim(environment.kube, project)
+            await make_claim(context.kube, project)
         case StartPrepare():
-            await environment.ensure_namespace(namespace)
+            await context.ensure_namespace(namespace)
             await create_once(
-                environment,
+                context,
                 prepare_manifests(
                     project,
                     action.key,
-                    image=environment.operator_image,
+                    image=context.operator_image,
                     plugins=_enabled_plugins(view),
-                    messages_url=environment.messages_url,
+                    messages_url=context.messages_url,
                     keep_frames=_kept_frames(view, action),
-                    api_server=(await environment.api_server()).texts(),
+                    api_server=(await context.api_server()).texts(),
                 ),
                 owner=Owner.of(project),
             )
         case RemoveLook():
-            await _remove_look(environment, project, action.key)
+            await _remove_look(context, project, action.key)
         case Admit():
-            await _admit(environment, view, stored_runs, action)
+            await _admit(context, view, stored_runs, action)
         case DeleteRun():
-            await environment.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
+            await context.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
         case _:
             raise AssertionError(f"{action} is not a Project's action")
 
@@ -301,9 +297,9 @@ def _kept_frames(view: ProjectView, action: StartPrepare) -> KeptFrames | None:
     return None if action.keep_frames is None else KeptFrames(names=list(action.keep_frames), listed=view.now)
 
 
-async def _remove_look(environment: Environment, project: Project, key: str) -> None:
+async def _remove_look(context: ReconcileContext, project: Project, key: str) -> None:
     """Delete a look's Job and its ConfigMaps: what it was told, and what it found."""
-    kube, owner = environment.kube, Owner.of(project)
+    kube, owner = context.kube, Owner.of(project)
     job, frame = names.prepare_job(project, key), names.frame_config_map(project, key)
     for resource, child in ((JOBS, job), (CONFIG_MAPS, job), (CONFIG_MAPS, frame)):
         for name in child:
@@ -318,7 +314,7 @@ def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:
 
 
 async def _admit(
-    environment: Environment, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Admit
+    context: ReconcileContext, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Admit
 ) -> None:
     """Write the verdict into the run's status: its own reconcile goes on from there."""
     run = next(run for run in view.runs if run.metadata.name == action.run)
@@ -336,5 +332,5 @@ async def _admit(
     changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
     status = run.status.model_copy(update=changes)
     told = Decision(status, events=(Event(action.reason, action.message),))
-    await finish(environment, TRAINING_RUNS, stored_runs[action.run], told)
-    environment.wake(_run_key(run))
+    await finish(context, TRAINING_RUNS, stored_runs[action.run], told)
+    context.wake(_run_key(run))

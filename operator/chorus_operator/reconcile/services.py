@@ -14,21 +14,21 @@ from chorus_operator.decisions.run.state import RunView
 from chorus_operator.decisions.service_address import target_url
 from chorus_operator.manifests.exchange import exchange_host
 from chorus_operator.reconcile.children import read_named_by_user
-from chorus_operator.reconcile.environment import Environment
-from chorus_operator.services import letters
-from chorus_operator.services.client import Letter
-from chorus_operator.services.courier import CannotWrite
+from chorus_operator.reconcile.context import ReconcileContext
+from chorus_operator.services import outbound as outbound
+from chorus_operator.services.client import OutboundMessage
+from chorus_operator.services.dispatcher import CannotWrite
 from chorus_protocol.messages import MessageType
 
 
-def token_of(environment: Environment, view: RunView, *, attempt: int) -> str:
+def token_of(context: ReconcileContext, view: RunView, *, attempt: int) -> str:
     """Make the token of a run's attempt."""
     assert isinstance(view.frozen, ServiceConfig)
     created = datetime.fromisoformat(view.run.metadata.creation_timestamp)
-    return letters.run_token(environment.tokens, view.frozen, attempt=attempt, created=created)
+    return outbound.run_token(context.tokens, view.frozen, attempt=attempt, created=created)
 
 
-def deliver(environment: Environment, view: RunView, action: Deliver) -> None:
+def deliver(context: ReconcileContext, view: RunView, action: Deliver) -> None:
     """Have TRAINING_DATA of an attempt sent once; the run is looked at again when that has ended."""
     config, report, run = view.frozen, view.run.status.report, view.run.metadata
     assert isinstance(config, ServiceConfig)
@@ -36,52 +36,52 @@ def deliver(environment: Environment, view: RunView, action: Deliver) -> None:
     assert report.exchange is not None
     certificate = report.exchange.certificate
 
-    async def write() -> Letter:
-        return letters.training_data(
+    async def write() -> OutboundMessage:
+        return outbound.training_data(
             config,
-            environment.address,
+            context.address,
             attempt=action.attempt,
             host=exchange_host(view.run, action.attempt),
             certificate=certificate,
-            token=token_of(environment, view, attempt=action.attempt),
-            ca=await _certificates(environment, run.namespace, config.ca_config_map, config.ca_key),
+            token=token_of(context, view, attempt=action.attempt),
+            ca=await _certificates(context, run.namespace, config.ca_config_map, config.ca_key),
         )
 
     key = Key("TrainingRun", run.namespace, run.name, config.project)
-    about, host = letters.about_attempt(run.uid, action.attempt), host_of(config.url)
+    about, host = outbound.about_attempt(run.uid, action.attempt), host_of(config.url)
     message = Outgoing(namespace=run.namespace, about=about, kind=MessageType.TRAINING_DATA, host=host)
-    environment.courier.send(message, write, then=lambda: environment.wake(key))
+    context.dispatcher.send(message, write, then=lambda: context.wake(key))
 
 
-async def inquire(environment: Environment, plugin: Plugin) -> None:
+async def inquire(context: ReconcileContext, plugin: Plugin) -> None:
     """Have ONLINE_INQUIRY sent once; the Plugin is looked at again when that has ended. Raises KubeError."""
     service, metadata = plugin.spec.service, plugin.metadata
     assert service is not None
     # The key that the inquiry's signature is checked with shall be there before it.
-    await environment.ensure_namespace(metadata.namespace)
+    await context.ensure_namespace(metadata.namespace)
     ref, url = service.ca_config_map, target_url(service, metadata.namespace)
     name, ca_key = (ref.name, ref.key) if ref else (None, None)
 
-    async def write() -> Letter:
-        return letters.inquiry(
+    async def write() -> OutboundMessage:
+        return outbound.inquiry(
             plugin,
-            environment.address,
-            tokens=environment.tokens,
-            now=environment.clock(),
+            context.address,
+            tokens=context.tokens,
+            now=context.clock(),
             url=url,
-            ca=await _certificates(environment, metadata.namespace, name, ca_key),
+            ca=await _certificates(context, metadata.namespace, name, ca_key),
         )
 
     key = Key("Plugin", metadata.namespace, metadata.name, "")
-    about, host = letters.about_plugin(plugin), host_of(url)
+    about, host = outbound.about_plugin(plugin), host_of(url)
     message = Outgoing(namespace=metadata.namespace, about=about, kind=MessageType.ONLINE_INQUIRY, host=host)
-    environment.courier.send(message, write, then=lambda: environment.wake(key))
+    context.dispatcher.send(message, write, then=lambda: context.wake(key))
 
 
-async def _certificates(environment: Environment, namespace: str, name: str | None, key: str | None) -> str | None:
+async def _certificates(context: ReconcileContext, namespace: str, name: str | None, key: str | None) -> str | None:
     if name is None or key is None:
         return None
-    stored = await read_named_by_user(environment.kube, CONFIG_MAPS, namespace=namespace, name=name)
+    stored = await read_named_by_user(context.kube, CONFIG_MAPS, namespace=namespace, name=name)
     found = stored.get("data", {}).get(key) if stored is not None else None
     if not isinstance(found, str):
         raise CannotWrite(f"spec.service.caConfigMap: there is no key {key!r} in a ConfigMap {name!r}; create it")

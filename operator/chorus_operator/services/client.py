@@ -27,7 +27,7 @@ POST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutboundMessage:
     """A message to a service. `id` is what a service knows it again by."""
 
     namespace: str
@@ -41,7 +41,7 @@ class Letter:
 
 
 class ServiceClient:
-    """Sends letters. Belongs to one event loop."""
+    """Sends messages to services. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -58,24 +58,24 @@ class ServiceClient:
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(max_workers=Limits().total, thread_name_prefix="service-names")
 
-    async def post(self, letter: Letter) -> str | None:
+    async def post(self, outbound: OutboundMessage) -> str | None:
         """Try once; None when the service took it (2xx), else why it did not.
 
         Raises what `key_of` raises, and TimeoutError when it takes too long.
         """
         async with asyncio.timeout(self._seconds):
-            key = await self._key_of(letter.namespace)
+            key = await self._key_of(outbound.namespace)
         timestamp = int(self._clock().timestamp())
-        headers = signed_headers(key, message_id=letter.id, timestamp=timestamp, body=letter.body)
+        headers = signed_headers(key, message_id=outbound.id, timestamp=timestamp, body=outbound.body)
         resolver = ThreadResolver(self._threads)
-        problem = await self._try(letter, {"Content-Type": CONTENT_TYPE, **headers}, resolver)
+        problem = await self._try(outbound, {"Content-Type": CONTENT_TYPE, **headers}, resolver)
         await resolver.ended()
         return problem
 
-    async def _try(self, letter: Letter, headers: dict[str, str], resolver: ThreadResolver) -> str | None:
+    async def _try(self, outbound: OutboundMessage, headers: dict[str, str], resolver: ThreadResolver) -> str | None:
         try:
             async with asyncio.timeout(self._seconds):
-                return _problem(await self._send(letter, headers, resolver))
+                return _problem(await self._send(outbound, headers, resolver))
         except AddressRefused as error:
             return error.strerror
         except TimeoutError:
@@ -90,10 +90,10 @@ class ServiceClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return mask(f"{type(error).__name__}: {error}")[:500]
 
-    async def _send(self, letter: Letter, headers: dict[str, str], resolver: ThreadResolver) -> int:
-        await self._guard.prepare(urlsplit(letter.url).hostname or "")
+    async def _send(self, outbound: OutboundMessage, headers: dict[str, str], resolver: ThreadResolver) -> int:
+        await self._guard.prepare(urlsplit(outbound.url).hostname or "")
         connector = aiohttp.TCPConnector(
-            ssl=ssl.create_default_context(cadata=letter.ca) if letter.url.startswith("https:") else True,
+            ssl=ssl.create_default_context(cadata=outbound.ca) if outbound.url.startswith("https:") else True,
             resolver=resolver,
             socket_factory=self._guard.open,
             use_dns_cache=False,  # a name is believed for one connection
@@ -106,7 +106,7 @@ class ServiceClient:
             trust_env=False,
             auto_decompress=False,
         ) as session:
-            async with session.post(letter.url, data=letter.body, headers=headers, allow_redirects=False) as answer:
+            async with session.post(outbound.url, data=outbound.body, headers=headers, allow_redirects=False) as answer:
                 return answer.status
 
 

@@ -22,9 +22,9 @@ from chorus_conformance.receiver import ExpectedSender, Fault, MessageReceiver
 from chorus_operator.messages.authentication import PodIdentity, bearer_token
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.inbox import Inbox
+from chorus_operator.messages.pod_senders import DescribePod, TrainingPod, check_describe, check_training
 from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.messages.runs import Outcome
-from chorus_operator.messages.senders import DescribePod, TrainingPod, check_describe, check_training
 from chorus_protocol.kubeflow import read_progress
 from chorus_protocol.messages import MessageType
 from chorus_protocol.parse import parse

@@ -18,7 +18,7 @@ from chorus_operator.decisions import names
 from chorus_operator.manifests.exchange import exchange_host
 
 UID = "c0ffee12-0000-4000-8000-000000000000"
-KEY = names.base_key("hf://a/b", None)
+KEY = names.base_model_id("hf://a/b", None)
 LABEL = re.compile(DNS_LABEL)
 
 

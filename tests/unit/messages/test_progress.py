@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from chorus_api.training_run import Progress
 from chorus_kube.errors import Conflict, Unavailable
 from chorus_kube.resources import TRAINING_RUNS
+from chorus_operator.messages.pod_senders import TrainingPod
 from chorus_operator.messages.progress import ProgressBook
 from chorus_operator.messages.progress_status import Unwritten, merged_progress, progress_to_write
-from chorus_operator.messages.senders import TrainingPod
 from chorus_protocol.messages import Envelope, MessageType, ProgressReport
 from fakes import Call, FakeKube
 from message_builders import ended, training_run

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PREPARE_ANNOTATION, TRIGGER_KEY_ANNOTATION
 from chorus_kube.resources import PLUGINS
 from chorus_kube.work_queue import Key
-from chorus_operator.reconcile.memory import MAX_PLUGIN_BYTES, NAMESPACE_PLUGINS_BYTES, Memory
+from chorus_operator.reconcile.object_cache import MAX_PLUGIN_BYTES, NAMESPACE_PLUGINS_BYTES, ObjectCache
 from chorus_operator.reconcile.text_cache import TextCache
 from chorus_operator.watch import SETTLE_SECONDS, Keys
 from fakes import FakeKube
@@ -74,13 +74,13 @@ async def test_of_an_object_with_large_annotations_the_memory_keeps_what_decisio
     kind: str, make: Callable[[str], Manifest]
 ) -> None:
     kube = FakeKube()
-    memory = Memory(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
-    assert await memory.runs(NAMESPACE, "home") == []
-    assert bytes_kept(lambda name: memory.seen(kind, large(make, name))) < 4096
+    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    assert await cache.runs(NAMESPACE, "home") == []
+    assert bytes_kept(lambda name: cache.seen(kind, large(make, name))) < 4096
     if kind == "Plugin":
-        known = await memory.plugin(NAMESPACE, "o-1")
+        known = await cache.plugin(NAMESPACE, "o-1")
     else:
-        known = next(stored for stored in await memory.runs(NAMESPACE, "home") if stored["metadata"]["name"] == "o-1")
+        known = next(stored for stored in await cache.runs(NAMESPACE, "home") if stored["metadata"]["name"] == "o-1")
     assert known is not None
     assert known["spec"] == make("o-1")["spec"]
     assert known["metadata"].keys() == {"name", "namespace", "uid", "resourceVersion", "generation"}
@@ -88,35 +88,35 @@ async def test_of_an_object_with_large_annotations_the_memory_keeps_what_decisio
 
 async def test_a_plugin_with_a_very_large_spec_is_not_kept_but_read_live() -> None:
     kube = FakeKube()
-    memory = Memory(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
     kube.put(plugin(parameters={"text": "x" * MAX_PLUGIN_BYTES}))
     stored = kube.find(PLUGINS, "soft", NAMESPACE)
     assert stored is not None
-    assert bytes_kept(lambda name: memory.seen("Plugin", json.loads(json.dumps(stored)))) < 1024
-    assert await memory.plugin(NAMESPACE, "soft") == stored
+    assert bytes_kept(lambda name: cache.seen("Plugin", json.loads(json.dumps(stored)))) < 1024
+    assert await cache.plugin(NAMESPACE, "soft") == stored
     assert [call.verb for call in kube.calls if call.kind == "Plugin"] == ["get"]
 
 
 async def test_many_large_plugins_of_one_namespace_are_not_all_kept_and_push_out_no_others() -> None:
     kube = FakeKube()
-    memory = Memory(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
     theirs = told(plugin, "theirs")
     theirs["metadata"]["namespace"] = "elsewhere"
-    memory.seen("Plugin", theirs)
+    cache.seen("Plugin", theirs)
     text = "x" * (MAX_PLUGIN_BYTES - 1024)
     count = NAMESPACE_PLUGINS_BYTES // MAX_PLUGIN_BYTES * 4
     tracemalloc.start()
     try:
         for number in range(count):
             manifest = told(plugin, f"p-{number}")
-            memory.seen("Plugin", {**manifest, "spec": {**manifest["spec"], "text": text}})
+            cache.seen("Plugin", {**manifest, "spec": {**manifest["spec"], "text": text}})
         assert tracemalloc.get_traced_memory()[0] < 1.1 * NAMESPACE_PLUGINS_BYTES
     finally:
         tracemalloc.stop()
-    assert await memory.plugin("elsewhere", "theirs") is not None
-    assert await memory.plugin(NAMESPACE, f"p-{count - 1}") is not None
+    assert await cache.plugin("elsewhere", "theirs") is not None
+    assert await cache.plugin(NAMESPACE, f"p-{count - 1}") is not None
     assert kube.calls == [], "both are remembered"
-    assert await memory.plugin(NAMESPACE, "p-0") is None
+    assert await cache.plugin(NAMESPACE, "p-0") is None
     assert [call.verb for call in kube.calls] == ["get"], "what is not remembered is read live"
 
 
@@ -142,8 +142,8 @@ def test_texts_are_bounded_in_total_and_by_namespace_and_the_one_that_was_put_la
 
 
 async def test_what_decisions_read_of_a_runs_metadata_is_kept() -> None:
-    memory = Memory(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
-    await memory.runs(NAMESPACE, "home")
+    cache = ObjectCache(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
+    await cache.runs(NAMESPACE, "home")
     ours = {
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "deletionTimestamp": "2026-01-02T00:00:00Z",
@@ -152,15 +152,15 @@ async def test_what_decisions_read_of_a_runs_metadata_is_kept() -> None:
         "ownerReferences": [OWNER],
     }
     stored = told(run, "one", **ours)
-    memory.seen("TrainingRun", stored)
-    assert await memory.runs(NAMESPACE, "home") == [stored]
+    cache.seen("TrainingRun", stored)
+    assert await cache.runs(NAMESPACE, "home") == [stored]
 
 
 async def test_a_trigger_key_that_chorus_cannot_have_written_is_not_kept() -> None:
-    memory = Memory(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
-    await memory.runs(NAMESPACE, "home")
-    memory.seen("TrainingRun", told(run, "one", annotations={TRIGGER_KEY_ANNOTATION: LARGE}))
-    [known] = await memory.runs(NAMESPACE, "home")
+    cache = ObjectCache(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
+    await cache.runs(NAMESPACE, "home")
+    cache.seen("TrainingRun", told(run, "one", annotations={TRIGGER_KEY_ANNOTATION: LARGE}))
+    [known] = await cache.runs(NAMESPACE, "home")
     assert "annotations" not in known["metadata"]
 
 

@@ -40,7 +40,7 @@ def outcome(world: ServiceWorld) -> dict[str, Any]:
     return {
         "jobs": sorted(job["metadata"]["name"] for job in world.kube.all(JOBS)),
         "phase": (status["phase"], status["reason"], status["attempts"]),
-        "told": sorted({(event["id"], event["data"]["token"]) for event in world.courier.events("TRAINING_DATA")}),
+        "told": sorted({(event["id"], event["data"]["token"]) for event in world.dispatcher.events("TRAINING_DATA")}),
         "project": world.project("shop")["status"]["phase"],
     }
 
@@ -50,7 +50,7 @@ WRITES, UNDISTURBED = STORY.writes, outcome(STORY.end)
 
 def killed(world: ServiceWorld) -> Killed:
     """A new process has sent nothing yet."""
-    world.courier.restart()
+    world.dispatcher.restart()
     return Killed()
 
 

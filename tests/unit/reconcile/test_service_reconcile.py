@@ -20,7 +20,7 @@ from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld
-from world import START, TOKENS, PretendCourier, frame, iso
+from world import START, TOKENS, SimulatedDispatcher, frame, iso
 
 
 @pytest.fixture
@@ -33,20 +33,20 @@ def world() -> ServiceWorld:
 
 def test_a_service_is_asked_at_once_and_then_every_few_minutes(world: ServiceWorld) -> None:
     world.begin()
-    assert len(world.courier.events("ONLINE_INQUIRY")) == 1
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == 1
     world.later(299)
-    assert len(world.courier.events("ONLINE_INQUIRY")) == 1
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == 1
     world.later(2)
-    assert len(world.courier.events("ONLINE_INQUIRY")) == 2
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == 2
 
 
 def test_an_inquiry_says_where_to_answer_with_a_token_for_this_plugin_alone(world: ServiceWorld) -> None:
     world.begin()
-    event = world.courier.events("ONLINE_INQUIRY")[0]
+    event = world.dispatcher.events("ONLINE_INQUIRY")[0]
     uid = world.plugin()["metadata"]["uid"]
     assert (event["specversion"], event["subjectuid"], event["attempt"]) == ("1.0", uid, "0")
     assert read_plugin(event["subject"]) == ("far", 1)
-    assert event["recipient"] == world.courier.letters[0].url == "https://far.example.org/chorus"
+    assert event["recipient"] == world.dispatcher.outbound[0].url == "https://far.example.org/chorus"
     assert event["data"]["messages_url"] == "https://chorus.test:8443/v1/messages"
     grant = TOKENS.read(event["data"]["token"], now=world.now)
     assert isinstance(grant, PluginGrant)
@@ -57,7 +57,7 @@ def test_a_service_that_answers_is_online_until_three_inquiries_are_missed(world
     world.begin(service={"inquirySeconds": 60})
     assert world.condition("Online", run=None)["status"] == "True"
     assert world.plugin()["status"]["lastSeenTime"] == iso(world.now)
-    world.courier.error = "it answered 503"
+    world.dispatcher.error = "it answered 503"
     world.later(200)
     assert world.condition("Online", run=None)["status"] == "True"
     world.later(20)
@@ -88,7 +88,7 @@ def test_a_new_operator_waits_for_an_answer_before_it_calls_a_service_offline(wo
 def test_a_changed_plugin_is_asked_anew(world: ServiceWorld) -> None:
     world.begin()
     world.put(make_service_plugin(service={"inquirySeconds": 600}))
-    assert len(world.courier.events("ONLINE_INQUIRY")) == 2
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == 2
 
 
 def inquiries_until_due(*, failures: int, delivered: bool = False, every: int, after: float) -> list[Action]:
@@ -118,15 +118,15 @@ def test_a_service_that_takes_an_inquiry_is_asked_as_it_wishes_again(every: int)
 
 
 def test_a_silent_service_whose_plugin_was_changed_is_asked_at_once(world: ServiceWorld) -> None:
-    world.courier.error = "it did not answer within 10 s"
+    world.dispatcher.error = "it did not answer within 10 s"
     world.begin(answers=False)
     for _ in range(6):
         world.later(300)
-    asked = len(world.courier.events("ONLINE_INQUIRY"))
+    asked = len(world.dispatcher.events("ONLINE_INQUIRY"))
     world.put(make_service_plugin(service={"url": "https://mended.example.org/"}))
-    assert len(world.courier.events("ONLINE_INQUIRY")) == asked + 1
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == asked + 1
     world.later(10)
-    assert len(world.courier.events("ONLINE_INQUIRY")) == asked + 2
+    assert len(world.dispatcher.events("ONLINE_INQUIRY")) == asked + 2
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/", "https://kubernetes.default.svc/", "http://localhost/"])
@@ -135,25 +135,25 @@ def test_a_service_where_none_may_be_is_never_asked(world: ServiceWorld, url: st
     ready = world.condition("Ready", run=None)
     assert (ready["status"], ready["reason"]) == ("False", "BadConfiguration")
     assert "spec.service" in ready["message"]
-    assert world.courier.letters == []
+    assert world.dispatcher.outbound == []
     assert world.failure()[0] == "BadConfiguration"
 
 
 def test_a_service_of_the_namespace_is_named_by_its_service(world: ServiceWorld) -> None:
     ref = {"url": None, "serviceRef": {"name": "trainer", "port": 8080, "path": "/chorus", "scheme": "http"}}
     world.begin(service=ref)
-    assert world.courier.letters[0].url == "http://trainer.default.svc:8080/chorus"
+    assert world.dispatcher.outbound[0].url == "http://trainer.default.svc:8080/chorus"
 
 
 def test_a_missing_config_map_with_certificates_is_named(world: ServiceWorld) -> None:
     world.begin(service={"caConfigMap": {"name": "ours", "key": "ca.crt"}})
-    assert world.courier.letters == []
+    assert world.dispatcher.outbound == []
     world.exchange_serves()
     told = world.condition("TrainingDataDelivered")
     assert "there is no key 'ca.crt' in a ConfigMap 'ours'" in told["message"]
     world.kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}, "data": {"ca.crt": "PEM"}})
     world.later(31)
-    assert {letter.ca for letter in world.courier.letters} == {"PEM"}
+    assert {outbound.ca for outbound in world.dispatcher.outbound} == {"PEM"}
 
 
 def test_runs_wait_for_a_service_that_has_just_been_asked(world: ServiceWorld) -> None:
@@ -174,7 +174,7 @@ def test_what_a_service_needs_is_held_against_the_frame(world: ServiceWorld) -> 
 
 def test_a_service_that_was_never_there_fails_the_run_as_offline(world: ServiceWorld) -> None:
     world.begin(answers=False)
-    world.courier.error = "it answered 404"
+    world.dispatcher.error = "it answered 404"
     world.later(600)
     assert world.runs() == [RUN]
     world.exchange_serves()
@@ -202,13 +202,13 @@ def test_a_service_is_told_of_its_data_when_the_exchange_serves(world: ServiceWo
     assert world.jobs("exchange") == [world.attempt(RUN)]
     world.pod_starts(world.attempt(RUN))
     assert world.phase(RUN) == "PREPROCESSING"
-    assert world.courier.events("TRAINING_DATA") == []
+    assert world.dispatcher.events("TRAINING_DATA") == []
     world.pod_says(RUN, exchange={"podUid": "x", "certificate": CERTIFICATE})
-    (event,) = world.courier.events("TRAINING_DATA")
+    (event,) = world.dispatcher.events("TRAINING_DATA")
     uid = world.run(RUN)["metadata"]["uid"]
     assert (event["id"], event["subjectuid"], event["attempt"]) == (f"{uid}-1", uid, "1")
     assert read_run(event["subject"]) == RUN
-    assert event["recipient"] == world.courier.letters[-1].url == "https://far.example.org/chorus"
+    assert event["recipient"] == world.dispatcher.outbound[-1].url == "https://far.example.org/chorus"
     data = event["data"]
     host = f"https://{world.exchange(RUN)}.default.svc:8443"
     assert data["location"] == f"{host}/v1/frame/"
@@ -224,7 +224,7 @@ def test_the_exchange_knows_the_hash_of_the_token_that_the_service_gets(world: S
     stored = world.kube.find(CONFIG_MAPS, world.exchange(RUN))
     assert stored is not None
     config = ExchangeConfig.model_validate_json(stored["data"]["job.json"])
-    token = world.courier.events("TRAINING_DATA")[0]["data"]["token"]
+    token = world.dispatcher.events("TRAINING_DATA")[0]["data"]["token"]
     assert config.token_sha256 == token_hash(token)
     assert config.hosts[0] == f"{world.exchange(RUN)}.default.svc"
     grant = TOKENS.read(token, now=world.now)
@@ -249,15 +249,15 @@ def test_the_exchange_sees_the_frame_and_its_own_run_and_has_a_name(world: Servi
 
 def test_a_message_that_is_not_taken_is_sent_again_under_the_same_number(world: ServiceWorld) -> None:
     world.begin()
-    world.courier.error = "it answered 503"
+    world.dispatcher.error = "it answered 503"
     world.exchange_serves()
     told = world.condition("TrainingDataDelivered")
     assert (told["status"], told["reason"]) == ("False", "Undelivered")
     assert world.run(RUN)["status"]["reason"] == "Undelivered"
     world.later(60)
-    world.courier.error = ""
+    world.dispatcher.error = ""
     world.later(60)
-    ids = [event["id"] for event in world.courier.events("TRAINING_DATA")]
+    ids = [event["id"] for event in world.dispatcher.events("TRAINING_DATA")]
     assert len(ids) == 3
     assert len(set(ids)) == 1
     assert world.condition("TrainingDataDelivered")["status"] == "True"
@@ -266,10 +266,10 @@ def test_a_message_that_is_not_taken_is_sent_again_under_the_same_number(world: 
 def test_a_new_operator_sends_nothing_that_was_delivered_again(world: ServiceWorld) -> None:
     world.begin()
     world.exchange_serves()
-    world.courier.letters.clear()
-    world.courier.restart()
+    world.dispatcher.outbound.clear()
+    world.dispatcher.restart()
     world.later(60)
-    assert world.courier.events("TRAINING_DATA") == []
+    assert world.dispatcher.events("TRAINING_DATA") == []
 
 
 def test_a_named_model_ends_the_exchange_and_is_then_published(world: ServiceWorld) -> None:
@@ -360,7 +360,7 @@ def test_an_error_that_may_pass_is_tried_again_with_another_exchange(world: Serv
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 1, "disruption": 0}
     assert world.jobs("exchange") == [world.attempt(RUN, 2)]
     world.exchange_serves(attempt=2)
-    events = world.courier.events("TRAINING_DATA")
+    events = world.dispatcher.events("TRAINING_DATA")
     assert [event["attempt"] for event in events] == ["1", "2"]
     assert events[0]["data"]["token"] != events[1]["data"]["token"]
     assert world.condition("TrainingDataDelivered")["status"] == "True"
@@ -407,7 +407,7 @@ def test_a_silent_service_fails_at_the_deadline_of_what_did_not_come(
 
 def test_a_message_that_was_never_taken_is_named_at_the_deadline(world: ServiceWorld) -> None:
     world.begin()
-    world.courier.error = "it answered 302: redirects are not followed"
+    world.dispatcher.error = "it answered 302: redirects are not followed"
     world.exchange_serves()
     world.later(601)
     reason, message = world.failure()
@@ -416,7 +416,7 @@ def test_a_message_that_was_never_taken_is_named_at_the_deadline(world: ServiceW
 
 
 def test_training_data_that_still_waits_for_its_turn_says_so_and_so_does_the_deadline(world: ServiceWorld) -> None:
-    world.courier = PretendCourier(lambda: world.now, limits=Limits(total=0))
+    world.dispatcher = SimulatedDispatcher(lambda: world.now, limits=Limits(total=0))
     world.begin()
     world.exchange_serves()
     world.later(5)
@@ -430,7 +430,7 @@ def test_training_data_that_still_waits_for_its_turn_says_so_and_so_does_the_dea
 
 
 def test_training_data_that_finds_too_many_waiting_is_not_lost(world: ServiceWorld) -> None:
-    world.courier = PretendCourier(lambda: world.now, limits=Limits(waiting=0))
+    world.dispatcher = SimulatedDispatcher(lambda: world.now, limits=Limits(waiting=0))
     world.begin()
     world.exchange_serves()
     world.later(5)
@@ -438,9 +438,9 @@ def test_training_data_that_finds_too_many_waiting_is_not_lost(world: ServiceWor
         "messages of type TRAINING_DATA of this namespace wait already"
         in (world.condition("TrainingDataDelivered")["message"])
     )
-    world.courier = PretendCourier(lambda: world.now)
+    world.dispatcher = SimulatedDispatcher(lambda: world.now)
     world.later(30)
-    assert len(world.courier.events("TRAINING_DATA")) == 1
+    assert len(world.dispatcher.events("TRAINING_DATA")) == 1
     assert world.condition("TrainingDataDelivered")["status"] == "True"
 
 
@@ -450,7 +450,7 @@ def test_an_exchange_that_fails_is_replaced_and_the_service_told_again(world: Se
     world.job_ends(world.attempt(RUN), exit_code=70, job_reason="PodFailurePolicy")
     assert world.run(RUN)["status"]["attempts"]["infrastructure"] == 1
     world.exchange_serves(attempt=2)
-    assert len(world.courier.events("TRAINING_DATA")) == 2
+    assert len(world.dispatcher.events("TRAINING_DATA")) == 2
 
 
 def test_an_exchange_that_somebody_deleted_is_replaced(world: ServiceWorld) -> None:
@@ -469,11 +469,11 @@ def test_an_exchange_that_somebody_deleted_is_replaced(world: ServiceWorld) -> N
 def test_a_cancelled_run_ends_its_exchange_and_the_service_is_told_nothing(world: ServiceWorld) -> None:
     world.begin()
     world.trains()
-    letters = len(world.courier.letters)
+    outbound = len(world.dispatcher.outbound)
     world.put(make_run(RUN, plugin="far", spec={"cancel": True}))
     assert world.phase(RUN) == "cancelled"
     assert world.jobs("exchange") == []
-    assert len(world.courier.letters) == letters
+    assert len(world.dispatcher.outbound) == outbound
 
 
 def test_a_suspended_run_begins_anew_and_nobody_is_charged(world: ServiceWorld) -> None:
@@ -485,7 +485,7 @@ def test_a_suspended_run_begins_anew_and_nobody_is_charged(world: ServiceWorld) 
     world.put(make_run(RUN, plugin="far", spec={"suspend": False}))
     assert world.run(RUN)["status"]["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
     world.exchange_serves(attempt=2)
-    assert len(world.courier.events("TRAINING_DATA")) == 2
+    assert len(world.dispatcher.events("TRAINING_DATA")) == 2
 
 
 def test_a_run_that_goes_on_before_its_exchange_has_ended_begins_anew_too(world: ServiceWorld) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chorus_net.addresses import ApiServer
 from chorus_operator.decisions.dispatch import Limits
 from chorus_operator.services.addresses import AddressGuard
-from chorus_operator.services.client import Letter, ServiceClient
+from chorus_operator.services.client import OutboundMessage, ServiceClient
 from chorus_protocol.webhook_signature import public_key
 from far_service import check_signature
 from message_receiver import write_certificate
@@ -47,8 +47,8 @@ class Service:
         headers = {"Location": self.location} if self.location else {}
         return web.Response(status=self.status, text="the secret of another machine", headers=headers)
 
-    def letter(self, *, scheme: str = "http", host: str = "127.0.0.1", ca: str | None = None) -> Letter:
-        return Letter("team", "uid-1-1", f"{scheme}://{host}:{self.port}/chorus", BODY, ca)
+    def outbound(self, *, scheme: str = "http", host: str = "127.0.0.1", ca: str | None = None) -> OutboundMessage:
+        return OutboundMessage("team", "uid-1-1", f"{scheme}://{host}:{self.port}/chorus", BODY, ca)
 
 
 async def serve(service: Service, context: ssl.SSLContext | None = None) -> web.AppRunner:
@@ -90,7 +90,7 @@ async def key_of(namespace: str) -> Ed25519PrivateKey:
 
 
 async def test_a_service_gets_the_event_with_a_signature(service: Service) -> None:
-    assert await client().post(service.letter()) is None
+    assert await client().post(service.outbound()) is None
     headers, body = service.got[0]
     assert body == BODY
     assert headers["content-type"] == "application/cloudevents+json"
@@ -99,7 +99,7 @@ async def test_a_service_gets_the_event_with_a_signature(service: Service) -> No
 
 
 async def test_a_message_to_one_team_does_not_verify_as_one_to_another(service: Service) -> None:
-    assert await client().post(service.letter()) is None
+    assert await client().post(service.outbound()) is None
     headers, body = service.got[0]
     with pytest.raises(InvalidSignature):
         check_signature(public_key(KEYS["another"]), headers, body)
@@ -108,12 +108,12 @@ async def test_a_message_to_one_team_does_not_verify_as_one_to_another(service: 
 @pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
 async def test_another_answer_is_told_by_its_number_and_nothing_else(service: Service, status: int) -> None:
     service.status = status
-    assert await client().post(service.letter()) == f"it answered {status}"
+    assert await client().post(service.outbound()) == f"it answered {status}"
 
 
 async def test_a_redirect_is_not_followed(service: Service) -> None:
     service.status, service.location = 307, f"http://127.0.0.1:{service.port}/elsewhere"
-    problem = await client().post(service.letter())
+    problem = await client().post(service.outbound())
     assert problem is not None
     assert "redirects are not followed" in problem
     assert len(service.got) == 1
@@ -121,19 +121,19 @@ async def test_a_redirect_is_not_followed(service: Service) -> None:
 
 async def test_a_service_that_does_not_answer_is_not_waited_for(service: Service) -> None:
     service.answers.clear()
-    assert await client(seconds=0.2).post(service.letter()) == "it did not answer within 0.2 s"
+    assert await client(seconds=0.2).post(service.outbound()) == "it did not answer within 0.2 s"
 
 
 async def test_a_service_that_is_not_there_is_named(service: Service) -> None:
     port = service.port
-    problem = await client().post(Letter("team", "i", f"http://127.0.0.1:{1 if port != 1 else 2}/", BODY))
+    problem = await client().post(OutboundMessage("team", "i", f"http://127.0.0.1:{1 if port != 1 else 2}/", BODY))
     assert problem is not None
     assert "Cannot connect" in problem
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
 async def test_this_machine_is_not_connected_to_however_it_is_spelt(service: Service, host: str) -> None:
-    problem = await client(loopback=False).post(service.letter(host=host))
+    problem = await client(loopback=False).post(service.outbound(host=host))
     assert problem is not None
     assert "this machine" in problem
     assert service.got == []
@@ -148,7 +148,7 @@ async def test_a_harmless_name_of_a_refused_address_is_refused_when_it_is_resolv
         return found("127.0.0.1" if host == "trainer.example.org" else host, *rest, **how)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    problem = await client(loopback=False).post(service.letter(host="trainer.example.org"))
+    problem = await client(loopback=False).post(service.outbound(host="trainer.example.org"))
     assert problem is not None
     assert "this machine" in problem
     assert service.got == []
@@ -174,20 +174,22 @@ async def test_names_that_are_never_resolved_hold_their_own_places_and_no_thread
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     sender = client(seconds=0.2)
-    silent = [asyncio.create_task(sender.post(service.letter(host=host))) for host in hosts]
+    silent = [asyncio.create_task(sender.post(service.outbound(host=host))) for host in hosts]
     await asyncio.wait_for(all_asked.wait(), 30)
     ended, _ = await asyncio.wait(silent, timeout=0.5)  # longer than a try may take
     assert [task.result() for task in ended] == []
     async with asyncio.timeout(5):
         assert await asyncio.to_thread(int) == 0
-    assert await client().post(service.letter(host="good.example.org")) is None
+    assert await client().post(service.outbound(host="good.example.org")) is None
     answered.set()
     assert set(await asyncio.gather(*silent)) == {"it did not answer within 0.2 s"}
 
 
 async def test_the_api_server_is_refused_at_the_endpoint_that_the_operator_found(service: Service) -> None:
     guard = AddressGuard(api_server=at(f"192.0.2.10:{service.port}"))
-    problem = await ServiceClient(key_of=key_of, guard=guard, clock=lambda: NOW).post(service.letter(host="192.0.2.10"))
+    problem = await ServiceClient(key_of=key_of, guard=guard, clock=lambda: NOW).post(
+        service.outbound(host="192.0.2.10")
+    )
     assert problem is not None
     assert "API server" in problem
 
@@ -205,7 +207,7 @@ async def secured(tmp_path: Path) -> AsyncIterator[tuple[Service, str]]:
 
 async def test_a_service_is_known_by_the_certificates_of_its_config_map(secured: tuple[Service, str]) -> None:
     service, ca = secured
-    assert await client().post(service.letter(scheme="https", ca=ca)) is None
+    assert await client().post(service.outbound(scheme="https", ca=ca)) is None
 
 
 async def test_a_service_with_another_certificate_gets_nothing(secured: tuple[Service, str], tmp_path: Path) -> None:
@@ -213,13 +215,13 @@ async def test_a_service_with_another_certificate_gets_nothing(secured: tuple[Se
     (tmp_path / "other").mkdir()
     other = write_certificate(tmp_path / "other")[0].read_text()
     for ca in (None, other):
-        problem = await client().post(service.letter(scheme="https", ca=ca))
+        problem = await client().post(service.outbound(scheme="https", ca=ca))
         assert problem is not None
         assert "certificate is not trusted (see spec.service.caConfigMap)" in problem
     assert service.got == []
 
 
 async def test_a_config_map_without_certificates_is_named(secured: tuple[Service, str]) -> None:
-    problem = await client().post(secured[0].letter(scheme="https", ca="no certificate"))
+    problem = await client().post(secured[0].outbound(scheme="https", ca="no certificate"))
     assert problem is not None
     assert "spec.service.caConfigMap" in problem

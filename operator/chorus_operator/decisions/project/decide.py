@@ -53,7 +53,7 @@ def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
         entries = [
             _run_and_admit(draft, entry, shown, frame) for entry, shown in zip(_specs(view), entries, strict=True)
         ]
-    draft.actions += history.outlived(project, view.runs)
+    draft.actions += history.beyond_history(project, view.runs)
     return _close(draft, entries, frame, again)
 
 
@@ -154,7 +154,7 @@ def _outdated(view: ProjectView, run: TrainingRun, entry: ProjectPlugin) -> bool
     if plugin is None or run.status.resolved is None:
         return False
     recipe = recipe_of(plugin, entry, run, trainer_image=view.trainer_image)
-    return recipe.train_key(run.status.resolved.frame) != run.status.resolved.hash
+    return recipe.training_hash(run.status.resolved.frame) != run.status.resolved.hash
 
 
 def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, frame: FrameManifest) -> Entry:
@@ -165,7 +165,7 @@ def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, fram
     if verdict is None or not entry.enabled:
         return shown
     draft.actions += admit(runs, verdict, policy=view.project.spec.concurrency_policy)
-    key = names.trigger_key(frame.name, entry)
+    key = names.trigger_hash(frame.name, entry)
     busy = any(not is_final(run) for run in runs) and view.project.spec.concurrency_policy == "Forbid"
     wanted = view.project.spec.train_on == "Change" and shown.row.trigger_key != key and verdict.applicable and not busy
     if not wanted:

@@ -10,7 +10,7 @@ from chorus_operator.decisions.classify import REASONS, cause_of
 from chorus_operator.decisions.decision import RemoveLook, StartPrepare
 from chorus_operator.decisions.observed import JobView, newest
 from chorus_operator.decisions.project.admission import is_accepted, is_final
-from chorus_operator.decisions.project.refresh import ended, key_now, next_look, outdated_keys
+from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_look, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
 from chorus_operator.decisions.startup import waited, waiting_for
 from chorus_protocol.messages import FrameManifest
@@ -91,7 +91,7 @@ def _start(draft: ProjectDraft) -> Preparation:
     problem = view.refused or view.source_problem
     if problem is not None:
         return Preparation(*problem, again=MISSING_SOURCE_SECONDS)
-    draft.actions.append(StartPrepare(key_now(draft.looks), frames_to_keep(view)))
+    draft.actions.append(StartPrepare(current_preparation_id(draft.looks), frames_to_keep(view)))
     return Preparation(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
 
 

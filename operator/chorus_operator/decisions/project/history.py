@@ -55,7 +55,7 @@ def latest_problem(run: TrainingRun) -> str | None:
     return degraded.message if degraded is not None and degraded.reason == Reason.LATEST_NOT_OWNED else None
 
 
-def outlived(project: Project, runs: Sequence[TrainingRun]) -> list[DeleteRun]:
+def beyond_history(project: Project, runs: Sequence[TrainingRun]) -> list[DeleteRun]:
     """Pick the ended runs beyond the history limits; never a plugin's newest run or the one `latest` came from."""
     kept = {row.run for row in project.status.latest_model}
     by_plugin: dict[str, list[TrainingRun]] = {}

@@ -17,7 +17,7 @@ from chorus_operator.decisions import names
 
 def looks_of(project: Project) -> Looks:
     """What is written down of the looks at the present spec; the next one for a spec that is new."""
-    base = names.prepare_key(project)
+    base = names.dataset_hash(project)
     known = project.status.looks
     if known is None or known.key == base:
         return known or Looks(key=base)
@@ -39,15 +39,15 @@ def next_look(project: Project, looks: Looks) -> datetime | None:
     return looks.ended_time + timedelta(seconds=seconds) if seconds and looks.ended_time else None
 
 
-def key_now(looks: Looks) -> str:
+def current_preparation_id(looks: Looks) -> str:
     """Name what the newest look's Job and result are called by."""
-    return names.look_key(looks.key, looks.number)
+    return names.preparation_id(looks.key, looks.number)
 
 
-def kept_key(looks: Looks) -> str | None:
+def kept_preparation_id(looks: Looks) -> str | None:
     """Name the result of an earlier look whose frame is in use until the newest look has one."""
     kept = looks.frame_number
-    return names.look_key(looks.key, kept) if kept is not None and kept != looks.number else None
+    return names.preparation_id(looks.key, kept) if kept is not None and kept != looks.number else None
 
 
 def ended(looks: Looks, *, ready: bool, now: datetime) -> Looks:
@@ -70,4 +70,4 @@ def outdated_keys(before: Looks, after: Looks) -> Iterator[str]:
     needed = (after.number, after.frame_number)
     for number in dict.fromkeys((after.number - 1, before.frame_number)):
         if number is not None and number >= 0 and number not in needed:
-            yield names.look_key(after.key, number)
+            yield names.preparation_id(after.key, number)

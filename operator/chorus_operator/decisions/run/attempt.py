@@ -8,7 +8,7 @@ from datetime import datetime
 
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure, Report
-from chorus_operator.decisions.classify import REASONS, Cause
+from chorus_operator.decisions.classify import REASONS, FailureCause
 from chorus_operator.decisions.conditions import find
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
 from chorus_operator.decisions.observed import PodView
@@ -93,7 +93,7 @@ def _observe_checkpoint(draft: Draft, seen: Checkpoint) -> None:
     draft.conditions.set("CheckpointAvailable", True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
 
 
-def overdue(draft: Draft) -> Cause | None:
+def overdue(draft: Draft) -> FailureCause | None:
     """Find the deadline of the present attempt that has passed, if one has."""
     view = draft.view
     assert view.plugin is not None
@@ -101,7 +101,7 @@ def overdue(draft: Draft) -> Cause | None:
     start = draft.changes.get("start_time") or draft.before.start_time
     if isinstance(start, datetime) and deadlines.active_seconds is not None:
         if (view.now - start).total_seconds() > deadlines.active_seconds:
-            return Cause(
+            return FailureCause(
                 FailureClass.USER,
                 Reason.ACTIVE_DEADLINE_EXCEEDED,
                 f"The run took longer than deadlines.activeSeconds ({deadlines.active_seconds} s).",
@@ -113,21 +113,21 @@ def overdue(draft: Draft) -> Cause | None:
     trains = has_begun(draft)
     reported = trains or (report is not None and report.data_report is not None)
     if not reported and silent > deadlines.data_report_seconds:
-        return Cause(
+        return FailureCause(
             FailureClass.USER,
             Reason.DATA_REPORT_DEADLINE_EXCEEDED,
             f"No DATA_REPORT within deadlines.dataReportSeconds ({deadlines.data_report_seconds} s) of the start of "
             f"pod {pod.name}.",
         )
     if reported and not trains and silent > deadlines.training_start_seconds:
-        return Cause(
+        return FailureCause(
             FailureClass.USER,
             Reason.TRAINING_START_DEADLINE_EXCEEDED,
             f"No TRAINING_START within deadlines.trainingStartSeconds ({deadlines.training_start_seconds} s) of the "
             f"last word of pod {pod.name}.",
         )
     if trains and silent > deadlines.progress_seconds:
-        return Cause(
+        return FailureCause(
             FailureClass.USER,
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"Pod {pod.name} has said nothing for deadlines.progressSeconds ({deadlines.progress_seconds} s).",
@@ -148,13 +148,13 @@ def has_begun(draft: Draft) -> bool:
     return progresses or (report is not None and report.training_start is not None)
 
 
-def unfit(draft: Draft) -> Cause | None:
+def data_refusal(draft: Draft) -> FailureCause | None:
     """Find the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
     report = said_now(draft)
     if report is None or report.data_report is None or report.data_report.applicable:
         return None
     message = report.data_report.reason or "The plugin says that it does not suit the frame."
-    return Cause(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
+    return FailureCause(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
 
 
 def model_name(draft: Draft) -> str | None:
@@ -165,9 +165,9 @@ def model_name(draft: Draft) -> str | None:
     return pod.record.model_name if pod is not None and pod.record is not None else None
 
 
-def unnamed(draft: Draft) -> Cause:
+def unnamed(draft: Draft) -> FailureCause:
     """Say why an attempt that ended with exit code 0 has not succeeded."""
-    nothing = Cause(
+    nothing = FailureCause(
         FailureClass.USER,
         Reason.MODEL_NAME_MISSING,
         "The container ended with exit code 0, and never sent MODEL_NAME.",
@@ -176,7 +176,7 @@ def unnamed(draft: Draft) -> Cause:
     return told_by_plugin(draft, nothing)
 
 
-def told_by_plugin(draft: Draft, cause: Cause) -> Cause:
+def told_by_plugin(draft: Draft, cause: FailureCause) -> FailureCause:
     """Put the plugin's own ERROR_REPORT in the place of what an exit code alone can say."""
     report, pod = said_now(draft), draft.view.pod
     general = cause.reason in (Reason.TRAINING_FAILED, Reason.MODEL_NAME_MISSING)
@@ -189,7 +189,7 @@ def told_by_plugin(draft: Draft, cause: Cause) -> Cause:
     return replace(cause, failure_class=kind, reason=reason, message=told)
 
 
-def _start_overdue(draft: Draft) -> Cause | None:
+def _start_overdue(draft: Draft) -> FailureCause | None:
     view = draft.view
     assert view.plugin is not None
     wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get("Blocked")
@@ -197,11 +197,11 @@ def _start_overdue(draft: Draft) -> Cause | None:
     if blocked is not None:
         since = (view.now - blocked.last_transition_time).total_seconds()
     if wait.limit_seconds is not None and since > wait.limit_seconds:
-        return Cause(FailureClass.USER, wait.failed_reason, wait.message)
+        return FailureCause(FailureClass.USER, wait.failed_reason, wait.message)
     return _past_start_deadline(draft, wait.message)
 
 
-def _past_start_deadline(draft: Draft, message: str) -> Cause | None:
+def _past_start_deadline(draft: Draft, message: str) -> FailureCause | None:
     view = draft.view
     assert view.plugin is not None
     limit = view.plugin.spec.deadlines.start_seconds
@@ -210,7 +210,7 @@ def _past_start_deadline(draft: Draft, message: str) -> Cause | None:
         return None
     if (view.now - accepted.last_transition_time).total_seconds() <= limit:
         return None
-    return Cause(
+    return FailureCause(
         FailureClass.USER,
         Reason.START_DEADLINE_EXCEEDED,
         f"No pod started within deadlines.startSeconds ({limit} s): {message}",
@@ -271,7 +271,7 @@ def tell_lost(draft: Draft) -> bool:
     return True
 
 
-def give_up_lost(draft: Draft) -> Cause | None:
+def give_up_lost(draft: Draft) -> FailureCause | None:
     """Remove an attempt that was said to be lost with its node; the cause, or None when it was not.
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
@@ -285,10 +285,10 @@ def give_up_lost(draft: Draft) -> Cause | None:
     draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
     if view.job is not None and not view.job.deleting:
         draft.actions.append(DeleteJob(view.job.name, view.job.uid))
-    return Cause(FailureClass.DISRUPTION, Reason.NODE_LOST, told.message)
+    return FailureCause(FailureClass.DISRUPTION, Reason.NODE_LOST, told.message)
 
 
-def failure_of(cause: Cause, pod: PodView | None, log_tail: str | None) -> Failure:
+def failure_of(cause: FailureCause, pod: PodView | None, log_tail: str | None) -> Failure:
     """Write a failure down with all the evidence that is left."""
     return Failure.model_validate(
         {

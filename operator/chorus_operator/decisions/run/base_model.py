@@ -13,7 +13,7 @@ from chorus_operator.decisions.run.state import Draft, RunView
 from chorus_operator.decisions.startup import waiting_for
 
 
-def fetch_key(view: RunView) -> str | None:
+def base_model_id(view: RunView) -> str | None:
     """Tell which base model is to be fetched; None when the model is mounted or in the image."""
     if view.plugin is None or view.project is None:
         return None
@@ -23,7 +23,7 @@ def fetch_key(view: RunView) -> str | None:
     source = resolve.base_model_of(view.plugin, entry, view.run)
     if not view.frozen.base_model_uri.startswith("hf://") or source is None:
         return None
-    return resolve.base_location(source, view.project).fetch_key
+    return resolve.base_location(source, view.project).base_model_id
 
 
 def base_ready(draft: Draft) -> bool:
@@ -31,7 +31,7 @@ def base_ready(draft: Draft) -> bool:
     view = draft.view
     assert view.project is not None
     assert view.frozen is not None
-    key = fetch_key(view)
+    key = base_model_id(view)
     if key is None or view.job is not None or (view.fetch is not None and view.fetch.complete):
         return True
     assert isinstance(view.frozen, RunConfig)

@@ -12,7 +12,7 @@ from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ContainerConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRunStatus
 from chorus_operator.decisions import names, resolve
-from chorus_operator.decisions.classify import Cause, cause_of
+from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import (
     Decision,
     DeleteJob,
@@ -167,7 +167,7 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     config = resolve.freeze(
         view.run, view.project, view.plugin, recipe, resume=view.resume, messages_url=view.messages_url
     )
-    key = recipe.train_key(config.frame_name)
+    key = recipe.training_hash(config.frame_name)
     draft.actions.append(Freeze(config, key, recipe.told()))
     draft.changes["resolved"] = Resolved(config_map=names.config_map(view.run), hash=key, frame=config.frame_name)
     return draft.done(again=0.0)
@@ -236,7 +236,7 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     if isinstance(view.frozen, ServiceConfig):
         return service.train(draft)
     if job is None and current > 0:
-        deleted = Cause(
+        deleted = FailureCause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
         )
         lost = attempt.give_up_lost(draft)
@@ -252,9 +252,9 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         draft.conditions.set("PodsReady", False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
     if isinstance(view.frozen, ContainerConfig):
-        unfit = attempt.unfit(draft)
-        if unfit is not None:
-            return failed_attempt(draft, unfit, None)
+        data_refusal = attempt.data_refusal(draft)
+        if data_refusal is not None:
+            return failed_attempt(draft, data_refusal, None)
     if job.complete:
         return _trained(draft)
     if job.failed:

@@ -9,7 +9,7 @@ from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.decisions import names
-from chorus_operator.decisions.classify import Cause, cause_of
+from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost
@@ -87,7 +87,7 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
         return draft.done(again=1.0)
     if job.failed:
         cause = cause_of(job, pod)
-        cause = Cause(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
+        cause = FailureCause(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
         draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
@@ -101,7 +101,7 @@ def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
     limit = view.plugin.spec.checkpoint.grace_seconds + POD_END_SECONDS
     shown = ", ".join(pod.name for pod in view.pods_left)
     if (view.now - since).total_seconds() > limit:
-        cause = Cause(
+        cause = FailureCause(
             FailureClass.INFRASTRUCTURE,
             Reason.PUBLISH_FAILED,
             f"Training is over, but pods of the run have not ended within {limit} s: {shown}.",
@@ -132,7 +132,7 @@ def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
-def _publish_reason(cause: Cause) -> Reason:
+def _publish_reason(cause: FailureCause) -> Reason:
     told = {
         Reason.DIGEST_MISMATCH,
         Reason.NON_FINITE_LOSS,
@@ -175,7 +175,9 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
         return without_artefact(draft, reported.model_name)
     adapter = isinstance(view.frozen, RunConfig)
     if record.digest is None or (adapter and record.final_loss is None):
-        cause = Cause(FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss.")
+        cause = FailureCause(
+            FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss."
+        )
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
         return draft.done()
     name = record.model_name or view.frozen.model_name

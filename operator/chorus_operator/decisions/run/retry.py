@@ -7,7 +7,7 @@ from dataclasses import replace
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import Attempts, TrainingRunStatus
-from chorus_operator.decisions.classify import Cause
+from chorus_operator.decisions.classify import FailureCause
 from chorus_operator.decisions.conditions import is_true
 from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.observed import PodView
@@ -18,7 +18,7 @@ from chorus_operator.decisions.run.state import Draft
 _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 
-def failed_attempt(draft: Draft, cause: Cause, pod: PodView | None) -> Decision[TrainingRunStatus]:
+def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> Decision[TrainingRunStatus]:
     """Count a failed attempt against its budget: try again, or end the run."""
     view = draft.view
     assert view.plugin is not None

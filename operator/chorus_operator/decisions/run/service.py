@@ -11,7 +11,7 @@ from dataclasses import replace
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
-from chorus_operator.decisions.classify import REASONS, Cause, cause_of
+from chorus_operator.decisions.classify import REASONS, FailureCause, cause_of
 from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, StartAttempt
 from chorus_operator.decisions.run import attempt, publication
@@ -31,9 +31,9 @@ def train(draft: Draft) -> Decision[TrainingRunStatus]:
         return _without_exchange(draft)
     if job.deleting:
         return _wait_for_its_end(draft)
-    unfit = attempt.unfit(draft)
-    if unfit is not None:
-        return failed_attempt(draft, unfit, None)
+    data_refusal = attempt.data_refusal(draft)
+    if data_refusal is not None:
+        return failed_attempt(draft, data_refusal, None)
     if is_over(draft) or _error(draft) is not None:
         return _end_exchange(draft)
     if job.finished:
@@ -66,7 +66,7 @@ def has_named(view: RunView) -> bool:
     return report is not None and report.attempt == status.attempts.current and report.model_name is not None
 
 
-def overdue(draft: Draft) -> Cause | None:
+def overdue(draft: Draft) -> FailureCause | None:
     """Find the deadline of the present attempt that has passed, if one has, and what is known of why."""
     late = _unnamed(draft) or attempt.overdue(draft)
     if late is None or late.reason is not Reason.DATA_REPORT_DEADLINE_EXCEEDED:
@@ -82,7 +82,7 @@ def overdue(draft: Draft) -> Cause | None:
     return replace(late, message=late.message + undelivered)
 
 
-def _unnamed(draft: Draft) -> Cause | None:
+def _unnamed(draft: Draft) -> FailureCause | None:
     view, progress = draft.view, draft.before.progress
     assert view.plugin is not None
     if progress is None or progress.attempt != draft.attempts.current or progress.percent < 100:
@@ -90,7 +90,7 @@ def _unnamed(draft: Draft) -> Cause | None:
     limit = view.plugin.spec.deadlines.model_name_seconds
     if (view.now - max(progress.time, view.operator_since)).total_seconds() <= limit:
         return None
-    return Cause(
+    return FailureCause(
         FailureClass.USER,
         Reason.MODEL_NAME_DEADLINE_EXCEEDED,
         f"No MODEL_NAME within deadlines.modelNameSeconds ({limit} s) of progress of 100 percent.",
@@ -176,13 +176,13 @@ def _after_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
             return publication.without_artefact(draft, name)
         return publication.publish(draft)
     draft.conditions.drop(DELIVERED)
-    unfit = attempt.unfit(draft)
-    if unfit is not None:
-        return failed_attempt(draft, unfit, None)
+    data_refusal = attempt.data_refusal(draft)
+    if data_refusal is not None:
+        return failed_attempt(draft, data_refusal, None)
     if error is not None:
         return failed_attempt(draft, _cause_of(error), None)
     deleted = f"Job of attempt {draft.attempts.current} was deleted by somebody."
-    return failed_attempt(draft, Cause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
+    return failed_attempt(draft, FailureCause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
 
 
 def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:
@@ -213,12 +213,14 @@ def _error(draft: Draft) -> ErrorEntry | None:
     return said.error if said is not None else None
 
 
-def _cause_of(error: ErrorEntry) -> Cause:
+def _cause_of(error: ErrorEntry) -> FailureCause:
     reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
     told = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
     kind = FailureClass.INFRASTRUCTURE if error.retryable else FailureClass.USER
-    return Cause(kind, reason, told)
+    return FailureCause(kind, reason, told)
 
 
-def _ended_by_itself(job: str) -> Cause:
-    return Cause(FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself.")
+def _ended_by_itself(job: str) -> FailureCause:
+    return FailureCause(
+        FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself."
+    )

@@ -10,10 +10,10 @@ from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
 from chorus_net.addresses import UNKNOWN, ApiServer
 from chorus_operator.decisions.service_address import url_problem
-from chorus_operator.reconcile.memory import Memory
+from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
-from chorus_operator.services.courier import Courier
-from chorus_operator.services.letters import ReturnAddress
+from chorus_operator.services.dispatcher import WebhookDispatcher
+from chorus_operator.services.outbound import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
 
 
@@ -23,7 +23,7 @@ async def unknown() -> ApiServer:
 
 
 @dataclass(frozen=True)
-class Environment:
+class ReconcileContext:
     """The world of a reconcile. `since`: when this process began to receive messages."""
 
     kube: Kube
@@ -35,8 +35,8 @@ class Environment:
     ensure_namespace: Callable[[str], Awaitable[None]]
     """Make sure that pods of a namespace find what they need (`namespaces.RunNamespaces`)."""
     wake: Callable[[Key], None]
-    memory: Memory
-    courier: Courier
+    cache: ObjectCache
+    dispatcher: WebhookDispatcher
     """Carries messages to services."""
     tokens: ServiceTokens
     address: ReturnAddress

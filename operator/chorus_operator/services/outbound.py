@@ -14,7 +14,7 @@ from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
-from chorus_operator.services.client import Letter
+from chorus_operator.services.client import OutboundMessage
 from chorus_operator.services.subjects import plugin_subject
 from chorus_operator.services.tokens import PLUGIN_LIFETIME, RUN_LIFETIME, PluginGrant, RunGrant, ServiceTokens
 from chorus_protocol.messages import TYPE_PREFIX, MessageType, TrainingData
@@ -55,7 +55,7 @@ def training_data(
     certificate: str,
     token: str,
     ca: str | None,
-) -> Letter:
+) -> OutboundMessage:
     """Write TRAINING_DATA of an attempt, whose exchange is `host` and has this certificate."""
     exchange = f"https://{host}:{EXCHANGE_PORT}"
     payload = TrainingData(
@@ -77,7 +77,7 @@ def training_data(
     }
     subject = {"subject": config.run_name, "subjectuid": config.run_uid, "attempt": str(attempt)}
     body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data, recipient=config.url)
-    return Letter(namespace=config.namespace, id=about, url=config.url, body=body, ca=ca)
+    return OutboundMessage(namespace=config.namespace, id=about, url=config.url, body=body, ca=ca)
 
 
 def about_plugin(plugin: Plugin) -> str:
@@ -87,7 +87,7 @@ def about_plugin(plugin: Plugin) -> str:
 
 def inquiry(
     plugin: Plugin, address: ReturnAddress, *, tokens: ServiceTokens, now: datetime, url: str, ca: str | None
-) -> Letter:
+) -> OutboundMessage:
     """Write ONLINE_INQUIRY: who are you, and how are you?"""
     metadata = plugin.metadata
     grant = PluginGrant(
@@ -110,7 +110,7 @@ def inquiry(
         "attempt": "0",
     }
     body = _event(MessageType.ONLINE_INQUIRY, number, source, subject, data, recipient=url)
-    return Letter(namespace=metadata.namespace, id=number, url=url, body=body, ca=ca)
+    return OutboundMessage(namespace=metadata.namespace, id=number, url=url, body=body, ca=ca)
 
 
 def _event(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_api.project import Project
-from chorus_operator.decisions.names import prepare_key
+from chorus_operator.decisions.names import dataset_hash
 
 DATASET: dict[str, Any] = {
     "source": {"volume": {"claimName": "data", "path": "rows.db"}},
@@ -23,7 +23,9 @@ DATASET: dict[str, Any] = {
 def key(dataset: dict[str, Any]) -> str:
     metadata = {"name": "home", "namespace": "lab", "uid": "u"}
     plugins = [{"name": "a", "pluginRef": {"name": "a"}}]
-    return prepare_key(Project.model_validate({"metadata": metadata, "spec": {"dataset": dataset, "plugins": plugins}}))
+    return dataset_hash(
+        Project.model_validate({"metadata": metadata, "spec": {"dataset": dataset, "plugins": plugins}})
+    )
 
 
 @pytest.mark.parametrize(

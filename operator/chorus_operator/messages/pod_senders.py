@@ -113,7 +113,7 @@ Sender = TrainingPod | PreparePod | DescribePod
 _RUN_PODS = {"train": TrainingPod, "exchange": ExchangePod}
 
 
-class Senders:
+class PodSenders:
     """Reads the pod of a token; what is on it cannot change in the seconds that it is remembered."""
 
     def __init__(
@@ -266,7 +266,8 @@ def check_prepare(pod: PreparePod, payload: Payload, *, kind: str) -> FrameReady
     _same_id("project_id", payload.project_id, pod.project_id)
     if payload.prepare_key != pod.prepare_key:
         raise Refused(
-            Cause.WRONG_IDS, f"prepare_key {payload.prepare_key[:63]!r} is not that of the pod, {pod.prepare_key!r}"
+            Cause.WRONG_IDS,
+            f"prepare_key {payload.prepare_key[:63]!r} is not that of the pod, {pod.prepare_key!r}",
         )
     return payload
 

@@ -16,7 +16,7 @@ import structlog
 from chorus_kube.errors import KubeError
 from chorus_operator.decisions.delivery import Deliveries, Delivery
 from chorus_operator.decisions.dispatch import DispatchQueue, Limits, Outgoing
-from chorus_operator.services.client import Letter
+from chorus_operator.services.client import OutboundMessage
 
 log = structlog.get_logger()
 
@@ -28,19 +28,19 @@ class CannotWrite(Exception):
     """A message cannot be written; the text says what the user can do."""
 
 
-Write = Callable[[], Awaitable[Letter]]
+Write = Callable[[], Awaitable[OutboundMessage]]
 """Writes a message when its turn has come, so that what waits takes no room and no token grows old. Raises CannotWrite
 or KubeError."""
 
 
 class Poster(Protocol):
-    """Sends one letter, once."""
+    """Sends one message, once."""
 
-    async def post(self, letter: Letter) -> str | None:
+    async def post(self, outbound: OutboundMessage) -> str | None:
         """Give None when it was taken, else why it was not."""
 
 
-class Courier:
+class WebhookDispatcher:
     """Sends messages in their turn, and remembers what became of each. Belongs to one event loop."""
 
     def __init__(self, client: Poster, *, clock: Callable[[], datetime], limits: Limits | None = None):
@@ -107,8 +107,8 @@ class Courier:
     async def _try(self, message: Outgoing, write: Write) -> str | None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                letter = await write()
-            return await self._client.post(letter)
+                outbound = await write()
+            return await self._client.post(outbound)
         except CannotWrite as error:
             return str(error)
         except KubeError as error:

@@ -11,8 +11,8 @@ import pytest
 from chorus_kube.errors import Unavailable
 from chorus_operator.decisions.delivery import LONGEST_BACKOFF, Deliveries, Delivery
 from chorus_operator.decisions.dispatch import Kind, Limits, Outgoing
-from chorus_operator.services.client import POST_SECONDS, Letter
-from chorus_operator.services.courier import WRITE_SECONDS, CannotWrite, Courier
+from chorus_operator.services.client import POST_SECONDS, OutboundMessage
+from chorus_operator.services.dispatcher import WRITE_SECONDS, CannotWrite, WebhookDispatcher
 from chorus_protocol.messages import MessageType
 from simulated_time import simulate
 
@@ -24,12 +24,12 @@ def outgoing(about: str = "run-1", *, kind: Kind = DATA, namespace: str = "team"
     return Outgoing(namespace=namespace, about=about, kind=kind, host=host)
 
 
-async def write(message: Outgoing) -> Letter:
-    return Letter(message.namespace, message.about, f"http://{message.host}/", b"{}")
+async def write(message: Outgoing) -> OutboundMessage:
+    return OutboundMessage(message.namespace, message.about, f"http://{message.host}/", b"{}")
 
 
-def send(courier: Courier, message: Outgoing, then: Callable[[], None] = lambda: None) -> None:
-    courier.send(message, lambda: write(message), then=then)
+def send(dispatcher: WebhookDispatcher, message: Outgoing, then: Callable[[], None] = lambda: None) -> None:
+    dispatcher.send(message, lambda: write(message), then=then)
 
 
 class Post:
@@ -40,8 +40,8 @@ class Post:
         self.gate = asyncio.Event()
         self.sent: list[str] = []
 
-    async def post(self, letter: Letter) -> str | None:
-        self.sent.append(letter.id)
+    async def post(self, outbound: OutboundMessage) -> str | None:
+        self.sent.append(outbound.id)
         await self.gate.wait()
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -56,56 +56,56 @@ class Silence:
         self.answering = {f"http://{host}/" for host in answering}
         self.begun: dict[str, float] = {}
 
-    async def post(self, letter: Letter) -> str | None:
-        self.begun[letter.id] = asyncio.get_running_loop().time()
-        if letter.url in self.answering:
+    async def post(self, outbound: OutboundMessage) -> str | None:
+        self.begun[outbound.id] = asyncio.get_running_loop().time()
+        if outbound.url in self.answering:
             return None
         await asyncio.sleep(POST_SECONDS)
         return f"it did not answer within {POST_SECONDS:g} s"
 
 
-async def carried(courier: Courier, post: Post, about: str = "run-1") -> Delivery:
+async def carried(dispatcher: WebhookDispatcher, post: Post, about: str = "run-1") -> Delivery:
     done = asyncio.Event()
-    send(courier, outgoing(about), done.set)
+    send(dispatcher, outgoing(about), done.set)
     post.gate.set()
     async with asyncio.timeout(5):
         await done.wait()
-    return courier.known(about, namespace="team")
+    return dispatcher.known(about, namespace="team")
 
 
-def courier_of(post: Post | Silence, limits: Limits | None = None) -> Courier:
-    return Courier(post, clock=lambda: NOW, limits=limits)
+def dispatcher_of(post: Post | Silence, limits: Limits | None = None) -> WebhookDispatcher:
+    return WebhookDispatcher(post, clock=lambda: NOW, limits=limits)
 
 
 async def test_a_letter_that_is_taken_is_delivered() -> None:
     post = Post(None)
-    assert await carried(courier_of(post), post) == Delivery(delivered=True, time=NOW)
+    assert await carried(dispatcher_of(post), post) == Delivery(delivered=True, time=NOW)
 
 
 async def test_failures_in_a_row_are_counted_and_the_last_error_is_known() -> None:
     post = Post("it answered 503", "it answered 500", None, "it answered 503")
-    courier = courier_of(post)
-    assert await carried(courier, post) == Delivery(failures=1, error="it answered 503", time=NOW)
-    assert await carried(courier, post) == Delivery(failures=2, error="it answered 500", time=NOW)
-    assert (await carried(courier, post)).delivered
-    assert (await carried(courier, post)).failures == 1
+    dispatcher = dispatcher_of(post)
+    assert await carried(dispatcher, post) == Delivery(failures=1, error="it answered 503", time=NOW)
+    assert await carried(dispatcher, post) == Delivery(failures=2, error="it answered 500", time=NOW)
+    assert (await carried(dispatcher, post)).delivered
+    assert (await carried(dispatcher, post)).failures == 1
 
 
 async def test_while_a_letter_is_on_its_way_it_is_not_sent_again() -> None:
     post = Post(None)
-    courier = courier_of(post)
+    dispatcher = dispatcher_of(post)
     for _ in range(3):
-        send(courier, outgoing())
+        send(dispatcher, outgoing())
         await asyncio.sleep(0)
-    assert courier.known("run-1", namespace="team").under_way
-    assert not courier.known("run-1", namespace="team").queued
+    assert dispatcher.known("run-1", namespace="team").under_way
+    assert not dispatcher.known("run-1", namespace="team").queued
     assert post.sent == ["run-1"]
-    await courier.close()
+    await dispatcher.close()
 
 
 async def test_an_error_of_ours_is_an_answer_too() -> None:
     post = Post(RuntimeError("bug"))
-    known = await carried(courier_of(post), post)
+    known = await carried(dispatcher_of(post), post)
     assert known.error == "internal error: RuntimeError"
 
 
@@ -117,24 +117,26 @@ async def test_an_error_of_ours_is_an_answer_too() -> None:
     ],
 )
 async def test_a_message_that_cannot_be_written_is_a_try_that_failed(raised: Exception, told: str) -> None:
-    async def broken() -> Letter:
+    async def broken() -> OutboundMessage:
         raise raised
 
-    courier, done = courier_of(Post()), asyncio.Event()
-    courier.send(outgoing(), broken, then=done.set)
+    dispatcher, done = dispatcher_of(Post()), asyncio.Event()
+    dispatcher.send(outgoing(), broken, then=done.set)
     await asyncio.wait_for(done.wait(), 5)
-    assert courier.known("run-1", namespace="team") == Delivery(failures=1, error=told, time=NOW)
+    assert dispatcher.known("run-1", namespace="team") == Delivery(failures=1, error=told, time=NOW)
 
 
 def test_a_message_that_takes_too_long_to_write_gives_its_place_to_the_next() -> None:
     async def main() -> float:
         post = Silence("far:80")
-        courier = courier_of(post, Limits(total=1))
-        courier.send(outgoing("stuck"), lambda: asyncio.sleep(3600, Letter("", "", "", b"")), then=lambda: None)
+        dispatcher = dispatcher_of(post, Limits(total=1))
+        dispatcher.send(
+            outgoing("stuck"), lambda: asyncio.sleep(3600, OutboundMessage("", "", "", b"")), then=lambda: None
+        )
         done = asyncio.Event()
-        send(courier, outgoing("next"), done.set)
+        send(dispatcher, outgoing("next"), done.set)
         await done.wait()
-        assert "the API server did not answer within 10 s" in courier.known("stuck", namespace="team").error
+        assert "the API server did not answer within 10 s" in dispatcher.known("stuck", namespace="team").error
         return post.begun["next"]
 
     assert simulate(main()) == WRITE_SECONDS
@@ -142,60 +144,60 @@ def test_a_message_that_takes_too_long_to_write_gives_its_place_to_the_next() ->
 
 async def test_what_waits_is_known_to_wait_and_is_not_written_before_its_turn() -> None:
     post = Post(None, None)
-    courier = courier_of(post, Limits(namespace=1))
+    dispatcher = dispatcher_of(post, Limits(namespace=1))
     written: list[str] = []
 
-    async def second() -> Letter:
+    async def second() -> OutboundMessage:
         written.append("second")
         return await write(outgoing("second"))
 
-    send(courier, outgoing("first"))
-    courier.send(outgoing("second"), second, then=lambda: None)
+    send(dispatcher, outgoing("first"))
+    dispatcher.send(outgoing("second"), second, then=lambda: None)
     await asyncio.sleep(0)
-    assert courier.known("second", namespace="team") == Delivery(under_way=True, queued=True)
+    assert dispatcher.known("second", namespace="team") == Delivery(under_way=True, queued=True)
     assert (post.sent, written) == (["first"], [])
-    await courier.close()
+    await dispatcher.close()
     assert written == []
 
 
 async def test_when_too_many_wait_the_next_is_told_so_and_may_be_tried_again() -> None:
     post = Post(None, None, None, None)
-    courier = courier_of(post, Limits(namespace=1, waiting=2))
+    dispatcher = dispatcher_of(post, Limits(namespace=1, waiting=2))
     last = asyncio.Event()
     for number in range(4):
-        send(courier, outgoing(f"run-{number}"), last.set if number == 2 else lambda: None)
-    refused = courier.known("run-3", namespace="team")
+        send(dispatcher, outgoing(f"run-{number}"), last.set if number == 2 else lambda: None)
+    refused = dispatcher.known("run-3", namespace="team")
     assert refused.error == "2 messages of type TRAINING_DATA of this namespace wait already"
     assert (refused.failures, refused.under_way, refused.time) == (0, False, NOW)
-    send(courier, outgoing("run-3", namespace="another"))
-    assert courier.known("run-3", namespace="another").error == ""
+    send(dispatcher, outgoing("run-3", namespace="another"))
+    assert dispatcher.known("run-3", namespace="another").error == ""
     post.gate.set()
     await asyncio.wait_for(last.wait(), 5)
     post.answers.append(None)
-    assert (await carried(courier, post, "run-3")).delivered
+    assert (await carried(dispatcher, post, "run-3")).delivered
 
 
 # Services that do not answer
 
 
-def silent_plugins(courier: Courier, number: int, *, namespace: str = "silent", hosts: int = 1000) -> None:
+def silent_plugins(dispatcher: WebhookDispatcher, number: int, *, namespace: str = "silent", hosts: int = 1000) -> None:
     for each in range(number):
         host = f"silent-{each % hosts}.{namespace}:80"
-        send(courier, outgoing(f"plugin-{each}", kind=INQUIRY, namespace=namespace, host=host))
+        send(dispatcher, outgoing(f"plugin-{each}", kind=INQUIRY, namespace=namespace, host=host))
 
 
-def seconds_waited(fill: Callable[[Courier], None], message: Outgoing) -> float:
+def seconds_waited(fill: Callable[[WebhookDispatcher], None], message: Outgoing) -> float:
     """How long a message to a good service waits that comes a second after what `fill` sends."""
 
     async def main() -> float:
         post = Silence("good:80")
-        courier = courier_of(post)
-        fill(courier)
+        dispatcher = dispatcher_of(post)
+        fill(dispatcher)
         await asyncio.sleep(1)
         done = asyncio.Event()
-        send(courier, message, done.set)
+        send(dispatcher, message, done.set)
         await done.wait()
-        await courier.close()
+        await dispatcher.close()
         return post.begun[message.about] - 1
 
     return simulate(main())
@@ -215,22 +217,22 @@ def seconds_waited(fill: Callable[[Courier], None], message: Outgoing) -> float:
 def test_training_data_goes_out_within_the_time_of_one_try_behind_a_thousand_services_that_never_answer(
     namespaces: int, hosts: int, own: str
 ) -> None:
-    def fill(courier: Courier) -> None:
+    def fill(dispatcher: WebhookDispatcher) -> None:
         for each in range(namespaces):
-            silent_plugins(courier, 1000 // namespaces, namespace=f"silent-{each}", hosts=hosts)
+            silent_plugins(dispatcher, 1000 // namespaces, namespace=f"silent-{each}", hosts=hosts)
 
     assert seconds_waited(fill, outgoing("run", namespace=own, host="good:80")) <= POST_SECONDS
 
 
 def test_an_inquiry_of_another_namespace_does_not_wait_for_those_that_are_never_answered() -> None:
     message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
-    assert seconds_waited(lambda courier: silent_plugins(courier, 1000), message) == 0
+    assert seconds_waited(lambda dispatcher: silent_plugins(dispatcher, 1000), message) == 0
 
 
 def test_inquiries_go_on_while_training_data_of_every_namespace_goes_to_services_that_never_answer() -> None:
-    def fill(courier: Courier) -> None:
+    def fill(dispatcher: WebhookDispatcher) -> None:
         for each in range(1000):
-            send(courier, outgoing(f"run-{each}", namespace=f"team-{each % 50}", host=f"silent-{each}:80"))
+            send(dispatcher, outgoing(f"run-{each}", namespace=f"team-{each % 50}", host=f"silent-{each}:80"))
 
     message = outgoing("plugin", kind=INQUIRY, namespace="other", host="good:80")
     assert seconds_waited(fill, message) <= POST_SECONDS
@@ -238,7 +240,7 @@ def test_inquiries_go_on_while_training_data_of_every_namespace_goes_to_services
 
 def test_one_host_that_never_answers_leaves_room_for_the_other_services_of_its_namespace() -> None:
     message = outgoing("plugin", kind=INQUIRY, namespace="silent", host="good:80")
-    assert seconds_waited(lambda courier: silent_plugins(courier, 1000, hosts=1), message) == 0
+    assert seconds_waited(lambda dispatcher: silent_plugins(dispatcher, 1000, hosts=1), message) == 0
 
 
 # What is remembered

@@ -55,7 +55,7 @@ class _Runs:
             self.stored[name] = (version, uid, json.dumps(kept(run)))
 
 
-class Memory:
+class ObjectCache:
     """Belongs to one event loop."""
 
     def __init__(self, kube: Kube, *, seconds: Callable[[], float] = time.monotonic):
