@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from chorus_api.contract import MESSAGES_PATH, MESSAGES_PORT
-from chorus_operator.messages.authentication import TokenCheck
 
 PREFIX = "CHORUS_"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 # A pattern such as team-* would match nothing: no namespaces are listed.
 Namespace = Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+
+
+class TokenCheck(StrEnum):
+    """How tokens are checked."""
+
+    REVIEW = "Review"
+    """The API server is asked about each (TokenReview). Takes a right that only a ClusterRole can give."""
+    PUBLISHED_KEYS = "PublishedKeys"
+    """Their signatures are checked against the keys that the API server publishes; every service account may."""
 
 
 class SettingsError(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chorus_api.contract import MAX_BODY_BYTES, SERVICE_SPEAKER
-from chorus_operator.messages.authentication import TokenCheck
+from chorus_operator.settings import TokenCheck
 from chorus_protocol.refusals import Cause
 from harness.apiserver import ControlPlane
 from harness.client import Api

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chorus_kube.resources import TRAINING_RUNS
-from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import RunGrant, ServiceTokens
+from chorus_operator.settings import TokenCheck
 from fakes import FakeKube
 from message_builders import (
     PLUGIN_ID,

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from chorus_api.contract import AUDIENCE, MESSAGES_PATH, RUN_SERVICE_ACCOUNT
 from chorus_kube.client import Kube
 from chorus_operator.ca import load_authority
-from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.receiver import Receiver
+from chorus_operator.settings import TokenCheck
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
 from message_builders import (

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 import structlog
@@ -29,15 +28,6 @@ MAX_TOKEN_BYTES = 8192
 _PREFIX = "system:serviceaccount:"
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
-
-
-class TokenCheck(StrEnum):
-    """How tokens are checked."""
-
-    REVIEW = "Review"
-    """The API server is asked about each (TokenReview). Takes a right that only a ClusterRole can give."""
-    PUBLISHED_KEYS = "PublishedKeys"
-    """Their signatures are checked against the keys that the API server publishes; every service account may."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from chorus_operator.messages.authentication import (
     Authenticator,
     Identity,
     PodIdentity,
-    TokenCheck,
     TokenReviews,
     bearer_token,
     service_of,
@@ -43,6 +42,7 @@ from chorus_operator.messages.published_keys import PublishedKeys
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.under_way import OF_SENDER, OF_SERVICE_POD, UnderWay
 from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
+from chorus_operator.settings import TokenCheck
 from chorus_protocol.kubeflow import KUBEFLOW_INSTANCE, read_progress
 from chorus_protocol.messages import Envelope, MessageType, ProgressReport
 from chorus_protocol.parse import Message, parse

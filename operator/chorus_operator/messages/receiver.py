@@ -18,13 +18,13 @@ import structlog
 from chorus_kube.client import Kube
 from chorus_net.limits import HEALTH, RECEIVER
 from chorus_net.serve import ClosedFor, LimitedServer
-from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.services.keys import service_keys
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_operator.settings import TokenCheck
 from chorus_pki.certificates import Authority
 
 log = structlog.get_logger()

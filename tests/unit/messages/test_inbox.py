@@ -13,10 +13,10 @@ import pytest
 from chorus_api.contract import AUDIENCE, PREPARE_KEY_LABEL, ROLE_LABEL
 from chorus_kube.errors import Conflict, Invalid, Unavailable
 from chorus_kube.resources import CONFIG_MAPS, PODS, TRAINING_RUNS
-from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.runs import MAX_CONFLICTS, Outcome
 from chorus_operator.services.tokens import ServiceTokens
+from chorus_operator.settings import TokenCheck
 from chorus_protocol.messages import MessageType, StoredFrame
 from chorus_protocol.refusals import Cause, Refused
 from fakes import Call, FakeKube

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from builders import make_service_plugin
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
-from chorus_operator.messages.authentication import PodIdentity, TokenCheck
+from chorus_operator.messages.authentication import PodIdentity
 from chorus_operator.messages.limits import charge_message
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.messages.under_way import OF_NAMESPACE, OF_SENDER, OF_SERVICE_POD
 from chorus_operator.services.tokens import PluginGrant
+from chorus_operator.settings import TokenCheck
 from chorus_protocol.refusals import Cause, Refused
 from chorus_protocol.sender_limits import MALFORMED, NAMESPACES, Cost, Limit, SenderLimits, TokenBuckets
 from message_builders import PLUGIN_ID, describe_pod, message, plugin, training_pod, training_run

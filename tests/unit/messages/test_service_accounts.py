@@ -17,10 +17,10 @@ from chorus_api.contract import (
     SERVICE_SPEAKER,
 )
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, PODS, TRAINING_RUNS
-from chorus_operator.messages.authentication import TokenCheck
 from chorus_operator.messages.inbox import Inbox
 from chorus_operator.messages.runs import Outcome
 from chorus_operator.services.tokens import RunGrant, ServiceTokens
+from chorus_operator.settings import TokenCheck
 from chorus_protocol.refusals import Cause, Refused
 from fakes import FakeKube
 from message_builders import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from chorus_operator.messages.authentication import TokenCheck
-from chorus_operator.settings import Settings, SettingsError, read_settings, variable_of
+from chorus_operator.settings import Settings, SettingsError, TokenCheck, read_settings, variable_of
 
 GOOD = {
     "CHORUS_NAMESPACE": "chorus-system",
