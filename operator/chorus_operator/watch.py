@@ -17,6 +17,7 @@ from typing import Any
 import kopf
 
 from chorus_api.base import GROUP
+from chorus_api.conditions import ConditionType
 from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
 from chorus_kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_kube.transport import Credentials
@@ -123,7 +124,7 @@ def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:
 def _has_ended(status: Object) -> bool:
     conditions: list[Object] = status.get("conditions", [])
     return any(
-        condition.get("type") == "Succeeded" and condition.get("status") in {"True", "False"}
+        condition.get("type") == ConditionType.SUCCEEDED and condition.get("status") in {"True", "False"}
         for condition in conditions
     )
 

@@ -40,14 +40,14 @@ async def test_a_good_image_keeps_every_rule_as_an_unknown_user_on_a_read_only_r
 
 @pytest.mark.parametrize("case", [NEEDS_ROOT_FILES], ids=str)
 async def test_an_image_that_writes_to_its_root_breaks_the_rule_about_that_alone(case: Spoilt) -> None:
-    results = await check(plan_for(case.source(), Scenario.DESCRIBE, *case.played))
+    results = await check(plan_for(case.source(), Scenario.DESCRIBE, *case.ran))
     assert broken(results).keys() == {case.rule}, as_text(results, target=case.what)
     assert case.seen in broken(results)[case.rule]
 
 
 async def test_no_container_is_left() -> None:
     [endless] = [case for case in SPOILT if case.what == "no end"]
-    results = await check(replace(plan_for(endless.source(), *endless.played), timeouts=replace(TIMEOUTS, grace=2)))
+    results = await check(replace(plan_for(endless.source(), *endless.ran), timeouts=replace(TIMEOUTS, grace=2)))
     assert broken(results).keys() == {"C601"}, as_text(results, target="an image that does not end")
     _, left = await call(find_engine(None), "ps", "--all", "--quiet", "--filter=label=chorus.dev/check=plugin")
     assert left.split() == []

@@ -40,7 +40,7 @@ class Conditions:
         before = self._conditions.get(name)
         same = before is not None and before.status == text
         self._conditions[name] = Condition(
-            type=name,
+            type=str(name),
             status=text,
             reason=reason,
             message=message[:MESSAGE_LIMIT],

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from chorus_api import contract
+from chorus_api.conditions import ConditionType
 from chorus_api.training_run import Report
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube, Manifest
@@ -141,7 +142,7 @@ def is_final(run: Manifest) -> bool:
     """Tell whether a run has ended: its Succeeded condition is True or False."""
     conditions: list[dict[str, Any]] = run.get("status", {}).get("conditions", [])
     return any(
-        condition.get("type") == "Succeeded" and condition.get("status") in {"True", "False"}
+        condition.get("type") == ConditionType.SUCCEEDED and condition.get("status") in {"True", "False"}
         for condition in conditions
     )
 

@@ -7,16 +7,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import FINAL, Phase
 from chorus_api.reasons import FailureClass, Reason
 from chorus_kube.work_queue import OUTCOMES
-from chorus_operator.decisions.run.phase import FINAL
 from chorus_operator.metrics.runs import PHASES, UNKNOWN, WORKING, RunBook, unix_time
 
 KINDS = ("Project", "Plugin", "TrainingRun")
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PHASE_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400)
 REACHED = (*WORKING, *sorted(FINAL))
-_STARTED = {"PodStarted": "PREPROCESSING", "TrainingStarted": "TRAINING"}
+_STARTED = {ConditionType.POD_STARTED: Phase.PREPROCESSING, ConditionType.TRAINING_STARTED: Phase.TRAINING}
 _WAITING = (Reason.PREPARING, Reason.SUSPENDED)
 
 
@@ -86,7 +87,7 @@ class Recorder:
         phase = patch.get("phase")
         if phase is not None and phase != before.get("phase"):
             self._transitions.labels(phase if phase in PHASES else UNKNOWN).inc()
-        reached = [phase for name, phase in _STARTED.items() if _turned_true(name, before, patch)]
+        reached: list[str] = [phase for name, phase in _STARTED.items() if _turned_true(name, before, patch)]
         if phase in FINAL and phase != before.get("phase"):
             reached.append(str(phase))
         queued = unix_time(patch.get("queuedTime") or before.get("queuedTime"))
@@ -106,7 +107,7 @@ class Recorder:
                     self._retries.labels(each.value).inc()
 
     def _project_written(self, before: Mapping[str, Any], patch: Mapping[str, Any]) -> None:
-        old, new = _condition("DatasetReady", before), _condition("DatasetReady", patch)
+        old, new = _condition(ConditionType.DATASET_READY, before), _condition(ConditionType.DATASET_READY, patch)
         if (new.get("status"), new.get("reason")) == (old.get("status"), old.get("reason")):
             return
         if new.get("status") == "True":

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chorus_operator.decisions.run.phase import FINAL
+from chorus_api.phases import FINAL, Phase
 
-WORKING = ("PREPROCESSING", "TRAINING")
+WORKING = (Phase.PREPROCESSING, Phase.TRAINING)
 UNKNOWN = "unknown"
-PHASES = ("queued", "suspended", *WORKING, *sorted(FINAL), UNKNOWN)
+PHASES = (Phase.QUEUED, Phase.SUSPENDED, *WORKING, *sorted(FINAL), UNKNOWN)
 """All that `phase` may be; `unknown` is a word that this version does not know."""
 
 Object = Mapping[str, Any]
@@ -45,7 +45,7 @@ class RunBook:
         if deleted:
             return
         status = stored.get("status", {})
-        phase = status.get("phase") or "queued"
+        phase = status.get("phase") or Phase.QUEUED
         phase = phase if phase in PHASES else UNKNOWN
         project = str(stored.get("spec", {}).get("projectRef", {}).get("name", ""))
         self._entries[key] = _Entry(phase, project)
@@ -73,7 +73,7 @@ class RunBook:
 
     def silence(self, *, now: float) -> dict[str, float]:
         """For each working phase, the seconds since the most silent run in it showed a sign; 0 without runs."""
-        longest = dict.fromkeys(WORKING, 0.0)
+        longest: dict[str, float] = dict.fromkeys(WORKING, 0.0)
         for key, heard in self._heard.items():
             phase = self._entries[key].phase
             longest[phase] = max(longest[phase], now - heard)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from chorus_api import contract
+from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin
 from chorus_api.project import Looks, Project, ProjectStatus
@@ -321,12 +322,12 @@ async def _admit(
     conditions = Conditions(run.status.conditions, generation=run.metadata.generation, now=view.now)
     changes: dict[str, Any] = {}
     if action.verdict == "accepted":
-        conditions.set("Accepted", True, action.reason, action.message)
-        conditions.drop("Suspended")
+        conditions.set(ConditionType.ACCEPTED, True, action.reason, action.message)
+        conditions.drop(ConditionType.SUSPENDED)
     else:
         if action.verdict == "notApplicable":
-            conditions.set("Applicable", False, action.reason, action.message)
-        conditions.set("Succeeded", False, action.reason, action.message)
+            conditions.set(ConditionType.APPLICABLE, False, action.reason, action.message)
+        conditions.set(ConditionType.SUCCEEDED, False, action.reason, action.message)
         changes["completion_time"] = view.now
     phase, reason, message = run_phase(conditions.all())
     changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chorus_api import contract
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import FINAL
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, FrozenFile, ListedRuns, RunConfig, ServiceConfig
@@ -33,7 +35,6 @@ from chorus_operator.decisions.observed import JobView, PodView, job_view, pod_v
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.run.base_model import base_model_id
 from chorus_operator.decisions.run.decide import await_name, decide_run, is_published, refuse_run
-from chorus_operator.decisions.run.phase import FINAL
 from chorus_operator.decisions.run.state import RunView
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.container import container_job, forward_config
@@ -140,7 +141,7 @@ async def _read_plugin(context: ReconcileContext, run: TrainingRun, name: str) -
 
 
 def _is_accepted(run: TrainingRun) -> bool:
-    return any(c.type == "Accepted" and c.status == "True" for c in run.status.conditions)
+    return any(c.type == ConditionType.ACCEPTED and c.status == "True" for c in run.status.conditions)
 
 
 async def _read_frozen(context: ReconcileContext, run: TrainingRun) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from chorus_api.crd import KINDS
+from chorus_api.phases import FINAL
 from chorus_api.plugin import Deadlines, Retry
 from chorus_api.reasons import ExitCode, FailureClass, Reason
 from chorus_api.training_run import TrainingRunStatus
-from chorus_operator.decisions.run.phase import FINAL
 from chorus_operator.settings import Settings, variable_of
 from chorus_protocol.messages import PAYLOADS, MessageType, TrainingData
 from chorus_protocol.refusals import Cause, Refused

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from chorus_api.phases import FINAL
 from chorus_api.run_config import TerminationRecord
 from chorus_kube.resources import JOBS, PODS, TRAINING_RUNS
-from chorus_operator.decisions.run.phase import FINAL
 from unit_manifests import plugin, project, run
 from world import World
 

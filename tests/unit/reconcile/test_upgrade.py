@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from chorus_api import contract
+from chorus_api.phases import FINAL
 from chorus_api.run_config import TerminationRecord
 from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, TRAINING_RUNS
-from chorus_operator.decisions.run.phase import FINAL
 from fakes import Call
 from world import World
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
+from chorus_api.phases import Phase
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.reasons import Reason
 from chorus_operator.decisions.classify import cause_of
@@ -43,7 +45,7 @@ def is_known(plugin: Plugin) -> bool:
     Runs of a service that is offline shall begin, and fail at a deadline, and not wait for ever.
     """
     if plugin.spec.service is not None:
-        online = find(plugin.status.conditions, "Online")
+        online = find(plugin.status.conditions, ConditionType.ONLINE)
         return plugin.status.report is not None or (online is not None and online.status == "False")
     return not wants_report(plugin)
 
@@ -52,12 +54,12 @@ def problem(plugin: Plugin) -> Unknown | None:
     """Say why the plugin cannot be used yet, or not at all; None when it can."""
     if is_known(plugin):
         return None
-    ready = find(plugin.status.conditions, "Ready")
+    ready = find(plugin.status.conditions, ConditionType.READY)
     answered = plugin.status.observed_generation == plugin.metadata.generation
     if ready is not None and ready.reason == Reason.DESCRIBE_FAILED and answered:
-        return Unknown("failed", ready.reason, f"Plugin {plugin.metadata.name!r}: {ready.message}"[:4096])
+        return Unknown(Phase.FAILED, ready.reason, f"Plugin {plugin.metadata.name!r}: {ready.message}"[:4096])
     name = plugin.metadata.name
-    return Unknown("queued", Reason.AWAITING_PLUGIN.value, f"Plugin {name!r} has not said yet what it needs.")
+    return Unknown(Phase.QUEUED, Reason.AWAITING_PLUGIN.value, f"Plugin {name!r} has not said yet what it needs.")
 
 
 def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
@@ -72,9 +74,9 @@ def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
     if wants_report(plugin):
         again = _ask(view, conditions, actions)
     else:
-        conditions.set("Ready", True, Reason.READY, "Projects may use it.")
+        conditions.set(ConditionType.READY, True, Reason.READY, "Projects may use it.")
         if plugin.status.report is not None:
-            conditions.set("Online", True, Reason.DESCRIBED, "The image has said what it is and needs.")
+            conditions.set(ConditionType.ONLINE, True, Reason.DESCRIBED, "The image has said what it is and needs.")
     return Decision(_status(plugin, conditions), tuple(actions), requeue_after=again)
 
 
@@ -90,7 +92,7 @@ def await_name(view: PluginView, message: str) -> Decision[PluginStatus]:
     """Say that the Plugin's image cannot be asked until another object gives the name of a child free."""
     plugin = view.plugin
     conditions = Conditions(plugin.status.conditions, generation=plugin.metadata.generation, now=view.now)
-    conditions.set("Ready", False, Reason.NAME_TAKEN, message)
+    conditions.set(ConditionType.READY, False, Reason.NAME_TAKEN, message)
     return Decision(_status(plugin, conditions), requeue_after=LOOK_AGAIN_SECONDS)
 
 
@@ -110,7 +112,7 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
     waiting = "The image is being asked what it is and needs."
     if view.job is None:
         actions.append(StartDescribe())
-        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, waiting)
+        conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
         return LOOK_AGAIN_SECONDS
     if view.job.failed:
         cause = cause_of(view.job, pod)
@@ -126,14 +128,14 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
         if (view.now - pod.started).total_seconds() > DESCRIBE_SECONDS:
             _fail(conditions, f"Pod {pod.name} runs for more than {DESCRIBE_SECONDS} s and has sent no ONLINE_REPORT.")
             return None
-        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, waiting)
+        conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
         return LOOK_AGAIN_SECONDS
     wait = waiting_for(view.job, pod)
     limit = START_SECONDS if wait.limit_seconds is None else wait.limit_seconds
     if waited(now=view.now, job=view.job, pod=pod) > limit:
         _fail(conditions, f"{wait.reason}: {wait.message}")
     else:
-        conditions.set("Ready", False, Reason.AWAITING_PLUGIN, f"{wait.reason}: {wait.message}")
+        conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, f"{wait.reason}: {wait.message}")
     return LOOK_AGAIN_SECONDS
 
 
@@ -142,5 +144,5 @@ def _fail(conditions: Conditions, message: str) -> None:
         f"The image was run with CHORUS_ROLE=describe and did not say what it needs: {message} "
         "Mend it, or set spec.container.describe: false and state spec.requires and spec.parameters yourself."
     )
-    conditions.set("Ready", False, Reason.DESCRIBE_FAILED, told[:4096])
-    conditions.set("Online", False, Reason.DESCRIBE_FAILED, told[:4096])
+    conditions.set(ConditionType.READY, False, Reason.DESCRIBE_FAILED, told[:4096])
+    conditions.set(ConditionType.ONLINE, False, Reason.DESCRIBE_FAILED, told[:4096])

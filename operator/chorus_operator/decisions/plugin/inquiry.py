@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin, PluginStatus, ServicePlugin
 from chorus_api.reasons import Reason
@@ -40,10 +41,10 @@ def decide_service(view: PluginView, service: ServicePlugin) -> Decision[PluginS
     again: float | None = None
     problem = view.judge_url(target_url(service, plugin.metadata.namespace))
     if problem is not None:
-        for name in ("Ready", "Online"):
+        for name in (ConditionType.READY, ConditionType.ONLINE):
             conditions.set(name, False, Reason.BAD_CONFIGURATION, f"spec.service: {problem}.")
     else:
-        conditions.set("Ready", True, Reason.READY, "Projects may use it.")
+        conditions.set(ConditionType.READY, True, Reason.READY, "Projects may use it.")
         due = _seconds_until_due(view, service)
         if due <= 0 and not view.inquiry.under_way:
             actions.append(Inquire())
@@ -79,19 +80,19 @@ def _patience(view: PluginView, service: ServicePlugin) -> _Patience:
 
 
 def _set_online(view: PluginView, conditions: Conditions, patience: _Patience) -> None:
-    seen, before = _seen(view.plugin), conditions.get("Online")
+    seen, before = _seen(view.plugin), conditions.get(ConditionType.ONLINE)
     wrong = f" The last inquiry: {view.inquiry.error}." if view.inquiry.error else ""
     was_off = before is not None and before.status == "False" and before.reason == Reason.PLUGIN_OFFLINE
     # Since then it has said nothing. A new process has not heard of it yet, which proves nothing.
     still_off = was_off and before is not None and (seen is None or seen <= before.last_transition_time)
     if still_off or patience.silent >= patience.limit:
         what = "has never answered" if seen is None else "has not answered for a while"
-        conditions.set("Online", False, Reason.PLUGIN_OFFLINE, f"The service {what}.{wrong}")
+        conditions.set(ConditionType.ONLINE, False, Reason.PLUGIN_OFFLINE, f"The service {what}.{wrong}")
     elif seen is None:
         told = f"The service is being asked what it is and needs.{wrong}"
-        conditions.set("Online", "Unknown", Reason.AWAITING_PLUGIN, told)
+        conditions.set(ConditionType.ONLINE, "Unknown", Reason.AWAITING_PLUGIN, told)
     else:
-        conditions.set("Online", True, Reason.PLUGIN_ONLINE, "The service answers.")
+        conditions.set(ConditionType.ONLINE, True, Reason.PLUGIN_ONLINE, "The service answers.")
 
 
 def _seen(plugin: Plugin) -> datetime | None:

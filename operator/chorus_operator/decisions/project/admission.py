@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chorus_api import contract
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import FINAL
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.applicability import Verdict
 from chorus_operator.decisions.conditions import is_true
 from chorus_operator.decisions.decision import Admit
-from chorus_operator.decisions.run.phase import FINAL
 
 
 def is_final(run: TrainingRun) -> bool:
@@ -20,7 +21,7 @@ def is_final(run: TrainingRun) -> bool:
 
 def is_accepted(run: TrainingRun) -> bool:
     """Tell whether a run has been admitted."""
-    return is_true(run.status.conditions, "Accepted")
+    return is_true(run.status.conditions, ConditionType.ACCEPTED)
 
 
 def turn(run: TrainingRun) -> tuple[bool, str, str]:

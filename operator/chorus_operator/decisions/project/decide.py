@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from chorus_api import contract
 from chorus_api.base import Condition
+from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
+from chorus_api.phases import Phase
 from chorus_api.project import FrameSummary, PluginRow, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
@@ -109,7 +111,7 @@ def _shown(
         return {"reason": Reason.PLUGIN_DISABLED.value, "message": "enabled is false."} | _newest_run(view, runs, entry)
     if entry.plugin_ref.name not in view.plugins:
         problem = resolve.plugin_missing(view.project, entry)
-        return {"phase": "failed", "reason": problem.reason.value, "message": problem.message}
+        return {"phase": Phase.FAILED, "reason": problem.reason.value, "message": problem.message}
     unknown = describe.problem(view.plugins[entry.plugin_ref.name])
     if unknown is not None:
         return {"phase": unknown.phase, "reason": unknown.reason, "message": unknown.message} | _run_of(
@@ -117,13 +119,13 @@ def _shown(
         )
     if verdict is not None and not verdict.applicable:
         return {
-            "phase": "notApplicable",
+            "phase": Phase.NOT_APPLICABLE,
             "applicable": False,
             "reason": verdict.reason.value,
             "message": verdict.message,
         } | _run_of(view, runs, entry)
     shown = {"applicable": verdict.applicable if verdict else None} | _newest_run(view, runs, entry)
-    if shown.get("phase") == "notApplicable":
+    if shown.get("phase") == Phase.NOT_APPLICABLE:
         shown["applicable"] = False
     return shown
 
@@ -140,7 +142,7 @@ def _newest_run(view: ProjectView, runs: Sequence[TrainingRun], entry: ProjectPl
     model = max(trained, key=history.made).status.model if trained else None
     return {
         "run": newest.metadata.name,
-        "phase": newest.status.phase or "queued",
+        "phase": newest.status.phase or Phase.QUEUED,
         "reason": newest.status.reason,
         "message": newest.status.message,
         "model_name": model.name if model else None,
@@ -180,7 +182,7 @@ def _run_and_admit(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry, fram
             "run": name,
             "sequence": sequence,
             "trigger_key": key,
-            "phase": "queued",
+            "phase": Phase.QUEUED,
             "reason": Reason.AWAITING_ADMISSION.value,
             "message": "The run is being made.",
             "metrics": {},
@@ -205,7 +207,7 @@ def _without_a_name(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry) -> 
     first, last = (names.run_name(project, entry.name, number) for number in (sequence + 1, sequence + NAMES_TRIED))
     told = {
         "sequence": sequence + NAMES_TRIED,
-        "phase": "queued",
+        "phase": Phase.QUEUED,
         "reason": Reason.NAME_TAKEN.value,
         "message": f"A run is to be made, and other runs have the names from {first} to {last}.",
     }
@@ -217,12 +219,12 @@ def _close(
     draft: ProjectDraft, entries: Sequence[Entry], frame: FrameManifest | None, again: float | None
 ) -> Decision[ProjectStatus]:
     view = draft.view
-    busy = any(is_accepted(run) and not is_final(run) and run.status.phase != "suspended" for run in view.runs) or (
+    busy = any(is_accepted(run) and not is_final(run) and run.status.phase != Phase.SUSPENDED for run in view.runs) or (
         view.prepare is not None and not view.prepare.finished and not view.prepare.suspended
     )
-    draft.conditions.set("Degraded", *_degraded(draft, entries))
+    draft.conditions.set(ConditionType.DEGRADED, *_degraded(draft, entries))
     phase, reason, message = project_phase(entries, draft.conditions.all(), suspended=draft.suspended, busy=busy)
-    draft.conditions.set("Ready", phase == "TRAINED", reason, message)
+    draft.conditions.set(ConditionType.READY, phase == Phase.TRAINED, reason, message)
     status = view.project.status.model_copy(
         update={
             "id": message_id(view.project.metadata.uid),
@@ -241,7 +243,7 @@ def _close(
     return Decision(
         status=status,
         actions=tuple(draft.actions),
-        events=_events(view.project.status, phase, reason, message, draft.conditions.get("DatasetReady")),
+        events=_events(view.project.status, phase, reason, message, draft.conditions.get(ConditionType.DATASET_READY)),
         requeue_after=_look_again(draft, again),
     )
 
@@ -251,7 +253,7 @@ def _degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> tuple[bool, Reas
     refused = draft.view.refused
     if refused is not None and draft.frame is not None:  # without a frame DatasetReady says it
         return True, *refused
-    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in ("failed", "cancelled")]
+    broken = [entry.row for entry in entries if entry.optional and entry.row.phase in (Phase.FAILED, Phase.CANCELLED)]
     shown = {entry.row.run for entry in entries}
     problems = [
         f"{run.spec.plugin}: {problem}"
@@ -290,9 +292,9 @@ def _events(
     before: ProjectStatus, phase: str, reason: str, message: str, dataset: Condition | None
 ) -> tuple[Event, ...]:
     events = []
-    was_ready = any(c.type == "DatasetReady" and c.status == "True" for c in before.conditions)
+    was_ready = any(c.type == ConditionType.DATASET_READY and c.status == "True" for c in before.conditions)
     if dataset is not None and dataset.status == "True" and not was_ready:
         events.append(Event(Reason.FRAME_READY, dataset.message))
-    if phase != before.phase and phase in ("TRAINED", "failed"):
-        events.append(Event(Reason(reason), message, warning=phase == "failed"))
+    if phase != before.phase and phase in (Phase.TRAINED, Phase.FAILED):
+        events.append(Event(Reason(reason), message, warning=phase == Phase.FAILED))
     return tuple(events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_operator.decisions.classify import REASONS, cause_of
 from chorus_operator.decisions.decision import RemoveLook, StartPrepare
@@ -38,9 +39,9 @@ def prepare(draft: ProjectDraft) -> float | None:
         draft.actions += [RemoveLook(key) for key in outdated_keys(before, draft.looks)]
     frame = draft.frame
     if frame is not None:
-        draft.conditions.set("DatasetReady", True, Reason.FRAME_READY, _frame_in_words(frame))
+        draft.conditions.set(ConditionType.DATASET_READY, True, Reason.FRAME_READY, _frame_in_words(frame))
     else:
-        draft.conditions.set("DatasetReady", False, latest.reason, latest.message)
+        draft.conditions.set(ConditionType.DATASET_READY, False, latest.reason, latest.message)
     due = next_look(draft.view.project, draft.looks)
     _set_refreshed(draft, latest, due)
     waits = [
@@ -54,16 +55,19 @@ def _set_refreshed(draft: ProjectDraft, latest: Preparation, due: datetime | Non
     """Say how the newest look that has ended went; while one goes on, what was said of the one before stands."""
     conditions = draft.conditions
     if draft.view.project.spec.dataset.refresh_seconds is None:
-        conditions.drop("Refreshed")
+        conditions.drop(ConditionType.REFRESHED)
         return
     then = f" The next look is due at {due:%Y-%m-%dT%H:%M:%SZ}." if due else ""
     if latest.ready:
         conditions.set(
-            "Refreshed", True, latest.reason, f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}"
+            ConditionType.REFRESHED,
+            True,
+            latest.reason,
+            f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}",
         )
     elif latest.reason not in (Reason.PREPARING, Reason.SUSPENDED):
         stays = f" Frame {draft.frame.name} of an earlier look stays in use." if draft.frame else ""
-        conditions.set("Refreshed", False, latest.reason, f"{latest.message[:700]}{stays}{then}")
+        conditions.set(ConditionType.REFRESHED, False, latest.reason, f"{latest.message[:700]}{stays}{then}")
 
 
 def _frame_in_words(frame: FrameManifest) -> str:

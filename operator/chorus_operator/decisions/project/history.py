@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import Phase
 from chorus_api.project import LatestModel, LeaderboardRow, Project
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
@@ -21,7 +23,7 @@ def leaderboard(project: Project, runs: Iterable[TrainingRun], frame: str) -> li
     objective = project.spec.objective
     scored = []
     for run in runs:
-        trained_here = run.status.phase == "TRAINED" and run.status.resolved and run.status.resolved.frame == frame
+        trained_here = run.status.phase == Phase.TRAINED and run.status.resolved and run.status.resolved.frame == frame
         value = metric_of(run.status.model.metrics, objective) if trained_here and run.status.model else None
         if value is not None:
             scored.append((value if objective.direction == "minimize" else -value, run.metadata.name, value, run))
@@ -51,7 +53,7 @@ def latest_models(project: Project, runs: Sequence[TrainingRun]) -> list[LatestM
 
 def latest_problem(run: TrainingRun) -> str | None:
     """Say whose `latest/<plugin>` is, if the run's model could not become it for that."""
-    degraded = find(run.status.conditions, "Degraded")
+    degraded = find(run.status.conditions, ConditionType.DEGRADED)
     return degraded.message if degraded is not None and degraded.reason == Reason.LATEST_NOT_OWNED else None
 
 
@@ -66,7 +68,7 @@ def beyond_history(project: Project, runs: Sequence[TrainingRun]) -> list[Delete
         newest = max(group, key=made)
         ended = sorted((run for run in group if is_final(run)), key=_ended, reverse=True)
         for limit, good in ((project.spec.history.succeeded, True), (project.spec.history.failed, False)):
-            beyond = [run for run in ended if (run.status.phase == "TRAINED") is good][limit:]
+            beyond = [run for run in ended if (run.status.phase == Phase.TRAINED) is good][limit:]
             gone += [
                 DeleteRun(run.metadata.name, run.metadata.uid)
                 for run in beyond

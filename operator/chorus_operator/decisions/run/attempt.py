@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure, Report
 from chorus_operator.decisions.classify import REASONS, FailureCause
@@ -28,13 +29,15 @@ def observe(draft: Draft) -> None:
     pod = view.pod
     if pod is not None and pod.started is not None:
         draft.changes["start_time"] = draft.before.start_time or pod.started
-        if not conditions.is_true("PodStarted"):
-            conditions.set("PodStarted", True, Reason.STARTED, f"Pod {pod.name} has started on {pod.node}.")
+        if not conditions.is_true(ConditionType.POD_STARTED):
+            conditions.set(
+                ConditionType.POD_STARTED, True, Reason.STARTED, f"Pod {pod.name} has started on {pod.node}."
+            )
         if not pod.ended:
-            conditions.set("PodsReady", True, Reason.STARTED, f"Pod {pod.name} runs on {pod.node}.")
+            conditions.set(ConditionType.PODS_READY, True, Reason.STARTED, f"Pod {pod.name} runs on {pod.node}.")
     elif view.job is not None and not view.job.finished:
         wait = waiting_for(view.job, pod)
-        conditions.set("PodsReady", False, wait.reason, wait.message)
+        conditions.set(ConditionType.PODS_READY, False, wait.reason, wait.message)
     _observe_block(draft)
     _observe_messages(draft)
     if pod is not None and pod.ended:
@@ -48,13 +51,13 @@ def _observe_block(draft: Draft) -> None:
     about how long the fault has.
     """
     wait = waiting_for(draft.view.job, draft.view.pod)
-    pod, known = draft.view.pod, draft.conditions.get("Blocked")
+    pod, known = draft.view.pod, draft.conditions.get(ConditionType.BLOCKED)
     if pod is None or pod.started is not None or wait.limit_seconds is None:
-        draft.conditions.drop("Blocked")
+        draft.conditions.drop(ConditionType.BLOCKED)
         return
     if known is not None and known.reason != wait.failed_reason:
-        draft.conditions.drop("Blocked")
-    draft.conditions.set("Blocked", True, wait.failed_reason, wait.message)
+        draft.conditions.drop(ConditionType.BLOCKED)
+    draft.conditions.set(ConditionType.BLOCKED, True, wait.failed_reason, wait.message)
 
 
 def _observe_messages(draft: Draft) -> None:
@@ -65,16 +68,18 @@ def _observe_messages(draft: Draft) -> None:
     if report is not None and report.data_report is not None:
         told = report.data_report
         reason = Reason.APPLICABLE if told.applicable else Reason.NOT_APPLICABLE
-        conditions.set("Applicable", told.applicable, reason, told.reason or "The plugin says that it suits the frame.")
+        conditions.set(
+            ConditionType.APPLICABLE, told.applicable, reason, told.reason or "The plugin says that it suits the frame."
+        )
     elif trains:
-        conditions.set("Applicable", True, Reason.APPLICABLE, "The plugin trains on the frame.")
+        conditions.set(ConditionType.APPLICABLE, True, Reason.APPLICABLE, "The plugin trains on the frame.")
     if trains:
-        if not conditions.is_true("TrainingStarted"):
-            conditions.set("TrainingStarted", True, Reason.TRAINING, "Training has started.")
+        if not conditions.is_true(ConditionType.TRAINING_STARTED):
+            conditions.set(ConditionType.TRAINING_STARTED, True, Reason.TRAINING, "Training has started.")
         started = (report, progress) if report is not None and report.training_start is not None else (progress,)
         current = any(said is not None and said.attempt == draft.attempts.current for said in started)
-        if current and conditions.is_true("Retrying"):
-            conditions.set("Retrying", False, Reason.TRAINING, f"Attempt {draft.attempts.current} trains.")
+        if current and conditions.is_true(ConditionType.RETRYING):
+            conditions.set(ConditionType.RETRYING, False, Reason.TRAINING, f"Attempt {draft.attempts.current} trains.")
     if progress is not None and progress.checkpoint_step:
         _observe_checkpoint(draft, Checkpoint(step=progress.checkpoint_step, time=progress.time))
 
@@ -90,7 +95,7 @@ def _observe_checkpoint(draft: Draft, seen: Checkpoint) -> None:
     if isinstance(known, Checkpoint) and known.step >= seen.step:
         return
     draft.changes["checkpoint"] = seen
-    draft.conditions.set("CheckpointAvailable", True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
+    draft.conditions.set(ConditionType.CHECKPOINT_AVAILABLE, True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
 
 
 def overdue(draft: Draft) -> FailureCause | None:
@@ -192,7 +197,7 @@ def told_by_plugin(draft: Draft, cause: FailureCause) -> FailureCause:
 def _start_overdue(draft: Draft) -> FailureCause | None:
     view = draft.view
     assert view.plugin is not None
-    wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get("Blocked")
+    wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get(ConditionType.BLOCKED)
     since = waited(now=view.now, job=view.job, pod=view.pod)
     if blocked is not None:
         since = (view.now - blocked.last_transition_time).total_seconds()
@@ -205,8 +210,8 @@ def _past_start_deadline(draft: Draft, message: str) -> FailureCause | None:
     view = draft.view
     assert view.plugin is not None
     limit = view.plugin.spec.deadlines.start_seconds
-    accepted = draft.conditions.get("Accepted")
-    if draft.conditions.is_true("PodStarted") or accepted is None:
+    accepted = draft.conditions.get(ConditionType.ACCEPTED)
+    if draft.conditions.is_true(ConditionType.POD_STARTED) or accepted is None:
         return None
     if (view.now - accepted.last_transition_time).total_seconds() <= limit:
         return None
@@ -219,7 +224,7 @@ def _past_start_deadline(draft: Draft, message: str) -> FailureCause | None:
 
 def check_start_deadline(draft: Draft) -> None:
     """End the run if it has waited for its base model longer than for a pod."""
-    waiting = draft.conditions.get("PodsReady")
+    waiting = draft.conditions.get(ConditionType.PODS_READY)
     cause = _past_start_deadline(draft, waiting.message if waiting else "")
     if cause is not None:
         draft.fail(cause.reason, cause.message)
@@ -267,7 +272,7 @@ def tell_lost(draft: Draft) -> bool:
     if pod is None or not is_lost(pod, now=draft.view.now):
         return False
     message = f"Pod {pod.name} was told to end, and node {pod.node} does not say that it has: the node is lost."
-    draft.conditions.set("PodsReady", False, Reason.NODE_LOST, message)
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.NODE_LOST, message)
     return True
 
 
@@ -276,7 +281,7 @@ def give_up_lost(draft: Draft) -> FailureCause | None:
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
     """
-    view, told = draft.view, find(draft.before.conditions, "PodsReady")
+    view, told = draft.view, find(draft.before.conditions, ConditionType.PODS_READY)
     if told is None or told.reason != Reason.NODE_LOST:
         return None
     left = [pod for pod in view.pods if not pod.ended]

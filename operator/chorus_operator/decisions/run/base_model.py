@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_api.run_config import RunConfig
 from chorus_operator.decisions import resolve
@@ -37,7 +38,9 @@ def base_ready(draft: Draft) -> bool:
     assert isinstance(view.frozen, RunConfig)
     if view.fetch is None:
         draft.actions.append(StartFetch(key))
-        draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, f"Fetching {view.frozen.base_model_uri}.")
+        draft.conditions.set(
+            ConditionType.PODS_READY, False, Reason.AWAITING_BASE_MODEL, f"Fetching {view.frozen.base_model_uri}."
+        )
         return False
     pod = newest(view.fetch_pods)
     if view.fetch.failed:
@@ -49,7 +52,7 @@ def base_ready(draft: Draft) -> bool:
     started = pod is not None and pod.started is not None
     wait = waiting_for(view.fetch, pod)
     draft.conditions.set(
-        "PodsReady",
+        ConditionType.PODS_READY,
         False,
         Reason.AWAITING_BASE_MODEL,
         f"Fetching {view.frozen.base_model_uri}." if started else f"{wait.reason}: {wait.message}",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import FINAL, Phase
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ContainerConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRunStatus
@@ -24,7 +26,6 @@ from chorus_operator.decisions.decision import (
 from chorus_operator.decisions.recipe import recipe_of
 from chorus_operator.decisions.run import attempt, publication, service
 from chorus_operator.decisions.run.base_model import base_ready
-from chorus_operator.decisions.run.phase import FINAL
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
@@ -43,7 +44,7 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     problem = resolve.references(view.run, view.project, view.plugin)
     if problem is not None:
         return _unresolved(draft, problem)
-    if not draft.conditions.is_true("Accepted"):
+    if not draft.conditions.is_true(ConditionType.ACCEPTED):
         return _unaccepted(draft)
     assert view.project is not None
     if not names.has_claim(view.project):
@@ -54,14 +55,14 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     draft.changes["resolved"] = Resolved(
         config_map=names.config_map(view.run), hash=view.frozen_hash, frame=view.frozen.frame_name
     )
-    draft.conditions.set("ParametersValid", True, Reason.PARAMETERS_VALID, "The plugin takes them.")
+    draft.conditions.set(ConditionType.PARAMETERS_VALID, True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
     if view.wants_suspension and not (view.job is not None and view.job.complete) and not service.is_over(draft):
         return _suspend(draft)
-    draft.conditions.drop("Suspended")
+    draft.conditions.drop(ConditionType.SUSPENDED)
     if view.job is not None and view.job.suspended and not view.job.finished:
         draft.actions.append(SuspendJob(view.job.name, suspend=False))
-        draft.conditions.set("PodsReady", False, Reason.PENDING, "Resuming.")
+        draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Resuming.")
         return draft.done(again=LOOK_AGAIN_SECONDS)
     if not base_ready(draft):
         return draft.done(again=30.0)
@@ -78,12 +79,12 @@ def refuse_run(view: RunView, message: str) -> Decision[TrainingRunStatus]:
 def await_name(view: RunView, message: str) -> Decision[TrainingRunStatus]:
     """Have a run wait while another object has the name of a child of its; for NAME_TAKEN_SECONDS at most."""
     draft = Draft(view)
-    blocked = draft.conditions.get("Blocked")
+    blocked = draft.conditions.get(ConditionType.BLOCKED)
     if blocked is not None and blocked.reason != Reason.NAME_TAKEN:
-        draft.conditions.drop("Blocked")
-    draft.conditions.set("Blocked", True, Reason.NAME_TAKEN, message)
-    draft.conditions.set("PodsReady", False, Reason.NAME_TAKEN, message)
-    blocked = draft.conditions.get("Blocked")
+        draft.conditions.drop(ConditionType.BLOCKED)
+    draft.conditions.set(ConditionType.BLOCKED, True, Reason.NAME_TAKEN, message)
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.NAME_TAKEN, message)
+    blocked = draft.conditions.get(ConditionType.BLOCKED)
     if blocked is not None and (view.now - blocked.last_transition_time).total_seconds() > NAME_TAKEN_SECONDS:
         return refuse_run(view, message)
     return draft.done(again=LOOK_AGAIN_SECONDS)
@@ -105,7 +106,9 @@ def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
     if view.job is not None and not view.job.finished and not view.job.deleting:
         draft.actions.append(DeleteJob(view.job.name, view.job.uid))
     if any(not pod.ended for pod in view.pods) or (view.job is not None and not view.job.finished):
-        draft.conditions.set("PodsReady", False, Reason.CANCELLED_BY_USER, "Cancelling: the pods are being stopped.")
+        draft.conditions.set(
+            ConditionType.PODS_READY, False, Reason.CANCELLED_BY_USER, "Cancelling: the pods are being stopped."
+        )
         attempt.force_delete_lost(draft)
         return draft.done(again=LOOK_AGAIN_SECONDS)
     draft.fail(Reason.CANCELLED_BY_USER, "spec.cancel was set.")
@@ -115,10 +118,10 @@ def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
 def _unresolved(draft: Draft, problem: resolve.Problem) -> Decision[TrainingRunStatus]:
     since = draft.before.queued_time or draft.view.now
     waited = (draft.view.now - since).total_seconds()
-    if not problem.waits or waited >= REFERENCE_GRACE_SECONDS or draft.conditions.is_true("Accepted"):
+    if not problem.waits or waited >= REFERENCE_GRACE_SECONDS or draft.conditions.is_true(ConditionType.ACCEPTED):
         draft.fail(problem.reason, problem.message)
         return draft.done()
-    draft.conditions.set("Accepted", False, problem.reason, problem.message)
+    draft.conditions.set(ConditionType.ACCEPTED, False, problem.reason, problem.message)
     return draft.done(again=min(10.0, REFERENCE_GRACE_SECONDS - waited))
 
 
@@ -126,19 +129,22 @@ def _unaccepted(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     assert view.project is not None
     if view.wants_suspension:
-        draft.conditions.set("Suspended", True, Reason.SUSPENDED, _who_suspends(view))
+        draft.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, _who_suspends(view))
         return draft.done()
-    draft.conditions.drop("Suspended")
+    draft.conditions.drop(ConditionType.SUSPENDED)
     if view.project.status.dataset is None:
         draft.conditions.set(
-            "Accepted",
+            ConditionType.ACCEPTED,
             False,
             Reason.AWAITING_FRAME,
             f"Project {view.project.metadata.name!r} has no training frame yet.",
         )
     else:
         draft.conditions.set(
-            "Accepted", False, Reason.QUEUED, f"Waiting for its turn among the runs of plugin {view.run.spec.plugin!r}."
+            ConditionType.ACCEPTED,
+            False,
+            Reason.QUEUED,
+            f"Waiting for its turn among the runs of plugin {view.run.spec.plugin!r}.",
         )
     return draft.done()
 
@@ -157,7 +163,7 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
     problem = resolve.check(recipe, view.plugin, entry, view.run, judge_url=view.judge_url) or _resume_problem(view)
     if problem is not None:
         if problem.reason is Reason.PARAMETERS_INVALID:
-            draft.conditions.set("ParametersValid", False, problem.reason, problem.message)
+            draft.conditions.set(ConditionType.PARAMETERS_VALID, False, problem.reason, problem.message)
         draft.fail(problem.reason, problem.message)
         return draft.done()
     if view.missing_claim is not None:
@@ -176,12 +182,12 @@ def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
 def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
     """Look for the base model's claim before a pod is made that could only hang waiting for it."""
     message = f"lora.baseModel.uri: there is no PersistentVolumeClaim {claim!r} in this namespace; create it."
-    accepted = draft.conditions.get("Accepted")
+    accepted = draft.conditions.get(ConditionType.ACCEPTED)
     since = accepted.last_transition_time if accepted else draft.view.now
     if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
         draft.fail(Reason.BASE_MODEL_NOT_FOUND, message)
         return draft.done()
-    draft.conditions.set("PodsReady", False, Reason.AWAITING_BASE_MODEL, message)
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.AWAITING_BASE_MODEL, message)
     return draft.done(again=10.0)
 
 
@@ -194,7 +200,7 @@ def _resume_problem(view: RunView) -> resolve.Problem | None:
     other = view.resume
     fits = (
         other is not None
-        and other.status.phase == "TRAINED"
+        and other.status.phase == Phase.TRAINED
         and other.spec.project_ref == view.run.spec.project_ref
         and other.status.model is not None
     )
@@ -215,11 +221,11 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     elif job is not None and not job.finished and not job.suspended:
         draft.actions.append(SuspendJob(job.name, suspend=True))
     if any(pod.tracked or not pod.ended for pod in view.pods):
-        draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
+        draft.conditions.set(ConditionType.PODS_READY, False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
         return draft.done(again=LOOK_AGAIN_SECONDS)
-    draft.conditions.set("Suspended", True, Reason.SUSPENDED, _who_suspends(view))
-    draft.conditions.set("PodsReady", False, Reason.SUSPENDED, "No pod is wanted.")
+    draft.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, _who_suspends(view))
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.SUSPENDED, "No pod is wanted.")
     return draft.done()
 
 
@@ -242,14 +248,16 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         lost = attempt.give_up_lost(draft)
         if lost is None and any(not pod.ended for pod in view.pods):
             # Two pods must not write to one run directory.
-            draft.conditions.set("PodsReady", False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped.")
+            draft.conditions.set(
+                ConditionType.PODS_READY, False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped."
+            )
             attempt.force_delete_lost(draft)
             return draft.done(again=LOOK_AGAIN_SECONDS)
         return failed_attempt(draft, lost or deleted, None)
     if job is None:
         draft.actions.append(StartAttempt(1))
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
-        draft.conditions.set("PodsReady", False, Reason.PENDING, "Attempt 1: the Job is being made.")
+        draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
     if isinstance(view.frozen, ContainerConfig):
         data_refusal = attempt.data_refusal(draft)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from chorus_api.conditions import ConditionType
 from chorus_api.project import LatestModel, Objective, Project
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
@@ -70,13 +71,15 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
     record = view.pod.record if view.pod is not None else None
     job = view.publish
-    draft.conditions.set("PodsReady", False, Reason.PUBLISHING, "Training is over.")
-    draft.conditions.drop("Retrying")
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.PUBLISHING, "Training is over.")
+    draft.conditions.drop(ConditionType.RETRYING)
     if job is None and view.pods_left:
         return _wait_for_pods(draft)
     if job is None:
         draft.actions.append(_start(draft, record))
-        draft.conditions.set("ModelPublished", False, Reason.PUBLISHING, "The artefact is being checked and published.")
+        draft.conditions.set(
+            ConditionType.MODEL_PUBLISHED, False, Reason.PUBLISHING, "The artefact is being checked and published."
+        )
         return draft.done(again=30.0)
     pod = newest(view.publish_pods)
     if job.complete and pod is not None and pod.record is not None:
@@ -88,14 +91,14 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
     if job.failed:
         cause = cause_of(job, pod)
         cause = FailureCause(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
-        draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
+        draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
 
 
 def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
     """Wait until nobody holds a file of the artefact open: what is checked must be what is published."""
-    view, told = draft.view, draft.conditions.get("ModelPublished")
+    view, told = draft.view, draft.conditions.get(ConditionType.MODEL_PUBLISHED)
     assert view.plugin is not None
     since = told.last_transition_time if told is not None and told.status == "False" else view.now
     limit = view.plugin.spec.checkpoint.grace_seconds + POD_END_SECONDS
@@ -107,11 +110,13 @@ def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
             f"Training is over, but pods of the run have not ended within {limit} s: {shown}.",
             "Delete them, and make a new run.",
         )
-        draft.conditions.set("ModelPublished", False, cause.reason, cause.message)
+        draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, None, None))
         return draft.done()
     force_delete_lost(draft, view.pods_left)
-    draft.conditions.set("ModelPublished", False, Reason.PUBLISHING, f"Waiting for pods of the run to end: {shown}.")
+    draft.conditions.set(
+        ConditionType.MODEL_PUBLISHED, False, Reason.PUBLISHING, f"Waiting for pods of the run to end: {shown}."
+    )
     return draft.done(again=POD_LOOK_SECONDS)
 
 
@@ -126,9 +131,9 @@ def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
     )
     draft.changes["completion_time"] = draft.view.now
     draft.changes["failure"] = None
-    draft.conditions.set("PodsReady", False, Reason.TRAINED, "Training is over.")
-    draft.conditions.drop("Retrying")
-    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}; the plugin has no artefact.")
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.TRAINED, "Training is over.")
+    draft.conditions.drop(ConditionType.RETRYING)
+    draft.conditions.set(ConditionType.SUCCEEDED, True, Reason.TRAINED, f"Model {name}; the plugin has no artefact.")
     return draft.done()
 
 
@@ -171,7 +176,7 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     assert view.frozen is not None
     reported = draft.before.report.model_name if draft.before.report else None
     if isinstance(view.frozen, ServiceConfig) and record.digest is None and reported is not None:
-        draft.conditions.drop("ModelPublished")
+        draft.conditions.drop(ConditionType.MODEL_PUBLISHED)
         return without_artefact(draft, reported.model_name)
     adapter = isinstance(view.frozen, RunConfig)
     if record.digest is None or (adapter and record.final_loss is None):
@@ -194,16 +199,16 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     )
     draft.changes["completion_time"] = view.now
     draft.changes["failure"] = None
-    draft.conditions.set("ModelPublished", True, Reason.MODEL_PUBLISHED, f"Model {name}.")
+    draft.conditions.set(ConditionType.MODEL_PUBLISHED, True, Reason.MODEL_PUBLISHED, f"Model {name}.")
     if record.latest_owner is not None:
         plugin, claim = view.run.spec.plugin, names.claim(view.project)
         draft.conditions.set(
-            "Degraded",
+            ConditionType.DEGRADED,
             True,
             Reason.LATEST_NOT_OWNED,
             f"latest/{plugin} of claim {claim} belongs to {record.latest_owner} and was left as it is. Give the plugin "
             f"another name; or delete latest/{plugin} and latest/.owners/{plugin} there, and the next model takes it.",
         )
     loss = "" if record.final_loss is None else f", final loss {record.final_loss:.4g}"
-    draft.conditions.set("Succeeded", True, Reason.TRAINED, f"Model {name}{loss}.")
+    draft.conditions.set(ConditionType.SUCCEEDED, True, Reason.TRAINED, f"Model {name}{loss}.")
     return draft.done()

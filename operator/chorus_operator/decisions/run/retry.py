@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import Attempts, TrainingRunStatus
@@ -28,7 +29,7 @@ def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> De
         cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
     failure = attempt.failure_of(cause, pod, view.log_tail)
     if cause.not_applicable:
-        draft.conditions.set("Applicable", False, Reason.NOT_APPLICABLE, cause.message)
+        draft.conditions.set(ConditionType.APPLICABLE, False, Reason.NOT_APPLICABLE, cause.message)
         draft.fail(
             cause.reason if cause.reason.value in _NOT_APPLICABLE_REASONS else Reason.NOT_APPLICABLE, cause.message
         )
@@ -41,16 +42,18 @@ def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> De
     draft.attempts = counted
     allowed = getattr(view.plugin.spec.retry, kind)
     if used > allowed:
-        draft.conditions.set("PodsReady", False, cause.reason, cause.message)
+        draft.conditions.set(ConditionType.PODS_READY, False, cause.reason, cause.message)
         exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
         draft.fail(cause.reason, cause.message + exhausted, failure=failure)
         return draft.done()
     draft.changes["failure"] = failure
     draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
     draft.actions.append(StartAttempt(number + 1))
-    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made.")
     draft.conditions.set(
-        "Retrying",
+        ConditionType.PODS_READY, False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made."
+    )
+    draft.conditions.set(
+        ConditionType.RETRYING,
         True,
         Reason.RETRYING,
         f"Attempt {number} ended: {cause.reason}: {cause.message} Attempt {number + 1} starts.",
@@ -64,4 +67,6 @@ def _was_suspended(draft: Draft) -> bool:
     The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even
     after it is resumed. Such a Job still calls itself suspended.
     """
-    return is_true(draft.before.conditions, "Suspended") or (draft.view.job is not None and draft.view.job.stopped)
+    return is_true(draft.before.conditions, ConditionType.SUSPENDED) or (
+        draft.view.job is not None and draft.view.job.stopped
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
@@ -19,7 +20,7 @@ from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import Draft, RunView
 
 LOOK_AGAIN_SECONDS = 5.0
-DELIVERED = "TrainingDataDelivered"
+DELIVERED = ConditionType.TRAINING_DATA_DELIVERED
 IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to the same host"
 
 
@@ -189,14 +190,16 @@ def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:
     draft.actions.append(StartAttempt(number))
     draft.attempts = Attempts.model_validate(draft.attempts.model_dump() | {"current": number})
     draft.conditions.drop(DELIVERED)
-    draft.conditions.set("PodsReady", False, Reason.PENDING, f"Attempt {number}: the exchange is being made.")
+    draft.conditions.set(
+        ConditionType.PODS_READY, False, Reason.PENDING, f"Attempt {number}: the exchange is being made."
+    )
     return draft.done(again=30.0)
 
 
 def _wait_for_its_end(draft: Draft) -> Decision[TrainingRunStatus]:
     # A run that was suspended is still known as such when it goes on before its exchange has ended.
     reason = Reason.SUSPENDED if _was_stopped(draft) else Reason.PENDING
-    draft.conditions.set("PodsReady", False, reason, "The exchange is being stopped.")
+    draft.conditions.set(ConditionType.PODS_READY, False, reason, "The exchange is being stopped.")
     attempt.force_delete_lost(draft)
     return draft.done(again=LOOK_AGAIN_SECONDS)
 
@@ -204,8 +207,8 @@ def _wait_for_its_end(draft: Draft) -> Decision[TrainingRunStatus]:
 def _was_stopped(draft: Draft) -> bool:
     """Tell whether the attempt was ended because the run was suspended: nobody is charged, and nothing of it counts."""
     before = draft.before.conditions
-    ready = find(before, "PodsReady")
-    return is_true(before, "Suspended") or (ready is not None and ready.reason == Reason.SUSPENDED)
+    ready = find(before, ConditionType.PODS_READY)
+    return is_true(before, ConditionType.SUSPENDED) or (ready is not None and ready.reason == Reason.SUSPENDED)
 
 
 def _error(draft: Draft) -> ErrorEntry | None:

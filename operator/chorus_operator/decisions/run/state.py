@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chorus_api.base import Condition
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import FINAL, Phase
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
@@ -17,16 +19,16 @@ from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event
 from chorus_operator.decisions.delivery import Delivery
 from chorus_operator.decisions.observed import JobView, PodView, newest
-from chorus_operator.decisions.run.phase import FINAL, run_phase
+from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.service_address import url_problem
 
-_TOLD = {
-    "Accepted": "True",
-    "TrainingStarted": "True",
-    "Retrying": "True",
-    "Suspended": "True",
-    "ModelPublished": "True",
-    "Degraded": "True",
+_TOLD: dict[str, str] = {
+    ConditionType.ACCEPTED: "True",
+    ConditionType.TRAINING_STARTED: "True",
+    ConditionType.RETRYING: "True",
+    ConditionType.SUSPENDED: "True",
+    ConditionType.MODEL_PUBLISHED: "True",
+    ConditionType.DEGRADED: "True",
 }
 """Conditions whose turning to this is told by an Event."""
 
@@ -88,8 +90,8 @@ class Draft:
 
     def fail(self, reason: Reason | str, message: str, *, failure: Failure | None = None) -> None:
         """End the run for good."""
-        self.conditions.set("Succeeded", False, str(reason), message)
-        self.conditions.drop("Retrying")
+        self.conditions.set(ConditionType.SUCCEEDED, False, str(reason), message)
+        self.conditions.drop(ConditionType.RETRYING)
         self.changes["completion_time"] = self.view.now
         if failure is not None:
             self.changes["failure"] = failure
@@ -129,9 +131,9 @@ def _events(
         same = condition.type in old and old[condition.type].status == condition.status
         if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
             continue
-        warning = condition.type in ("Retrying", "Degraded")
+        warning = condition.type in (ConditionType.RETRYING, ConditionType.DEGRADED)
         events.append(Event(Reason(condition.reason), condition.message, warning))
     if phase in FINAL and phase_before != phase:
-        succeeded = next(condition for condition in after if condition.type == "Succeeded")
-        events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == "failed"))
+        succeeded = next(condition for condition in after if condition.type == ConditionType.SUCCEEDED)
+        events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == Phase.FAILED))
     return tuple(events)
