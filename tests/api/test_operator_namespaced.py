@@ -36,7 +36,7 @@ VARIABLES = {"CHORUS_WATCH_NAMESPACES": ",".join(SERVED), "CHORUS_TOKEN_CHECK": 
 
 
 @dataclass(frozen=True)
-class Told:
+class Recorded:
     """The story, after its end."""
 
     phases: dict[str, list[str]]
@@ -54,11 +54,11 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(control_plane: ControlPlane) -> Told:
-    return asyncio.run(_tell(control_plane))
+def recorded(control_plane: ControlPlane) -> Recorded:
+    return asyncio.run(_record(control_plane))
 
 
-async def _tell(control_plane: ControlPlane) -> Told:
+async def _record(control_plane: ControlPlane) -> Recorded:
     async with control_plane.api() as api, AsyncExitStack() as stack:
         await operator.clear(api)
         await _install(control_plane, api)
@@ -77,7 +77,7 @@ async def _tell(control_plane: ControlPlane) -> Told:
             answers = await _bad_tokens(control_plane, api, process)
             exit_code, _ = await process.terminate()
         own = Stage(api, OWN, proxy, process, stages[0].kubelet, stages[0].mailbag, stages[0].witness)
-        return Told(
+        return Recorded(
             dict(zip(SERVED, phases, strict=True)),
             {on.namespace: rights_asked(on) for on in [*stages, own]},
             await api.get("Project", "home", namespace=OUTSIDE),
@@ -192,41 +192,41 @@ async def post(
         headers["Authorization"] = f"Bearer {token}"
     body = message("TRAINING_START", subject="any")
     async with session.post(url, data=body, headers=headers, ssl=context) as answer:
-        told: dict[str, Any] = await answer.json()
-        return answer.status, told["cause"]
+        recorded: dict[str, Any] = await answer.json()
+        return answer.status, recorded["cause"]
 
 
 # What is true of it
 
 
-def test_a_project_goes_to_trained_in_each_namespace_that_is_served(told: Told) -> None:
-    assert told.phases == {namespace: ["PREPROCESSING", "TRAINING", "TRAINED"] for namespace in SERVED}
-    assert told.exit_code == 0
+def test_a_project_goes_to_trained_in_each_namespace_that_is_served(recorded: Recorded) -> None:
+    assert recorded.phases == {namespace: ["PREPROCESSING", "TRAINING", "TRAINED"] for namespace in SERVED}
+    assert recorded.exit_code == 0
 
 
-def test_a_namespace_that_is_not_served_is_not_looked_at(told: Told) -> None:
-    assert "status" not in told.outside
-    assert [str(request) for request in told.requests if request.namespace == OUTSIDE] == []
+def test_a_namespace_that_is_not_served_is_not_looked_at(recorded: Recorded) -> None:
+    assert "status" not in recorded.outside
+    assert [str(request) for request in recorded.requests if request.namespace == OUTSIDE] == []
 
 
-def test_nothing_is_asked_of_the_whole_cluster(told: Told) -> None:
-    assert [str(request) for request in told.requests if request.resource and not request.namespace] == []
+def test_nothing_is_asked_of_the_whole_cluster(recorded: Recorded) -> None:
+    assert [str(request) for request in recorded.requests if request.resource and not request.namespace] == []
 
 
-def test_nothing_is_asked_for_that_is_forbidden(told: Told) -> None:
-    assert told.forbidden == []
-    assert "forbidden" not in told.log.lower()
+def test_nothing_is_asked_for_that_is_forbidden(recorded: Recorded) -> None:
+    assert recorded.forbidden == []
+    assert "forbidden" not in recorded.log.lower()
 
 
-def test_each_right_that_is_given_is_used_and_no_other(told: Told, control_plane: ControlPlane) -> None:
+def test_each_right_that_is_given_is_used_and_no_other(recorded: Recorded, control_plane: ControlPlane) -> None:
     everywhere, own = (rights_in(given) for given in rules(control_plane))
     for namespace in SERVED:
-        assert told.asked[namespace] == everywhere - UNASKED.keys()
-    assert told.asked[OWN] == own
+        assert recorded.asked[namespace] == everywhere - UNASKED.keys()
+    assert recorded.asked[OWN] == own
 
 
-def test_bad_tokens_are_refused_each_for_its_reason(told: Told) -> None:
-    assert told.answers == {
+def test_bad_tokens_are_refused_each_for_its_reason(recorded: Recorded) -> None:
+    assert recorded.answers == {
         "none": (401, "noToken"),
         "nonsense": (401, "badToken"),
         "a stranger's": (401, "badToken"),
@@ -237,13 +237,13 @@ def test_bad_tokens_are_refused_each_for_its_reason(told: Told) -> None:
     }
 
 
-def test_keys_are_fetched_once_and_once_more_for_a_flood_of_invented_ones(told: Told) -> None:
-    fetched = [request for request in told.requests if request.path == "/openid/v1/jwks"]
+def test_keys_are_fetched_once_and_once_more_for_a_flood_of_invented_ones(recorded: Recorded) -> None:
+    fetched = [request for request in recorded.requests if request.path == "/openid/v1/jwks"]
     assert 2 <= len(fetched) <= 3
 
 
 async def test_an_operator_without_a_role_in_one_of_its_namespaces_says_where(
-    told: Told, control_plane: ControlPlane
+    recorded: Recorded, control_plane: ControlPlane
 ) -> None:
     served = f"{SERVED[0]},{OUTSIDE}"
     process = await _operator(control_plane, server=control_plane.url, forked=True, CHORUS_WATCH_NAMESPACES=served)
@@ -257,7 +257,7 @@ async def test_an_operator_without_a_role_in_one_of_its_namespaces_says_where(
 
 
 async def test_an_operator_that_may_not_review_tokens_ends_and_names_the_setting(
-    told: Told, control_plane: ControlPlane
+    recorded: Recorded, control_plane: ControlPlane
 ) -> None:
     process = await _operator(control_plane, server=control_plane.url, forked=True, CHORUS_TOKEN_CHECK="Review")
     process.start()

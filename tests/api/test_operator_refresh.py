@@ -14,7 +14,7 @@ from chorus_operator.decisions import names
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
-from chorus_operator.reconcile.object_cache import Memory
+from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.services.outbound import ReturnAddress
 from chorus_protocol.messages import StoredFrame
 from harness.apiserver import ControlPlane
@@ -41,7 +41,7 @@ class Looker:
             since=self.now,
             ensure_namespace=_nothing,
             wake=lambda key: None,
-            memory=Memory(kube),
+            cache=ObjectCache(kube),
             dispatcher=SimulatedDispatcher(lambda: self.now),
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),

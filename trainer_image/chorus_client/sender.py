@@ -51,7 +51,7 @@ class Undelivered:
 
 
 @dataclass
-class _Letter:
+class _Queued:
     type: str
     event: CloudEvent
     sequence: int
@@ -63,7 +63,7 @@ class _Letter:
 class _State:
     """What both threads touch; guarded by the sender's condition."""
 
-    queue: deque[_Letter] = field(default_factory=deque)
+    queue: deque[_Queued] = field(default_factory=deque)
     progress: tuple[Mapping[str, Any], int | None] | None = None  # with its number, if it has one of its own
     progress_due: float = float("-inf")
     sequence: int = 0
@@ -125,7 +125,7 @@ class Sender:
             if kind == MessageType.PROGRESS:
                 self._state.progress = (data, sequence)
             else:
-                self._state.queue.append(self._letter(kind, data, sequence))
+                self._state.queue.append(self._queued(kind, data, sequence))
             self._changed.notify_all()
 
     def flush(self, deadline_seconds: float) -> bool:
@@ -142,14 +142,14 @@ class Sender:
             self._state.stopped = True
             self._changed.notify_all()
             lost = [
-                Undelivered(letter.type, letter.event.get_id(), letter.sequence, letter.error, refused=False)
-                for letter in self._state.queue
+                Undelivered(queued.type, queued.event.get_id(), queued.sequence, queued.error, refused=False)
+                for queued in self._state.queue
             ]
             for message in lost:
                 LOG.error("the message %s was not delivered: %s", message.type, message.error)
             return [*self._state.refused, *lost]
 
-    def _letter(self, kind: str, data: Mapping[str, Any], sequence: int | None) -> _Letter:
+    def _queued(self, kind: str, data: Mapping[str, Any], sequence: int | None) -> _Queued:
         if sequence is None:
             sequence = self._state.sequence = self._state.sequence + 1
         event = CloudEvent(
@@ -166,21 +166,21 @@ class Sender:
             },
             dict(data),
         )
-        return _Letter(type=kind, event=event, sequence=sequence)
+        return _Queued(type=kind, event=event, sequence=sequence)
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                letter = self._next()
-            if letter is None:
+                queued = self._next()
+            if queued is None:
                 return
-            answer = self._transport.post(letter.event)
+            answer = self._transport.post(queued.event)
             with self._changed:
-                self._settle(letter, answer)
+                self._settle(queued, answer)
                 if self._state.stopped:
                     return
 
-    def _next(self) -> _Letter | None:
+    def _next(self) -> _Queued | None:
         """Wait for something to send; None when the sender is to end. Progress goes only when nothing else waits."""
         while True:
             state = self._state
@@ -191,31 +191,31 @@ class Sender:
             due = state.progress_due - self._monotonic()
             if state.progress is not None and (due <= 0 or state.closing):
                 (data, sequence), state.progress = state.progress, None
-                return self._letter(MessageType.PROGRESS, data, sequence)
+                return self._queued(MessageType.PROGRESS, data, sequence)
             if state.closing:
                 state.stopped = True
                 self._changed.notify_all()
                 return None
             self._changed.wait(timeout=max(due, 0.01) if state.progress is not None else None)
 
-    def _settle(self, letter: _Letter, answer: Answer) -> None:
-        if letter.type == MessageType.PROGRESS:
+    def _settle(self, queued: _Queued, answer: Answer) -> None:
+        if queued.type == MessageType.PROGRESS:
             # A lost progress message is not sent again: the next one says more.
             pause = max(self._pace.progress_every, self._asked_for(answer))
             self._state.progress_due = self._monotonic() + pause
             if not answer.accepted:
                 LOG.warning("a progress message was not accepted: %s", answer.error)
             return
-        letter.tries += 1
-        letter.error = answer.error
+        queued.tries += 1
+        queued.error = answer.error
         if answer.retry:
-            self._back_off(letter, answer)
+            self._back_off(queued, answer)
             return
         self._state.queue.popleft()
         if not answer.accepted:
-            LOG.error("the message %s was refused: %s", letter.type, answer.error)
+            LOG.error("the message %s was refused: %s", queued.type, answer.error)
             self._state.refused.append(
-                Undelivered(letter.type, letter.event.get_id(), letter.sequence, answer.error, refused=True)
+                Undelivered(queued.type, queued.event.get_id(), queued.sequence, answer.error, refused=True)
             )
         self._changed.notify_all()
 
@@ -229,10 +229,10 @@ class Sender:
         """Seconds that the receiver asked to wait, within bounds."""
         return min(answer.retry_after or 0.0, self._pace.longest_backoff)
 
-    def _back_off(self, letter: _Letter, answer: Answer) -> None:
-        pause = self.pause_after(letter.tries, answer)
-        level = logging.WARNING if letter.tries in (1, 2, 4) or letter.tries % 10 == 0 else logging.DEBUG
-        LOG.log(level, "the message %s was not delivered (try %d): %s", letter.type, letter.tries, answer.error)
+    def _back_off(self, queued: _Queued, answer: Answer) -> None:
+        pause = self.pause_after(queued.tries, answer)
+        level = logging.WARNING if queued.tries in (1, 2, 4) or queued.tries % 10 == 0 else logging.DEBUG
+        LOG.log(level, "the message %s was not delivered (try %d): %s", queued.type, queued.tries, answer.error)
         if self._state.closing:
             closing = min(pause, self._pace.longest_backoff_closing)
             self._changed.wait_for(lambda: self._state.stopped, timeout=closing)

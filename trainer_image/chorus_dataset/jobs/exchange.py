@@ -71,14 +71,14 @@ def run_exchange(
     uploads = Uploads(run_dir, max_bytes=config.max_bytes, max_files=config.max_files)
     uploads.start()
     certificate = make_certificate(config.hosts, now=datetime.now(UTC))
-    letters = sender or Sender(config.messaging, attempt=attempt)
+    messages = sender or Sender(config.messaging, attempt=attempt)
     ready = ExchangeReady(
         project_id=config.project_id, plugin_id=config.plugin_id, certificate=certificate.chain.decode()
     )
 
     def tell(port: int) -> None:
         LOG.info("serving the frame of run %s on port %d", config.run_name, port)
-        letters.send(ready)
+        messages.send(ready)
         serving(port)
 
     app = make_app(uploads, data_dir=data_dir, token_sha256=config.token_sha256)
@@ -87,7 +87,7 @@ def run_exchange(
             _serve(app, context=server_context(certificate), address=address, port=config.port, stop=stop, tell=tell)
         )
     finally:
-        letters.close(LAST_WORD_SECONDS)
+        messages.close(LAST_WORD_SECONDS)
         uploads.end()
     raise Stopped(f"stopped by {stop.signal_name}")
 

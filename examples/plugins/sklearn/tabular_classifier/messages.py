@@ -81,7 +81,7 @@ class Mail:
 class _Waiting:
     """What the sending thread has to do."""
 
-    letters: deque[dict[str, Any]] = field(default_factory=deque)
+    queue: deque[dict[str, Any]] = field(default_factory=deque)
     progress: tuple[str, Mapping[str, Any]] | None = None
     sequence: int = 0
     closing: bool = False
@@ -105,7 +105,7 @@ class Sender:
         """Queue a message that must arrive; progress that still waits is given up for it."""
         with self._changed:
             self._waiting.progress = None
-            self._waiting.letters.append(self._event(kind, data))
+            self._waiting.queue.append(self._event(kind, data))
             self._changed.notify_all()
 
     def progress(self, data: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ class Sender:
             self._changed.wait_for(lambda: self._waiting.ended, timeout=seconds)
             self._waiting.ended = True
             self._changed.notify_all()
-            return [*self._waiting.refused, *(_name(letter) for letter in self._waiting.letters)]
+            return [*self._waiting.refused, *(_name(queued) for queued in self._waiting.queue)]
 
     def _event(self, kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
         self._waiting.sequence += 1
@@ -154,8 +154,8 @@ class Sender:
         """Wait for the next event; None at the end. Progress goes when nothing else waits."""
         with self._changed:
             while not self._waiting.ended:
-                if self._waiting.letters:
-                    return self._waiting.letters[0]
+                if self._waiting.queue:
+                    return self._waiting.queue[0]
                 due = self._progress_sent + PROGRESS_SECONDS - time.monotonic()
                 if self._waiting.progress is not None and (due <= 0 or self._waiting.closing):
                     (kind, data), self._waiting.progress = self._waiting.progress, None
@@ -176,7 +176,7 @@ class Sender:
             return True
         if answer.again:
             return False
-        self._waiting.letters.popleft()
+        self._waiting.queue.popleft()
         if not answer.taken:
             self._waiting.refused.append(_name(event))
         return True
