@@ -147,8 +147,8 @@ make_cluster() {
   link_tools
 }
 
-# gigabytes_to_come: what is still to be made for a cluster with one worker. Measured from nothing: 15 in the engine (layers, build cache, registry),
-# 7 for programs (Go's two caches, node image), 12 for the nodes; those of more workers are asked for when the cluster is made.
+# gigabytes_to_come: what is still to be made for a cluster with one worker. The demo from nothing filled 33 in all: 14 in the engine (layers, build
+# cache, registry), 7 for programs (Go's two caches, node image), 6 for Python's environment, the rest for the nodes. More workers ask for more later.
 gigabytes_to_come() {
   local sum=12
   [ "$MODE" != own ] || [ -d "$ARTEFACTS/node-image-$KUBERNETES" ] || sum=$((sum + 7))

@@ -55,7 +55,7 @@ def make_authority(name: str, *, now: datetime, lifetime: timedelta) -> Authorit
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return Authority(_pem(certificate), private_pem(key))
+    return Authority(_pem(certificate), _private_pem(key))
 
 
 def read_authority(authority: Authority) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -91,7 +91,7 @@ def issue(
     certificate = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
     ).sign(signing_key, hashes.SHA256())
-    return Certificate(_pem(certificate) + authority.certificate, private_pem(key), end)
+    return Certificate(_pem(certificate) + authority.certificate, _private_pem(key), end)
 
 
 def issue_self_signed(name: str, *, hosts: Sequence[str], now: datetime, lifetime: timedelta) -> Certificate:
@@ -99,10 +99,10 @@ def issue_self_signed(name: str, *, hosts: Sequence[str], now: datetime, lifetim
     key = ec.generate_private_key(ec.SECP256R1())
     subject, end = _name(name), now + lifetime
     builder = _leaf(subject, subject, key.public_key(), now=now, end=end, hosts=hosts, use=Use.SERVER)
-    return Certificate(_pem(builder.sign(key, hashes.SHA256())), private_pem(key), end)
+    return Certificate(_pem(builder.sign(key, hashes.SHA256())), _private_pem(key), end)
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Write a private key as PKCS 8 PEM without a password."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
