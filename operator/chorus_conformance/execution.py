@@ -183,7 +183,7 @@ class _Forwarder:
     def __init__(self, lines: Tail, identity: Identity, receiver: MessageReceiver) -> None:
         self._lines = lines
         self._identity = identity
-        self._postbox = receiver
+        self._receiver = receiver
         self._sequence = 0
         self._busy = asyncio.Lock()
 
@@ -196,10 +196,10 @@ class _Forwarder:
         async with self._busy:
             for line in self._lines.lines():
                 with contextlib.suppress(Refused):  # it is noted
-                    await self._postbox.take(self._event(line))
+                    await self._receiver.take(self._event(line))
 
     def _event(self, line: bytes) -> bytes:
-        identity, expected_sender = self._identity, self._postbox.expected_sender
+        identity, expected_sender = self._identity, self._receiver.expected_sender
         kind, data = message_of(line, project_id=identity.project_id, plugin_id=identity.plugin_id)
         self._sequence += 1
         event = {

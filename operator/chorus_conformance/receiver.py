@@ -6,7 +6,6 @@ It can also be away, lose an answer, and have the token replaced, as happens in 
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 import time
 from collections import deque
@@ -19,16 +18,15 @@ from aiohttp import web
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH, PROGRESS_PATH
 from chorus_conformance.certificate import TrustedServer
 from chorus_conformance.observed import Fate, ReceivedMessage
+from chorus_protocol.http import check_head, read_body, refusal_response
 from chorus_protocol.kubeflow import read_progress
 from chorus_protocol.messages import Addressed, Envelope, MessageType, OnlineReport, Payload
 from chorus_protocol.parse import Message, parse
 from chorus_protocol.refusals import Cause, Refused
 from chorus_protocol.sender_limits import Cost, SenderLimits
 
-READ_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 1
 CLOSE_SECONDS = 1.0
-_CONTENT_TYPES = frozenset({"application/cloudevents+json", "application/json"})
 
 
 class Fault(Enum):
@@ -178,11 +176,11 @@ class MessageReceiver:
             body = await self._body(request)
         except Refused as refused:
             self._refuse(refused, b"")
-            return _answer(refused)
+            return refusal_response(refused, retry_after=RETRY_AFTER_SECONDS)
         try:
             return self._acknowledge(request, await self.take(body, limited=True))
         except Refused as refused:
-            return _answer(refused)
+            return refusal_response(refused, retry_after=RETRY_AFTER_SECONDS)
 
     async def _on_progress(self, request: web.Request) -> web.Response:
         body = b""
@@ -195,7 +193,7 @@ class MessageReceiver:
             await self._note(body, MessageType.PROGRESS, None, payload)
         except Refused as refused:
             self._refuse(refused, body)
-            return _answer(refused)
+            return refusal_response(refused, retry_after=RETRY_AFTER_SECONDS)
         return web.Response(status=200)
 
     def _acknowledge(self, request: web.Request, fate: Fate) -> web.Response:
@@ -205,9 +203,9 @@ class MessageReceiver:
 
     async def _body(self, request: web.Request) -> bytes:
         """Check the head and read the body, in the order of the operator's receiver."""
-        _check_head(request)
+        check_head(request)
         self.check_token(request.headers.get("Authorization"))
-        return await _read(request)
+        return await read_body(request)
 
     def check_token(self, authorization: str | None) -> None:
         """Refused unless it bears the present token."""
@@ -220,38 +218,3 @@ class MessageReceiver:
 
 def _is_same(one: Envelope, other: Envelope) -> bool:
     return (one.id, one.instance, one.sequence) == (other.id, other.instance, other.sequence)
-
-
-def _check_head(request: web.Request) -> None:
-    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-        raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes, not {request.content_length}")
-    if request.content_type not in _CONTENT_TYPES:
-        raise Refused(Cause.WRONG_CONTENT_TYPE, f"send application/cloudevents+json, not {request.content_type[:100]}")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused(Cause.WRONG_CONTENT_TYPE, "send the body without Content-Encoding")
-
-
-async def _read(request: web.Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise Refused(Cause.TOO_LARGE, f"a message is at most {MAX_BODY_BYTES} bytes")
-    except TimeoutError:
-        raise Refused(Cause.TOO_SLOW, f"the body did not come within {READ_SECONDS:g} s") from None
-    return bytes(body)
-
-
-def _answer(refused: Refused) -> web.Response:
-    fields = [{"field": problem.field, "problem": problem.problem} for problem in refused.fields]
-    answer = {"cause": refused.cause.value, "error": refused.detail} | ({"fields": fields} if fields else {})
-    response = web.json_response(answer, status=refused.status)
-    if refused.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if refused.status in (429, 503):
-        response.headers["Retry-After"] = str(math.ceil(refused.retry_after or RETRY_AFTER_SECONDS))
-    if refused.cause in {Cause.TOO_LARGE, Cause.TOO_SLOW}:
-        response.force_close()  # the rest of the body is not read
-    return response

@@ -16,10 +16,10 @@ import pytest
 from chorus_api.contract import MAX_BODY_BYTES, MESSAGES_PATH
 from chorus_kube.resources import TRAINING_RUNS
 from chorus_operator.ca import make_ca
-from chorus_operator.messages import http
 from chorus_operator.messages.identity import ServerIdentity, service_hosts
 from chorus_operator.messages.receiver import Receiver
 from chorus_pki.certificates import Authority
+from chorus_protocol import http
 from chorus_protocol.refusals import Cause
 from chorus_protocol.sender_limits import Cost
 from fakes import FakeKube
