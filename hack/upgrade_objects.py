@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 DIGEST = "sha256:" + "cd" * 32
 TYPES = ("lora", "container", "service")
 RUN = "shop-p-1"
+OF_RUN = f"{RUN}(-[0-9a-f]{{5}})?"
+"""How names of the run's children begin: with digits of its uid, or as they were before those."""
 
 Step = Callable[[World, str], None]
 
@@ -180,13 +183,13 @@ def not_applicable(world: World, kind: str) -> None:
 
 
 def cut_off_after(kind: str, verb: str, name: str) -> Step:
-    """Let the operator end right after the first call of that kind and verb whose name contains `name`."""
+    """Let the operator end right after the first call of that kind and verb whose name matches `name`, an expression."""
 
     def step(world: World, plugin: str) -> None:
         ended: list[Call] = []
 
         def after(call: Call) -> None:
-            if not ended and (call.kind, call.verb) == (kind, verb) and name in call.name:
+            if not ended and (call.kind, call.verb) == (kind, verb) and re.fullmatch(name, call.name):
                 ended.append(call)
                 raise Killed
 
@@ -218,14 +221,14 @@ STATES: dict[str, Step] = {
     "cancelled": cancelled,
     "failed": failed,
     "not-applicable": not_applicable,
-    "cut-off-after-freezing": cut_off_after("ConfigMap", "create", f"{RUN}-config"),
-    "cut-off-after-the-job": cut_off_after("Job", "create", f"{RUN}-1"),
+    "cut-off-after-freezing": cut_off_after("ConfigMap", "create", f"{OF_RUN}-config"),
+    "cut-off-after-the-job": cut_off_after("Job", "create", f"{OF_RUN}-1"),
 }
 LORA_STATES: dict[str, Step] = {
     "preparing": preparing,
     "fetching": fetching,
-    "cut-off-after-the-prepare-job": cut_off_after("Job", "create", "-prepare-"),
-    "cut-off-after-the-claim": cut_off_after("PersistentVolumeClaim", "create", "-data"),
+    "cut-off-after-the-prepare-job": cut_off_after("Job", "create", ".*-prepare-.*"),
+    "cut-off-after-the-claim": cut_off_after("PersistentVolumeClaim", "create", ".*-data"),
 }
 
 
