@@ -183,7 +183,7 @@ def not_applicable(world: World, kind: str) -> None:
 
 
 def cut_off_after(kind: str, verb: str, name: str) -> Step:
-    """Let the operator end right after the first call of that kind and verb whose name matches `name`, an expression."""
+    """Let the operator end right after the first call of that kind and verb whose name matches a pattern."""
 
     def step(world: World, plugin: str) -> None:
         ended: list[Call] = []

@@ -90,6 +90,7 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     NODE_LOST = "NodeLost"
     JOB_REJECTED = "JobRejected"
+    FROZEN_CONFIG_CHANGED = "FrozenConfigChanged"
     JOB_DELETED = "JobDeleted"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"

@@ -88,10 +88,25 @@ class LoraScriptConfig(FileModel):
     config_map: str | None = Field(None, description="ConfigMap that it comes from; None: it is in the image.")
 
 
+class FrozenBaseModel(FileModel):
+    """Where a base model comes from, and where it is for a pod: on a claim, or in the image."""
+
+    uri: str = ""
+    revision: str | None = None
+    secret: str | None = Field(None, description="Secret with the hub's token.")
+    claim: str | None = Field(None, description="Claim that holds it; None: it is in the image.")
+    sub_path: str | None = Field(None, description="Its directory on the claim.")
+    image_path: str | None = Field(None, description="Its directory in the image.")
+    base_model_id: str | None = Field(None, description="Name of its directory under base/ when it is fetched first.")
+
+
 class RunConfig(FrozenRun):
     """/chorus/run.json of a LoRA run."""
 
     type: Literal["lora"] = "lora"
+    image: str = Field("", description="Image of the trainer.")
+    base_model: FrozenBaseModel = Field(default_factory=FrozenBaseModel)
+    resume_model: str | None = Field(None, description="Published model to start from (resumeFrom).")
     base_model_uri: str
     base_model_path: str = Field(description="Directory of the base model in the pod.")
     resume_adapter_path: str | None = Field(None, description="Adapter to start from (resumeFrom).")

@@ -86,7 +86,10 @@ class Attempts(StatusModel):
 class Resolved(StatusModel):
     """Everything the run uses, frozen when it was accepted."""
 
-    config_map: ShortText = Field(description="ConfigMap with run.json and training_data.json.")
+    config_map: ShortText = Field(description="ConfigMap with run.json, training_data.json and operator.json.")
+    digest: ShortText | None = Field(
+        None, description="sha256 digest of the ConfigMap's content. A run whose ConfigMap has another content ends."
+    )
     hash: ShortText = Field(description="Train key: hash of frame, parameters and image.")
     frame: ShortText = Field("", description="Frame that is trained on.")
 

@@ -149,7 +149,7 @@ def service_config(run: dict[str, Any], *, account: str | None = "far", **change
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": f"{metadata['name']}-{metadata['uid'][:5]}-config",
+            "name": f"{metadata['name']}-{metadata['uid'][:5]}-frozen",
             "namespace": metadata["namespace"],
             "ownerReferences": [owner_reference("TrainingRun", metadata["name"], metadata["uid"])],
         },

@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from chorus_api.project import ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
+from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 
 S = TypeVar("S")
 
@@ -47,11 +47,11 @@ class MakeRun:
 
 @dataclass(frozen=True)
 class Freeze:
-    """Write everything that the run uses into an immutable ConfigMap."""
+    """Write everything that the run uses into an immutable ConfigMap, in the place of `replaced` if there is one."""
 
-    config: RunConfig | ContainerConfig | ServiceConfig
-    training_hash: str
-    parameters: dict[str, object]
+    accepted: AcceptedRun
+    content: dict[str, str]
+    replaced: StoredConfig | None
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,16 @@ def publish_job(run: TrainingRun) -> str:
 
 def config_map(run: TrainingRun) -> str:
     """Name the immutable ConfigMap with everything that a run uses."""
-    return f"{_run_stem(run)}-config"
+    return f"{_run_stem(run)}-frozen"
+
+
+def incomplete_config_map(run: TrainingRun) -> str:
+    """Name the ConfigMap of a former version, which holds only what pods read."""
+    return f"{_stem(run.metadata)}-config"
 
 
 def former_config_map(run: TrainingRun) -> str:
-    """Name what `config_map` was before names carried digits of their owner's uid."""
+    """Name the frozen ConfigMap as it was called before names carried digits of their owner's uid."""
     return f"{run.metadata.name}-config"
 
 
@@ -146,7 +151,8 @@ def has_former_names(run: TrainingRun) -> bool:
     configuration fills it in from the name under which it was found, so a run whose operator ended in between goes on
     with the children that it has.
     """
-    return run.status.resolved is not None and run.status.resolved.config_map == former_config_map(run)
+    former = (former_config_map(run), f"{run.metadata.name}-frozen")
+    return run.status.resolved is not None and run.status.resolved.config_map in former
 
 
 def _run_stem(run: TrainingRun) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from chorus_api import contract
 from chorus_api.run_config import TerminationRecord
 
 
@@ -34,6 +35,8 @@ class JobView:
     message: str
     deleting: bool
     active: int
+    frozen_digest: str = ""
+    """Digest of the frozen configuration that it was made from."""
 
     @property
     def finished(self) -> bool:
@@ -45,6 +48,24 @@ class JobView:
         """Index of the podFailurePolicy rule that failed the Job: it outlives the pod."""
         found = re.search(r"rule at index (\d+)", self.message) if self.reason == "PodFailurePolicy" else None
         return int(found.group(1)) if found else None
+
+
+@dataclass(frozen=True)
+class JobPods:
+    """One of the Jobs that an attempt wants, by its role, and the pods of it. The Job may be gone before its pods."""
+
+    role: str
+    job: JobView | None = None
+    pods: Sequence[PodView] = ()
+
+
+def leading(jobs: Sequence[JobPods]) -> JobPods | None:
+    """Pick the Job that an attempt's state turns on: one that failed, is missing or goes on; else the last one."""
+    for concerns in (lambda job: job is not None and job.failed, lambda job: job is None, lambda job: not job.finished):
+        for each in jobs:
+            if concerns(each.job):
+                return each
+    return jobs[-1] if jobs else None
 
 
 @dataclass(frozen=True)
@@ -101,6 +122,7 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
         message=end.get("message", ""),
         deleting="deletionTimestamp" in metadata,
         active=int(status.get("active", 0)),
+        frozen_digest=metadata.get("annotations", {}).get(contract.FROZEN_DIGEST_ANNOTATION, ""),
     )
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from chorus_api import contract
 from chorus_api.lora import BaseModelSource, resolve
+from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import LoraScript, Plugin, Script
 from chorus_api.project import Project, ProjectPlugin
 from chorus_api.reasons import Reason
 from chorus_api.run_config import (
+    AnyRun,
     ContainerConfig,
+    ForwardConfig,
+    FrozenBaseModel,
     FrozenRun,
     FrozenScript,
     LoraScriptConfig,
@@ -19,6 +23,7 @@ from chorus_api.run_config import (
     RunConfig,
     ServiceConfig,
 )
+from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names, parameters
 from chorus_operator.decisions.recipe import ContainerRecipe, LoraRecipe, Recipe, ServiceRecipe, lora_of
@@ -32,16 +37,6 @@ class Problem:
     reason: Reason
     message: str
     waits: bool = False
-
-
-@dataclass(frozen=True)
-class BaseLocation:
-    """Where the base model is for a pod: on a claim (fetched or the user's own), or in the image."""
-
-    claim: str | None
-    sub_path: str | None
-    image_path: str | None
-    base_model_id: str | None
 
 
 def entry_of(project: Project, plugin: str) -> ProjectPlugin | None:
@@ -87,16 +82,20 @@ def base_model_of(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun | None 
     return lora_of(plugin, entry, run).base_model if plugin.spec.type == "lora" else None
 
 
-def base_location(source: BaseModelSource, project: Project) -> BaseLocation:
+def base_location(source: BaseModelSource, project: Project) -> FrozenBaseModel:
     """Read a base model's URI."""
+    named = FrozenBaseModel(
+        uri=source.uri, revision=source.revision, secret=source.secret_ref.name if source.secret_ref else None
+    )
     scheme, _, rest = source.uri.partition("://")
     if scheme == "pvc":
         claim, _, path = rest.partition("/")
-        return BaseLocation(claim, path, None, None)
+        return named.model_copy(update={"claim": claim, "sub_path": path})
     if scheme == "file":
-        return BaseLocation(None, None, rest, None)
+        return named.model_copy(update={"image_path": rest})
     key = names.base_model_id(source.uri, source.revision)
-    return BaseLocation(names.claim(project), f"{contract.BASES}/{key}", None, key)
+    place = {"claim": names.claim(project), "sub_path": f"{contract.BASES}/{key}", "base_model_id": key}
+    return named.model_copy(update=place)
 
 
 def check(
@@ -181,6 +180,44 @@ def freeze(
     return _container_config(common, recipe)
 
 
+def on_one_node(project: Project) -> bool:
+    """Tell whether the Project's claim can be used on one node only."""
+    storage = project.spec.storage
+    return storage is None or storage.access_mode != "ReadWriteMany"
+
+
+def operator_config(project: Project, plugin: Plugin) -> OperatorConfig:
+    """Write down what the operator itself needs of the run."""
+    spec = plugin.spec
+    return OperatorConfig(
+        claim=names.claim(project),
+        one_node=on_one_node(project),
+        job_scratch=project.spec.scratch or Scratch(),
+        promotion=project.spec.promotion,
+        objective=project.spec.objective,
+        pod=spec.pod,
+        resources=spec.resources,
+        accelerator=spec.accelerator,
+        scratch=spec.scratch,
+        deadlines=spec.deadlines,
+        checkpoint=spec.checkpoint,
+        retry=spec.retry,
+    )
+
+
+def files_of(config: AnyRun) -> dict[str, str]:
+    """Write the files beside run.json that pods of the run's plugin type read."""
+    if not isinstance(config, ContainerConfig) or config.messages != "File":
+        return {}
+    forward = ForwardConfig(
+        messages_file=str(contract.MESSAGES_FILE),
+        project_id=config.project_id,
+        plugin_id=config.plugin_id,
+        messaging=config.messaging,
+    )
+    return {"forward.json": forward.model_dump_json(by_alias=True, indent=1)}
+
+
 def messaging(url: str, *, subject_uid: str, source: str) -> Messaging:
     """Tell a pod where and how it speaks to the control plane."""
     return Messaging(
@@ -202,6 +239,9 @@ def _lora_config(
         **dict(common),
         base_model_uri=lora.base_model.uri,
         base_model_path=base.image_path or str(contract.BASE_DIR),
+        image=recipe.image,
+        base_model=base,
+        resume_model=resume.status.model.name if resume and resume.status.model else None,
         resume_adapter_path=str(contract.RESUME_DIR) if resume else None,
         encoder_decoder=resolve(lora, family="encoderDecoder"),
         decoder=resolve(lora, family="decoder"),

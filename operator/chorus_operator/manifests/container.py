@@ -7,10 +7,10 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.plugin import Plugin
-from chorus_api.project import Project
 from chorus_api.run_config import ContainerConfig, ForwardConfig, Messaging
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
+from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.decisions.plugin.describe import DESCRIBE_SECONDS
 from chorus_operator.decisions.resolve import frozen_script
 from chorus_operator.manifests.environment import speech, training_environment
@@ -37,20 +37,14 @@ _FORWARD_CONFIG = contract.ROOT / "forward.json"
 
 
 def container_job(
-    run: TrainingRun,
-    project: Project,
-    plugin: Plugin,
-    config: ContainerConfig,
-    *,
-    attempt: int,
-    operator_image: str,
+    run: TrainingRun, accepted: AcceptedRun, config: ContainerConfig, *, attempt: int, operator_image: str
 ) -> Manifest:
     """One attempt of a container plugin. It sees the frame read-only, and its own directory."""
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
-    scratch = plugin.spec.scratch
+    scratch = accepted.operator.scratch
     volumes = [
-        claim_volume("data", names.claim(project)),
-        config_map_volume("config", names.config_map(run)),
+        claim_volume("data", accepted.operator.claim),
+        config_map_volume("config", accepted.config_map),
         identity_volume(),
     ]
     init: list[Manifest] = []
@@ -76,11 +70,9 @@ def container_job(
     env = training_environment(config, attempt=attempt, messages=config.messages)
     return attempt_job(
         run,
-        project,
-        plugin,
-        config,
+        accepted,
         attempt=attempt,
-        container=_main(config.image, config.command, config.args) | compute(plugin, env),
+        container=_main(config.image, config.command, config.args) | compute(accepted.operator, env),
         volumes=volumes,
         mounts=mounts,
         init_containers=init,
@@ -132,13 +124,6 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
     return restricted(container, mounts)
 
 
-def forward_config(messaging: Messaging, *, project_id: int = 0, plugin_id: int = 0) -> ForwardConfig:
-    """What the forwarder is told: where to send to, and what to fill in."""
-    return ForwardConfig(
-        messages_file=str(contract.MESSAGES_FILE), project_id=project_id, plugin_id=plugin_id, messaging=messaging
-    )
-
-
 def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
     """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
     container = plugin.spec.container
@@ -169,7 +154,7 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
     env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **speech(messaging, container.messages)}
     main: dict[str, Any] = _main(container.image, list(container.command), list(container.args))
-    main |= {key: value for key, value in compute(plugin, env).items() if key != "resources"}
+    main |= {key: value for key, value in compute(plugin.spec, env).items() if key != "resources"}
     main["resources"] = _CONVERT_RESOURCES
     template = pod_template(
         labels=labels,
@@ -195,7 +180,8 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
             "template": template,
         },
     }
-    data = {"forward.json": forward_config(messaging).model_dump_json(by_alias=True, indent=1)}
+    forward = ForwardConfig(messages_file=str(contract.MESSAGES_FILE), messaging=messaging)
+    data = {"forward.json": forward.model_dump_json(by_alias=True, indent=1)}
     return [config_map(name, namespace, labels, owner, data), job]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from chorus_api import contract
-from chorus_api.plugin import Plugin
-from chorus_api.project import Project
 from chorus_api.run_config import ExchangeConfig, ServiceConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
+from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.manifests.job import (
     CPU_JOB_GRACE_SECONDS,
     CPU_JOB_RESOURCES,
@@ -37,8 +36,7 @@ def exchange_host(run: TrainingRun, attempt: int) -> str:
 
 def exchange_manifests(
     run: TrainingRun,
-    project: Project,
-    plugin: Plugin,
+    accepted: AcceptedRun,
     config: ServiceConfig,
     *,
     attempt: int,
@@ -47,7 +45,7 @@ def exchange_manifests(
 ) -> list[Manifest]:
     """The ConfigMap, the Service and the Job of an attempt's exchange. The token itself is in none of them."""
     name, namespace = names.exchange(run, attempt), run.metadata.namespace
-    labels = names.labels(project.metadata.name, role=CONTAINER, plugin=run.spec.plugin, run=run.metadata.name)
+    labels = names.labels(config.project, role=CONTAINER, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     host = exchange_host(run, attempt)
     takes = config.artefact == "Files"
@@ -65,9 +63,7 @@ def exchange_manifests(
     data = {"job.json": told.model_dump_json(by_alias=True, indent=1)}
     job = attempt_job(
         run,
-        project,
-        plugin,
-        config,
+        accepted,
         attempt=attempt,
         role=CONTAINER,
         container={
@@ -80,7 +76,7 @@ def exchange_manifests(
             "terminationMessagePolicy": "File",
         },
         volumes=[
-            claim_volume("data", names.claim(project)),
+            claim_volume("data", accepted.operator.claim),
             config_map_volume("config", name),
             identity_volume(),
         ],

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.plugin import Plugin
+from chorus_api.operator_config import OperatorConfig
+from chorus_api.plugin import PluginSpec, PodOptions
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
-from chorus_api.run_config import FrozenRun, FrozenScript, RunConfig
+from chorus_api.run_config import FrozenScript, RunConfig
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
+from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.decisions.classify import POLICY_EXIT_CODES
-from chorus_operator.decisions.resolve import BaseLocation
+from chorus_operator.decisions.resolve import on_one_node
 from chorus_operator.manifests.environment import training_environment
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
@@ -103,21 +106,13 @@ def project_owner(project: Project) -> Manifest:
 
 
 def training_job(
-    run: TrainingRun,
-    project: Project,
-    plugin: Plugin,
-    config: RunConfig,
-    base: BaseLocation,
-    *,
-    attempt: int,
-    image: str,
-    operator_image: str,
-    resume_model: str | None,
+    run: TrainingRun, accepted: AcceptedRun, config: RunConfig, *, attempt: int, operator_image: str
 ) -> Manifest:
     """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
+    claim, base = accepted.operator.claim, config.base_model
     volumes = [
-        claim_volume("data", names.claim(project)),
-        config_map_volume("config", names.config_map(run)),
+        claim_volume("data", claim),
+        config_map_volume("config", accepted.config_map),
         identity_volume(),
     ]
     mounts = [
@@ -128,12 +123,13 @@ def training_job(
         IDENTITY_MOUNT,
     ]
     if base.claim is not None:
-        if base.claim != names.claim(project):
+        if base.claim != claim:
             volumes.append(claim_volume("base", base.claim))
-        volume = "data" if base.claim == names.claim(project) else "base"
+        volume = "data" if base.claim == claim else "base"
         mounts.append(Mount(volume, str(contract.BASE_DIR), base.sub_path, read_only=True))
-    if resume_model is not None:
-        mounts.append(Mount("data", str(contract.RESUME_DIR), f"{contract.MODELS}/{resume_model}", read_only=True))
+    if config.resume_model is not None:
+        published = f"{contract.MODELS}/{config.resume_model}"
+        mounts.append(Mount("data", str(contract.RESUME_DIR), published, read_only=True))
     env = {contract.ATTEMPT_ENV: str(attempt), "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}
     init: list[Manifest] = []
     if config.script is not None:
@@ -141,14 +137,12 @@ def training_job(
     if config.script is not None and config.script.config_map is not None:
         script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
         init.append(check_script(script, operator_image))
-        volumes += script_volumes(script, plugin.spec.scratch)
+        volumes += script_volumes(script, accepted.operator.scratch)
         mounts.append(SCRIPT_MOUNT)
-    container = {"name": "trainer", "image": image} | compute(plugin, env)
+    container = {"name": "trainer", "image": config.image} | compute(accepted.operator, env)
     return attempt_job(
         run,
-        project,
-        plugin,
-        config,
+        accepted,
         attempt=attempt,
         container=container,
         volumes=volumes,
@@ -159,9 +153,7 @@ def training_job(
 
 def attempt_job(
     run: TrainingRun,
-    project: Project,
-    plugin: Plugin,
-    config: FrozenRun,
+    accepted: AcceptedRun,
     *,
     attempt: int,
     container: Manifest,
@@ -173,10 +165,10 @@ def attempt_job(
 ) -> Manifest:
     """The Job of an attempt: never tried again by itself, and failed by the rule that names the cause.
 
-    `grace_seconds`: the Plugin's checkpoint.graceSeconds when None.
+    `grace_seconds`: checkpoint.graceSeconds of the Plugin when None.
     """
-    name = names.attempt_job(run, attempt)
-    labels = names.labels(project.metadata.name, role=role, plugin=run.spec.plugin, run=run.metadata.name)
+    name, config, operator = names.attempt_job(run, attempt), accepted.config, accepted.operator
+    labels = names.labels(config.project, role=role, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     annotations = {
         contract.RUN_UID_ANNOTATION: run.metadata.uid,
@@ -189,16 +181,22 @@ def attempt_job(
         container=container,
         volumes=volumes,
         mounts=mounts,
-        placement=placement_of([plugin.spec.pod], training=True),
-        affinity=same_node(project),
-        grace_seconds=plugin.spec.checkpoint.grace_seconds if grace_seconds is None else grace_seconds,
-        scratch=plugin.spec.scratch,
+        placement=placement_of([operator.pod], training=True),
+        affinity=same_node(config.project, one_node=operator.one_node),
+        grace_seconds=operator.checkpoint.grace_seconds if grace_seconds is None else grace_seconds,
+        scratch=operator.scratch,
         init_containers=init_containers,
     )
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(name, run.metadata.namespace, labels, annotations, run_owner(run)),
+        "metadata": metadata(
+            name,
+            run.metadata.namespace,
+            labels,
+            annotations | {contract.FROZEN_DIGEST_ANNOTATION: accepted.digest},
+            run_owner(run),
+        ),
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
@@ -208,37 +206,59 @@ def attempt_job(
     }
 
 
-def compute(plugin: Plugin, env: dict[str, str]) -> Manifest:
+def compute(spec: PluginSpec | OperatorConfig, env: dict[str, str]) -> Manifest:
     """The part of a training container that the Plugin says: resources, accelerator, environment."""
     resources: dict[str, dict[str, str]] = {
-        "requests": {str(k): v for k, v in plugin.spec.resources.requests.items()},
-        "limits": {str(k): v for k, v in plugin.spec.resources.limits.items()},
+        "requests": {str(k): v for k, v in spec.resources.requests.items()},
+        "limits": {str(k): v for k, v in spec.resources.limits.items()},
     }
     cpus = whole_cpus(resources)
-    accelerator = plugin.spec.accelerator
+    accelerator = spec.accelerator
     if accelerator is not None:
         resources["limits"][accelerator.resource_name] = str(accelerator.count)
     threads = {"OMP_NUM_THREADS": str(cpus)} if cpus else {}
     return {
         "env": [
             *({"name": name, "value": value} for name, value in (env | threads).items()),
-            *(variable.model_dump(by_alias=True) for variable in plugin.spec.pod.env),
+            *(variable.model_dump(by_alias=True) for variable in spec.pod.env),
         ],
         "resources": resources,
         "terminationMessagePolicy": "File",
     }
 
 
+@dataclass(frozen=True)
+class ClaimPlace:
+    """Where a Project's claim can be mounted, and what its CPU Jobs may use of their node's disk."""
+
+    project: str
+    claim: str
+    one_node: bool
+    scratch: Scratch
+
+    @classmethod
+    def of(cls, project: Project) -> ClaimPlace:
+        """Read what the Project says now."""
+        return cls(project.metadata.name, names.claim(project), on_one_node(project), project.spec.scratch or Scratch())
+
+    @classmethod
+    def of_run(cls, accepted: AcceptedRun) -> ClaimPlace:
+        """Read what the Project said when a run was accepted."""
+        operator = accepted.operator
+        return cls(accepted.config.project, operator.claim, operator.one_node, operator.job_scratch)
+
+
 def cpu_job(
     *,
     name: str,
-    project: Project,
+    namespace: str,
+    place: ClaimPlace,
     owner: Manifest,
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
     command: str,
     image: str,
-    plugins: Sequence[Plugin],
+    pods: Sequence[PodOptions],
     volumes: Sequence[Manifest] = (),
     mounts: Sequence[Mount] = (),
 ) -> Manifest:
@@ -256,7 +276,7 @@ def cpu_job(
             "terminationMessagePolicy": "File",
         },
         volumes=[
-            claim_volume("data", names.claim(project)),
+            claim_volume("data", place.claim),
             config_map_volume("config", name),
             identity_volume(),
             *volumes,
@@ -267,15 +287,15 @@ def cpu_job(
             IDENTITY_MOUNT,
             *mounts,
         ],
-        placement=placement_of([plugin.spec.pod for plugin in plugins], training=False),
-        affinity=same_node(project),
+        placement=placement_of(pods, training=False),
+        affinity=same_node(place.project, one_node=place.one_node),
         grace_seconds=CPU_JOB_GRACE_SECONDS,
-        scratch=project.spec.scratch or Scratch(),
+        scratch=place.scratch,
     )
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(name, project.metadata.namespace, labels, annotations, owner),
+        "metadata": metadata(name, namespace, labels, annotations, owner),
         "spec": {
             "backoffLimit": CPU_JOB_RETRIES,
             "activeDeadlineSeconds": CPU_JOB_SECONDS,

@@ -9,7 +9,6 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.plugin import PodOptions
-from chorus_api.project import Project
 from chorus_api.quantity import amount
 from chorus_api.scratch import Scratch
 from chorus_operator.manifests.storage import bounded, bounded_beside, scratch_volume
@@ -92,13 +91,12 @@ def identity_volume() -> Manifest:
 IDENTITY_MOUNT = Mount("identity", str(contract.IDENTITY_DIR), read_only=True)
 
 
-def same_node(project: Project) -> Manifest:
+def same_node(project: str, *, one_node: bool) -> Manifest:
     """Keep the pods of a Project on one node when its volume can be on one node only; the first may go anywhere."""
-    storage = project.spec.storage
-    if storage is not None and storage.access_mode == "ReadWriteMany":
+    if not one_node:
         return {}
     term = {
-        "labelSelector": {"matchLabels": {contract.PROJECT_LABEL: project.metadata.name}},
+        "labelSelector": {"matchLabels": {contract.PROJECT_LABEL: project}},
         "topologyKey": "kubernetes.io/hostname",
     }
     return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}

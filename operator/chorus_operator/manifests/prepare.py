@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chorus_api import contract
-from chorus_api.lora import BaseModelSource
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
-from chorus_api.run_config import FetchConfig, FrozenRun, KeptFrames, ListedRuns, PrepareConfig, PublishConfig
+from chorus_api.run_config import FetchConfig, FrozenBaseModel, KeptFrames, ListedRuns, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
+from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.decisions.decision import StartPublish
 from chorus_operator.decisions.resolve import messaging
-from chorus_operator.manifests.job import config_map, cpu_job, project_owner, run_owner
+from chorus_operator.manifests.job import ClaimPlace, config_map, cpu_job, project_owner, run_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
 
 INLINE_KEY = "inline"
@@ -74,13 +74,14 @@ def prepare_manifests(
     volumes, mounts = _source_volume(source, own_claim=names.claim(project))
     job = cpu_job(
         name=name,
-        project=project,
+        namespace=project.metadata.namespace,
+        place=ClaimPlace.of(project),
         owner=project_owner(project),
         labels=labels,
         annotations={contract.PROJECT_ID_ANNOTATION: str(project.status.id or 0)},
         command="prepare",
         image=image,
-        plugins=plugins,
+        pods=[plugin.spec.pod for plugin in plugins],
         volumes=volumes,
         mounts=mounts,
     )
@@ -147,11 +148,11 @@ def _secret_volume(name: str, secret: str, *, key: str | None) -> Manifest:
 
 def fetch_manifests(
     project: Project,
-    source: BaseModelSource,
+    accepted: AcceptedRun,
+    base: FrozenBaseModel,
     key: str,
     *,
     image: str,
-    plugin: Plugin,
     api_server: Sequence[str] = (),
 ) -> list[Manifest]:
     """The ConfigMap and the Job that put a hub's model on the claim; `api_server`: see FetchConfig."""
@@ -159,27 +160,28 @@ def fetch_manifests(
     labels = names.labels(project.metadata.name, role="fetch")
     volumes: list[Manifest] = []
     mounts: list[Mount] = []
-    if source.secret_ref is not None:
+    if base.secret is not None:
         items = [{"key": "token", "path": "token"}]
-        volumes = [{"name": "hub", "secret": {"secretName": source.secret_ref.name, "items": items}}]
+        volumes = [{"name": "hub", "secret": {"secretName": base.secret, "items": items}}]
         mounts = [Mount("hub", TOKEN_DIR, read_only=True)]
     config = FetchConfig(
-        uri=source.uri,
-        revision=source.revision,
+        uri=base.uri,
+        revision=base.revision,
         base_key=key,
         project_uid=project.metadata.uid,
-        token_file=f"{TOKEN_DIR}/token" if source.secret_ref else None,
+        token_file=f"{TOKEN_DIR}/token" if base.secret else None,
         api_server=list(api_server),
     )
     job = cpu_job(
         name=name,
-        project=project,
+        namespace=project.metadata.namespace,
+        place=ClaimPlace.of_run(accepted),
         owner=project_owner(project),
         labels=labels,
         annotations={},
         command="fetch",
         image=image,
-        plugins=[plugin],
+        pods=[accepted.operator.pod],
         volumes=volumes,
         mounts=mounts,
     )
@@ -190,8 +192,7 @@ def fetch_manifests(
 def publish_manifests(
     run: TrainingRun,
     project: Project,
-    plugin: Plugin,
-    frozen: FrozenRun,
+    accepted: AcceptedRun,
     wanted: StartPublish,
     *,
     image: str,
@@ -203,9 +204,9 @@ def publish_manifests(
     config = PublishConfig(
         run_name=run.metadata.name,
         run_uid=run.metadata.uid,
-        run_id=frozen.run_id,
+        run_id=accepted.config.run_id,
         plugin=run.spec.plugin,
-        model_name=frozen.model_name,
+        model_name=accepted.config.model_name,
         expected_digest=wanted.expected_digest,
         kind=wanted.kind,
         optional=wanted.optional,
@@ -218,13 +219,14 @@ def publish_manifests(
     )
     job = cpu_job(
         name=name,
-        project=project,
+        namespace=run.metadata.namespace,
+        place=ClaimPlace.of_run(accepted),
         owner=run_owner(run),
         labels=labels,
         annotations={contract.RUN_UID_ANNOTATION: run.metadata.uid},
         command="publish",
         image=image,
-        plugins=[plugin],
+        pods=[accepted.operator.pod],
     )
     data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
     return [config_map(name, run.metadata.namespace, labels, run_owner(run), data), job]

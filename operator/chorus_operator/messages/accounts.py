@@ -19,9 +19,9 @@ from chorus_api.training_run import TrainingRun
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
-from chorus_operator.decisions import names
 from chorus_operator.messages.pod_senders import AccountPod
 from chorus_operator.reconcile.children import Owner, read_if_owned
+from chorus_operator.reconcile.frozen import stored_config
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import Grant, PluginGrant, RunGrant
 from chorus_protocol.messages import Addressed, Envelope, ExchangeReady, OnlineReport
@@ -115,7 +115,12 @@ class ServiceAccounts:
             return None
         if run is None or run.metadata.uid != uid or run.status.resolved is None:
             return None
-        return _accepted(await read_if_owned(self._kube, CONFIG_MAPS, name=names.config_map(run), owner=Owner.of(run)))
+        resolved = run.status.resolved
+        stored = await read_if_owned(self._kube, CONFIG_MAPS, name=resolved.config_map, owner=Owner.of(run))
+        config = stored_config(stored)
+        if config is None or resolved.digest not in (None, config.digest):
+            return None
+        return _accepted(stored)
 
     async def _of_plugin(self, pod: AccountPod, subject: str) -> PluginGrant:
         asked = read_plugin(subject)

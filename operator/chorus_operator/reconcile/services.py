@@ -6,11 +6,12 @@ from datetime import datetime
 
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ServiceConfig
+from chorus_api.training_run import TrainingRun
 from chorus_kube.resources import CONFIG_MAPS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions.decision import Deliver
 from chorus_operator.decisions.dispatch import Outgoing, host_of
-from chorus_operator.decisions.run.state import RunView
+from chorus_operator.decisions.run.state import AcceptedView
 from chorus_operator.decisions.service_address import target_url
 from chorus_operator.manifests.exchange import exchange_host
 from chorus_operator.reconcile.children import read_named_by_user
@@ -21,16 +22,15 @@ from chorus_operator.services.dispatcher import CannotWrite
 from chorus_protocol.messages import MessageType
 
 
-def token_of(context: ReconcileContext, view: RunView, *, attempt: int) -> str:
+def token_of(context: ReconcileContext, run: TrainingRun, config: ServiceConfig, *, attempt: int) -> str:
     """Make the token of a run's attempt."""
-    assert isinstance(view.frozen, ServiceConfig)
-    created = datetime.fromisoformat(view.run.metadata.creation_timestamp)
-    return outbound.run_token(context.tokens, view.frozen, attempt=attempt, created=created)
+    created = datetime.fromisoformat(run.metadata.creation_timestamp)
+    return outbound.run_token(context.tokens, config, attempt=attempt, created=created)
 
 
-def deliver(context: ReconcileContext, view: RunView, action: Deliver) -> None:
+def deliver(context: ReconcileContext, view: AcceptedView, action: Deliver) -> None:
     """Have TRAINING_DATA of an attempt sent once; the run is looked at again when that has ended."""
-    config, report, run = view.frozen, view.run.status.report, view.run.metadata
+    config, report, run = view.accepted.config, view.run.status.report, view.run.metadata
     assert isinstance(config, ServiceConfig)
     assert report is not None
     assert report.exchange is not None
@@ -43,7 +43,7 @@ def deliver(context: ReconcileContext, view: RunView, action: Deliver) -> None:
             attempt=action.attempt,
             host=exchange_host(view.run, action.attempt),
             certificate=certificate,
-            token=token_of(context, view, attempt=action.attempt),
+            token=token_of(context, view.run, config, attempt=action.attempt),
             ca=await _certificates(context, run.namespace, config.ca_config_map, config.ca_key),
         )
 

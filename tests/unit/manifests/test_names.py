@@ -90,7 +90,7 @@ def test_a_run_whose_frozen_configuration_has_the_former_name_keeps_all_former_n
         "x-2",
         "ex-x-2",
         "x-publish",
-        "x-config",
+        "x-frozen",
     ]
 
 

@@ -212,7 +212,7 @@ async def test_a_run_that_no_service_was_told_of_is_refused(place: Place) -> Non
 async def test_a_config_map_that_the_run_does_not_name_or_own_gives_no_say_about_it(place: Place) -> None:
     stranger = place.token_of(service_pod(account="stranger", name="stranger-0"))
     forged = service_config(place.run, account="stranger")
-    place.kube.put({**forged, "metadata": {**forged["metadata"], "name": f"{RUN}-config"}})
+    place.kube.put({**forged, "metadata": {**forged["metadata"], "name": f"{RUN}-frozen"}})
     true = place.kube.find(CONFIG_MAPS, forged["metadata"]["name"])
     assert true is not None
     place.kube.put({**forged, "metadata": {**forged["metadata"], "ownerReferences": []}})

@@ -45,7 +45,7 @@ def told(world: World, name: str = "x") -> Manifest:
     (stored,) = [
         each
         for each in world.kube.all(CONFIG_MAPS)
-        if each["metadata"]["name"].endswith("-config")
+        if each["metadata"]["name"].endswith("-frozen")
         and each["metadata"]["ownerReferences"][0]["uid"] == world.run(name)["metadata"]["uid"]
     ]
     config: Manifest = json.loads(stored["data"]["run.json"])
@@ -189,7 +189,7 @@ CHILDREN = [
     ("PersistentVolumeClaim", "-data"),
     ("ConfigMap", "-prepare-"),
     ("Job", "-prepare-"),
-    ("ConfigMap", "-config"),
+    ("ConfigMap", "-frozen"),
     ("ConfigMap", "-base-"),
     ("Job", "-base-"),
     ("Job", "-1$"),

@@ -1,7 +1,8 @@
-"""What an older version has begun goes on: `tests/data/upgrade` holds what it stored, for each state of a run.
+"""What an older version has begun goes on: `tests/data/upgrade` holds what each stored, for each state of a run.
 
-Its children carry no digits of their owner's uid. A run that was accepted keeps the names that it has, and so do a look
-at the data, a base model that is being fetched, and the claim.
+The children of e48b357 carry no digits of their owner's uid. A run that was accepted keeps the names that it has, and
+so do a preparation, a base model that is being fetched, and the claim. Both versions froze only what pods read: the
+rest is taken once from the Plugin as it is, and stored with it under another name.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, TRAINING_RUNS
 from fakes import Call
 from world import World
 
-STORED = Path(__file__).parents[2] / "data" / "upgrade" / "e48b357"
-STATES = sorted(path.stem for path in STORED.glob("*.json"))
+STORED = Path(__file__).parents[2] / "data" / "upgrade"
+STATES = sorted(f"{path.parent.name}/{path.stem}" for path in STORED.glob("*/*.json"))
+FIRST, LAST = "e48b357", "9322333"
 RUN = "shop-p-1"
 DIGEST = "sha256:" + "cd" * 32
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -45,7 +47,7 @@ class Upgraded(World):
         super().__init__(now=datetime.fromisoformat(stored["now"]), claims=())
         for manifest in stored["objects"]:
             self.kube.put(manifest)
-        self.kind = state.partition("-")[0]
+        self.kind = state.partition("/")[2].partition("-")[0]
         self.before = {name: self.uid(name) for name in self.made()}
         self.attempts = Counter(self._attempt_of(job) for job in self.before)
         """Jobs that were ever made for each attempt of each run."""
@@ -140,8 +142,12 @@ def test_a_run_of_an_older_version_goes_on_to_its_end_with_the_children_it_has(s
     world.to_the_end()
     assert world.phase(RUN) == next((end for name, end in ENDS.items() if state.endswith(name)), "TRAINED")
     assert set(world.attempts.values()) == {1}, "a second Job for an attempt, a look, a publication or a base model"
-    frozen = world.run(RUN)["status"]["resolved"]["configMap"]
-    assert (frozen == f"{RUN}-config") is (state not in BEFORE_ACCEPTANCE)
+    version, _, name = state.partition("/")
+    resolved = world.run(RUN)["status"]["resolved"]
+    assert (resolved["configMap"] in (f"{RUN}-frozen", f"{RUN}-config")) is (
+        version == FIRST and name not in BEFORE_ACCEPTANCE
+    )
+    assert (resolved.get("digest") is None) is name.endswith(("trained", "failed", "not-applicable", "cancelled"))
     for name, uid in world.before.items():
         still = world.job(name)
         assert still is None or still["metadata"]["uid"] == uid, f"{name} was made again"
@@ -153,27 +159,29 @@ def test_an_upgrade_alone_makes_nothing_again(state: str) -> None:
     claims = {claim["metadata"]["name"] for claim in world.kube.all(CLAIMS)}
     world.settle()
     made = [*created(world, "Job"), *created(world, "ConfigMap"), *created(world, "TrainingRun")]
-    fresh = [name for name in made if name not in {key[2] for key in Upgraded(state).kube.objects}]
-    assert len(fresh) == CUT_OFF_BEFORE.get(state, 0), fresh
+    there = {key[2] for key in Upgraded(state).kube.objects}
+    fresh = [name for name in made if name not in there and not name.endswith("-frozen")]
+    assert len(fresh) == CUT_OFF_BEFORE.get(state.partition("/")[2], 0), fresh
     assert {claim["metadata"]["name"] for claim in world.kube.all(CLAIMS)} == claims
-    assert world.project("shop")["status"]["claimName"] == "shop-data"
+    if state.startswith(FIRST):
+        assert world.project("shop")["status"]["claimName"] == "shop-data"
 
 
 @pytest.mark.parametrize("kind", ["lora", "container", "service"])
 def test_later_attempts_of_an_accepted_run_keep_the_names_and_later_runs_get_new_ones(kind: str) -> None:
-    world = Upgraded(f"{kind}-waiting-for-its-turn")
+    world = Upgraded(f"{FIRST}/{kind}-waiting-for-its-turn")
     world.to_the_end()
     stem = f"second-{world.run('second')['metadata']['uid'][:5]}"
     assert f"{RUN}-publish" in world.made()
     assert f"{stem}-pub" in world.made()
-    assert world.run("second")["status"]["resolved"]["configMap"] == f"{stem}-config"
-    retried = Upgraded(f"{kind}-retrying")
+    assert world.run("second")["status"]["resolved"]["configMap"] == f"{stem}-frozen"
+    retried = Upgraded(f"{FIRST}/{kind}-retrying")
     retried.settle()
     assert retried.open_job("train", "exchange") == f"{RUN}-2"
 
 
 def test_a_result_that_an_older_replica_stores_meanwhile_counts() -> None:
-    world = Upgraded("lora-preparing")
+    world = Upgraded(f"{FIRST}/lora-preparing")
     (job,) = world.jobs("prepare")
     world.settle()
     world.kube.put(_named(world, job.replace("-prepare-", "-frame-")))
@@ -183,7 +191,7 @@ def test_a_result_that_an_older_replica_stores_meanwhile_counts() -> None:
 
 
 def test_what_others_have_under_a_former_name_is_not_in_the_way() -> None:
-    world = Upgraded("lora-preparing")
+    world = Upgraded(f"{FIRST}/lora-preparing")
     (job,) = world.jobs("prepare")
     stored = world.job(job)
     assert stored is not None
@@ -195,7 +203,7 @@ def test_what_others_have_under_a_former_name_is_not_in_the_way() -> None:
 
 def _named(world: World, name: str) -> dict[str, Any]:
     """The result of the Project's look, under a name."""
-    other = Upgraded("lora-accepted")
+    other = Upgraded(f"{FIRST}/lora-accepted")
     (result,) = [each for each in other.kube.all(CONFIG_MAPS) if "-frame-" in each["metadata"]["name"]]
     owner = {"kind": "Project", "name": "shop", "uid": world.project("shop")["metadata"]["uid"]}
     return {**result, "metadata": {"name": name, "ownerReferences": [owner]}}
@@ -204,3 +212,34 @@ def _named(world: World, name: str) -> dict[str, Any]:
 def test_the_stored_states_cover_every_phase() -> None:
     runs = [run for state in STATES for run in Upgraded(state).kube.all(TRAINING_RUNS)]
     assert {run["status"]["phase"] for run in runs} == {"queued", "PREPROCESSING", "TRAINING", "suspended"} | FINAL
+
+
+ACCEPTED = [
+    state for state in STATES if state.startswith(LAST) and state.endswith(("-training", "-started", "-accepted"))
+]
+
+
+@pytest.mark.parametrize("state", ACCEPTED)
+def test_what_an_older_version_did_not_freeze_is_taken_once_from_the_plugin(state: str) -> None:
+    world = Upgraded(state)
+    stored = world.plugin("p")
+    world.kube.put({**stored, "spec": {**stored["spec"], "retry": {"infrastructure": 7}}})
+    world.settle()
+    resolved = world.run(RUN)["status"]["resolved"]
+    content = world.config_map(resolved["configMap"])
+    assert json.loads(content["operator.json"])["retry"]["infrastructure"] == 7
+    former = world.config_map(world.frozen(RUN).replace("-frozen", "-config"))
+    assert json.loads(former["run.json"]).items() <= json.loads(content["run.json"]).items()
+    world.kube.objects.pop(("Plugin", "default", "p"))
+    world.settle()
+    assert world.run(RUN)["status"]["resolved"] == resolved
+    world.to_the_end()
+    assert world.phase(RUN) == "TRAINED"
+
+
+@pytest.mark.parametrize("state", ACCEPTED)
+def test_a_plugin_that_is_gone_before_the_rest_could_be_taken_ends_the_run_by_its_name(state: str) -> None:
+    world = Upgraded(state)
+    world.kube.objects.pop(("Plugin", "default", "p"))
+    world.settle()
+    assert (world.phase(RUN), world.run(RUN)["status"]["reason"]) == ("failed", "PluginNotFound")

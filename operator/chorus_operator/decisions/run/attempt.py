@@ -13,18 +13,18 @@ from chorus_operator.decisions.classify import REASONS, FailureCause
 from chorus_operator.decisions.conditions import find
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
 from chorus_operator.decisions.observed import PodView
-from chorus_operator.decisions.run.state import Draft
+from chorus_operator.decisions.run.state import AcceptedDraft, Draft
 from chorus_operator.decisions.startup import is_lost, seconds_until_lost, waited, waiting_for
 
 MIN_LOOK_SECONDS = 1.0
 MAX_LOOK_SECONDS = 300.0
 
 
-def observe(draft: Draft) -> None:
+def observe(draft: AcceptedDraft) -> None:
     """Write down what the pod and its messages show. Facts only: nothing is decided here."""
     view, conditions = draft.view, draft.conditions
     if view.job is not None and draft.attempts.current == 0:
-        # The Job was made, but the operator ended before it could write so.
+        # The Jobs were made, but the operator ended before it could write so.
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
     pod = view.pod
     if pod is not None and pod.started is not None:
@@ -44,7 +44,7 @@ def observe(draft: Draft) -> None:
         _observe_last_word(draft, pod)
 
 
-def _observe_block(draft: Draft) -> None:
+def _observe_block(draft: AcceptedDraft) -> None:
     """Write down since when something keeps the pod from starting that may not pass by itself.
 
     A pod that was long in coming may meet a fault that passes in a moment: how long the pod has been there says nothing
@@ -60,7 +60,7 @@ def _observe_block(draft: Draft) -> None:
     draft.conditions.set(ConditionType.BLOCKED, True, wait.failed_reason, wait.message)
 
 
-def _observe_messages(draft: Draft) -> None:
+def _observe_messages(draft: AcceptedDraft) -> None:
     report, progress, conditions = draft.before.report, draft.before.progress, draft.conditions
     trains = report is not None and report.training_start is not None
     if progress is not None and progress.attempt == draft.attempts.current:
@@ -84,13 +84,13 @@ def _observe_messages(draft: Draft) -> None:
         _observe_checkpoint(draft, Checkpoint(step=progress.checkpoint_step, time=progress.time))
 
 
-def _observe_last_word(draft: Draft, pod: PodView) -> None:
+def _observe_last_word(draft: AcceptedDraft, pod: PodView) -> None:
     """A pod that was stopped says what it saved: its last progress may still be on its way."""
     if pod.record is not None and pod.record.outcome == "preempted" and pod.record.step:
         _observe_checkpoint(draft, Checkpoint(step=pod.record.step, time=draft.view.now))
 
 
-def _observe_checkpoint(draft: Draft, seen: Checkpoint) -> None:
+def _observe_checkpoint(draft: AcceptedDraft, seen: Checkpoint) -> None:
     known = draft.changes.get("checkpoint") or draft.before.checkpoint
     if isinstance(known, Checkpoint) and known.step >= seen.step:
         return
@@ -98,11 +98,10 @@ def _observe_checkpoint(draft: Draft, seen: Checkpoint) -> None:
     draft.conditions.set(ConditionType.CHECKPOINT_AVAILABLE, True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
 
 
-def overdue(draft: Draft) -> FailureCause | None:
+def overdue(draft: AcceptedDraft) -> FailureCause | None:
     """Find the deadline of the present attempt that has passed, if one has."""
     view = draft.view
-    assert view.plugin is not None
-    deadlines, pod = view.plugin.spec.deadlines, view.pod
+    deadlines, pod = view.accepted.operator.deadlines, view.pod
     start = draft.changes.get("start_time") or draft.before.start_time
     if isinstance(start, datetime) and deadlines.active_seconds is not None:
         if (view.now - start).total_seconds() > deadlines.active_seconds:
@@ -140,20 +139,20 @@ def overdue(draft: Draft) -> FailureCause | None:
     return None
 
 
-def said_now(draft: Draft) -> Report | None:
+def said_now(draft: AcceptedDraft) -> Report | None:
     """Give what the present attempt has said; None when it has said nothing."""
     report = draft.before.report
     return report if report is not None and report.attempt == draft.attempts.current else None
 
 
-def has_begun(draft: Draft) -> bool:
+def has_begun(draft: AcceptedDraft) -> bool:
     """Tell whether the present attempt trains: by its own word, or because it reports progress."""
     report, progress = said_now(draft), draft.before.progress
     progresses = progress is not None and progress.attempt == draft.attempts.current
     return progresses or (report is not None and report.training_start is not None)
 
 
-def data_refusal(draft: Draft) -> FailureCause | None:
+def data_refusal(draft: AcceptedDraft) -> FailureCause | None:
     """Find the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
     report = said_now(draft)
     if report is None or report.data_report is None or report.data_report.applicable:
@@ -162,7 +161,7 @@ def data_refusal(draft: Draft) -> FailureCause | None:
     return FailureCause(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
 
 
-def model_name(draft: Draft) -> str | None:
+def model_name(draft: AcceptedDraft) -> str | None:
     """Give the name that the present attempt gave its model, by MODEL_NAME or in its last word."""
     report, pod = said_now(draft), draft.view.pod
     if report is not None and report.model_name is not None:
@@ -170,7 +169,7 @@ def model_name(draft: Draft) -> str | None:
     return pod.record.model_name if pod is not None and pod.record is not None else None
 
 
-def unnamed(draft: Draft) -> FailureCause:
+def unnamed(draft: AcceptedDraft) -> FailureCause:
     """Say why an attempt that ended with exit code 0 has not succeeded."""
     nothing = FailureCause(
         FailureClass.USER,
@@ -181,7 +180,7 @@ def unnamed(draft: Draft) -> FailureCause:
     return told_by_plugin(draft, nothing)
 
 
-def told_by_plugin(draft: Draft, cause: FailureCause) -> FailureCause:
+def told_by_plugin(draft: AcceptedDraft, cause: FailureCause) -> FailureCause:
     """Put the plugin's own ERROR_REPORT in the place of what an exit code alone can say."""
     report, pod = said_now(draft), draft.view.pod
     general = cause.reason in (Reason.TRAINING_FAILED, Reason.MODEL_NAME_MISSING)
@@ -194,9 +193,8 @@ def told_by_plugin(draft: Draft, cause: FailureCause) -> FailureCause:
     return replace(cause, failure_class=kind, reason=reason, message=told)
 
 
-def _start_overdue(draft: Draft) -> FailureCause | None:
+def _start_overdue(draft: AcceptedDraft) -> FailureCause | None:
     view = draft.view
-    assert view.plugin is not None
     wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get(ConditionType.BLOCKED)
     since = waited(now=view.now, job=view.job, pod=view.pod)
     if blocked is not None:
@@ -206,10 +204,9 @@ def _start_overdue(draft: Draft) -> FailureCause | None:
     return _past_start_deadline(draft, wait.message)
 
 
-def _past_start_deadline(draft: Draft, message: str) -> FailureCause | None:
+def _past_start_deadline(draft: AcceptedDraft, message: str) -> FailureCause | None:
     view = draft.view
-    assert view.plugin is not None
-    limit = view.plugin.spec.deadlines.start_seconds
+    limit = view.accepted.operator.deadlines.start_seconds
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
     if draft.conditions.is_true(ConditionType.POD_STARTED) or accepted is None:
         return None
@@ -222,7 +219,7 @@ def _past_start_deadline(draft: Draft, message: str) -> FailureCause | None:
     )
 
 
-def check_start_deadline(draft: Draft) -> None:
+def check_start_deadline(draft: AcceptedDraft) -> None:
     """End the run if it has waited for its base model longer than for a pod."""
     waiting = draft.conditions.get(ConditionType.PODS_READY)
     cause = _past_start_deadline(draft, waiting.message if waiting else "")
@@ -230,7 +227,7 @@ def check_start_deadline(draft: Draft) -> None:
         draft.fail(cause.reason, cause.message)
 
 
-def _last_sign(draft: Draft, pod: PodView) -> datetime:
+def _last_sign(draft: AcceptedDraft, pod: PodView) -> datetime:
     """When the pod was last heard of. Silence while the operator was away is not the pod's."""
     assert pod.started is not None
     signs = [pod.started, draft.view.operator_since]
@@ -242,11 +239,10 @@ def _last_sign(draft: Draft, pod: PodView) -> datetime:
     return max(signs)
 
 
-def look_again(draft: Draft) -> float:
+def look_again(draft: AcceptedDraft) -> float:
     """Seconds until the next deadline could pass; a change of a pod or a message wakes the run sooner."""
     view = draft.view
-    assert view.plugin is not None
-    deadlines, pod = view.plugin.spec.deadlines, view.pod
+    deadlines, pod = view.accepted.operator.deadlines, view.pod
     left = [seconds_until_lost(other, now=view.now) for other in view.pods]
     if any(seconds is not None for seconds in left):
         return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_LOOK_SECONDS
@@ -263,7 +259,7 @@ def force_delete_lost(draft: Draft, pods: Sequence[PodView] | None = None) -> No
             draft.actions.append(ForceDeletePod(pod.name, pod.uid))
 
 
-def tell_lost(draft: Draft) -> bool:
+def tell_lost(draft: AcceptedDraft) -> bool:
     """Say that the attempt's node is lost, when it is. It is written down before anything is done about it.
 
     What is done takes the evidence away, and the operator may end in the middle of it.
@@ -276,7 +272,7 @@ def tell_lost(draft: Draft) -> bool:
     return True
 
 
-def give_up_lost(draft: Draft) -> FailureCause | None:
+def give_up_lost(draft: AcceptedDraft) -> FailureCause | None:
     """Remove an attempt that was said to be lost with its node; the cause, or None when it was not.
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
@@ -288,8 +284,7 @@ def give_up_lost(draft: Draft) -> FailureCause | None:
     if any(pod.deleting_since is None for pod in left):
         return None
     draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
-    if view.job is not None and not view.job.deleting:
-        draft.actions.append(DeleteJob(view.job.name, view.job.uid))
+    draft.actions += [DeleteJob(job.name, job.uid) for job in view.jobs if not job.deleting]
     return FailureCause(FailureClass.DISRUPTION, Reason.NODE_LOST, told.message)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from chorus_api.conditions import ConditionType
-from chorus_api.phases import FINAL, Phase
+from chorus_api.phases import FINAL
+from chorus_api.project import Project
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ContainerConfig, ServiceConfig
 from chorus_api.training_run import Resolved, TrainingRunStatus
@@ -17,21 +18,17 @@ from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import (
     Decision,
-    DeleteJob,
     DeleteRun,
-    Freeze,
     StartAttempt,
     SuspendJob,
 )
-from chorus_operator.decisions.recipe import recipe_of
+from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt, publication, service
 from chorus_operator.decisions.run.base_model import base_ready
+from chorus_operator.decisions.run.freeze import LOOK_AGAIN_SECONDS, REFERENCE_GRACE_SECONDS, freeze, restore
 from chorus_operator.decisions.run.retry import failed_attempt
-from chorus_operator.decisions.run.state import Draft, RunView
+from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView, Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
-
-REFERENCE_GRACE_SECONDS = 60
-LOOK_AGAIN_SECONDS = 5.0
 
 
 def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
@@ -41,27 +38,40 @@ def decide_run(view: RunView) -> Decision[TrainingRunStatus]:
     draft = Draft(view)
     if view.run.spec.cancel:
         return _cancel(draft)
+    if isinstance(view, AcceptedView):
+        return _bring_forward(AcceptedDraft(view))
+    resolved = draft.before.resolved
+    if view.project is not None and resolved is not None and resolved.digest is not None:
+        return restore(draft)
     problem = resolve.references(view.run, view.project, view.plugin)
     if problem is not None:
         return _unresolved(draft, problem)
-    if not draft.conditions.is_true(ConditionType.ACCEPTED):
-        return _unaccepted(draft)
     assert view.project is not None
+    assert view.plugin is not None
+    if not draft.conditions.is_true(ConditionType.ACCEPTED):
+        return _unaccepted(draft, view.project)
     if not names.has_claim(view.project):
         # The Project was deleted and made again, and has not been looked at yet.
         return draft.done(again=LOOK_AGAIN_SECONDS)
-    if view.frozen is None:
-        return _freeze(draft)
+    return freeze(draft, view.project, view.plugin)
+
+
+def _bring_forward(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+    view, accepted = draft.view, draft.view.accepted
     draft.changes["resolved"] = Resolved(
-        config_map=names.config_map(view.run), hash=view.frozen_hash, frame=view.frozen.frame_name
+        config_map=accepted.config_map,
+        digest=accepted.digest,
+        hash=accepted.training_hash,
+        frame=accepted.config.frame_name,
     )
     draft.conditions.set(ConditionType.PARAMETERS_VALID, True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
     if view.wants_suspension and not (view.job is not None and view.job.complete) and not service.is_over(draft):
         return _suspend(draft)
     draft.conditions.drop(ConditionType.SUSPENDED)
-    if view.job is not None and view.job.suspended and not view.job.finished:
-        draft.actions.append(SuspendJob(view.job.name, suspend=False))
+    halted = [job for job in view.jobs if job.suspended and not job.finished]
+    if halted:
+        draft.actions += [SuspendJob(job.name, suspend=False) for job in halted]
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Resuming.")
         return draft.done(again=LOOK_AGAIN_SECONDS)
     if not base_ready(draft):
@@ -103,9 +113,8 @@ def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
 
 def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
     view = draft.view
-    if view.job is not None and not view.job.finished and not view.job.deleting:
-        draft.actions.append(DeleteJob(view.job.name, view.job.uid))
-    if any(not pod.ended for pod in view.pods) or (view.job is not None and not view.job.finished):
+    draft.stop()
+    if any(not pod.ended for pod in view.pods) or any(not job.finished for job in view.jobs):
         draft.conditions.set(
             ConditionType.PODS_READY, False, Reason.CANCELLED_BY_USER, "Cancelling: the pods are being stopped."
         )
@@ -125,19 +134,18 @@ def _unresolved(draft: Draft, problem: resolve.Problem) -> Decision[TrainingRunS
     return draft.done(again=min(10.0, REFERENCE_GRACE_SECONDS - waited))
 
 
-def _unaccepted(draft: Draft) -> Decision[TrainingRunStatus]:
+def _unaccepted(draft: Draft, project: Project) -> Decision[TrainingRunStatus]:
     view = draft.view
-    assert view.project is not None
     if view.wants_suspension:
         draft.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, _who_suspends(view))
         return draft.done()
     draft.conditions.drop(ConditionType.SUSPENDED)
-    if view.project.status.dataset is None:
+    if project.status.dataset is None:
         draft.conditions.set(
             ConditionType.ACCEPTED,
             False,
             Reason.AWAITING_FRAME,
-            f"Project {view.project.metadata.name!r} has no training frame yet.",
+            f"Project {project.metadata.name!r} has no training frame yet.",
         )
     else:
         draft.conditions.set(
@@ -153,73 +161,14 @@ def _who_suspends(view: RunView) -> str:
     return "spec.suspend of the run is true." if view.run.spec.suspend else "spec.suspend of the Project is true."
 
 
-def _freeze(draft: Draft) -> Decision[TrainingRunStatus]:
+def _suspend(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     view = draft.view
-    assert view.project is not None
-    assert view.plugin is not None
-    entry = resolve.entry_of(view.project, view.run.spec.plugin)
-    assert entry is not None
-    recipe = recipe_of(view.plugin, entry, view.run, trainer_image=view.trainer_image)
-    problem = resolve.check(recipe, view.plugin, entry, view.run, judge_url=view.judge_url) or _resume_problem(view)
-    if problem is not None:
-        if problem.reason is Reason.PARAMETERS_INVALID:
-            draft.conditions.set(ConditionType.PARAMETERS_VALID, False, problem.reason, problem.message)
-        draft.fail(problem.reason, problem.message)
-        return draft.done()
-    if view.missing_claim is not None:
-        return _without_claim(draft, view.missing_claim)
-    if view.project.status.dataset is None or not view.project.status.id or not view.plugin.status.id:
-        return draft.done(again=LOOK_AGAIN_SECONDS)
-    config = resolve.freeze(
-        view.run, view.project, view.plugin, recipe, resume=view.resume, messages_url=view.messages_url
-    )
-    key = recipe.training_hash(config.frame_name)
-    draft.actions.append(Freeze(config, key, recipe.told()))
-    draft.changes["resolved"] = Resolved(config_map=names.config_map(view.run), hash=key, frame=config.frame_name)
-    return draft.done(again=0.0)
-
-
-def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
-    """Look for the base model's claim before a pod is made that could only hang waiting for it."""
-    message = f"lora.baseModel.uri: there is no PersistentVolumeClaim {claim!r} in this namespace; create it."
-    accepted = draft.conditions.get(ConditionType.ACCEPTED)
-    since = accepted.last_transition_time if accepted else draft.view.now
-    if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
-        draft.fail(Reason.BASE_MODEL_NOT_FOUND, message)
-        return draft.done()
-    draft.conditions.set(ConditionType.PODS_READY, False, Reason.AWAITING_BASE_MODEL, message)
-    return draft.done(again=10.0)
-
-
-def _resume_problem(view: RunView) -> resolve.Problem | None:
-    wanted = view.run.spec.resume_from
-    if wanted is None:
-        return None
-    if view.plugin is not None and view.plugin.spec.type != "lora":
-        return resolve.Problem(Reason.BAD_CONFIGURATION, "spec.resumeFrom is for plugins of type lora: remove it.")
-    other = view.resume
-    fits = (
-        other is not None
-        and other.status.phase == Phase.TRAINED
-        and other.spec.project_ref == view.run.spec.project_ref
-        and other.status.model is not None
-    )
-    if fits:
-        return None
-    return resolve.Problem(
-        Reason.RESUME_RUN_NOT_FOUND,
-        f"spec.resumeFrom.run: {wanted.run!r} is not a TRAINED run of Project {view.run.spec.project_ref.name!r}.",
-    )
-
-
-def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
-    view = draft.view
-    job = view.job
-    if job is not None and not job.finished and isinstance(view.frozen, ServiceConfig):
+    if isinstance(view.accepted.config, ServiceConfig):
         # A service saves nothing with us and cannot be halted: the attempt is over.
-        draft.actions += [] if job.deleting else [DeleteJob(job.name, job.uid)]
-    elif job is not None and not job.finished and not job.suspended:
-        draft.actions.append(SuspendJob(job.name, suspend=True))
+        draft.stop()
+    else:
+        halt = [job for job in view.jobs if not job.finished and not job.suspended]
+        draft.actions += [SuspendJob(job.name, suspend=True) for job in halt]
     if any(pod.tracked or not pod.ended for pod in view.pods):
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
@@ -229,23 +178,24 @@ def _suspend(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
-def is_published(view: RunView) -> bool:
+def is_published(view: AcceptedView) -> bool:
     """Tell whether the training is over as far as it can be seen, so that the publish Job matters."""
-    if isinstance(view.frozen, ServiceConfig):
+    if isinstance(view.accepted.config, ServiceConfig):
         return service.has_named(view)
     return view.job is not None and view.job.complete
 
 
-def _train(draft: Draft) -> Decision[TrainingRunStatus]:
+def _train(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     view = draft.view
     job, current = view.job, draft.attempts.current
-    if isinstance(view.frozen, ServiceConfig):
+    if isinstance(view.accepted.config, ServiceConfig):
         return service.train(draft)
     if job is None and current > 0:
         deleted = FailureCause(
             FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
         )
         lost = attempt.give_up_lost(draft)
+        draft.stop()
         if lost is None and any(not pod.ended for pod in view.pods):
             # Two pods must not write to one run directory.
             draft.conditions.set(
@@ -259,14 +209,14 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
-    if isinstance(view.frozen, ContainerConfig):
+    if isinstance(view.accepted.config, ContainerConfig):
         data_refusal = attempt.data_refusal(draft)
         if data_refusal is not None:
             return failed_attempt(draft, data_refusal, None)
     if job.complete:
         return _trained(draft)
     if job.failed:
-        return failed_attempt(draft, cause_of(job, view.pod), view.pod)
+        return _failed(draft, job)
     lost = attempt.give_up_lost(draft)
     if lost is not None:
         return failed_attempt(draft, lost, view.pod)
@@ -279,16 +229,28 @@ def _train(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=attempt.look_again(draft))
 
 
-def _trained(draft: Draft) -> Decision[TrainingRunStatus]:
+def _failed(draft: AcceptedDraft, job: JobView) -> Decision[TrainingRunStatus]:
+    """Go on from a failed Job, once the attempt's other Jobs and their pods have ended."""
+    view = draft.view
+    others = [each for each in view.attempt if each.job is not job]
+    draft.stop()
+    if any(not pod.ended for each in others for pod in each.pods):
+        draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, f"Job {job.name} failed: stopping.")
+        attempt.force_delete_lost(draft)
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    return failed_attempt(draft, cause_of(job, view.pod), view.pod)
+
+
+def _trained(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Go on from exit 0: a container must have named its model, and may have no artefact to publish."""
     view = draft.view
-    if not isinstance(view.frozen, ContainerConfig):
+    if not isinstance(view.accepted.config, ContainerConfig):
         return publication.publish(draft)
     name = attempt.model_name(draft)
     if name is None:
         if view.pod is not None and view.pod.forwarding:
             return draft.done(again=1.0)
         return failed_attempt(draft, attempt.unnamed(draft), view.pod)
-    if view.frozen.artefact == "None":
+    if view.accepted.config.artefact == "None":
         return publication.without_artefact(draft, name)
     return publication.publish(draft)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from chorus_api.conditions import ConditionType
-from chorus_api.project import LatestModel, Objective, Project
+from chorus_api.operator_config import OperatorConfig
+from chorus_api.project import LatestModel, Objective
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
-from chorus_operator.decisions import names
 from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost
-from chorus_operator.decisions.run.state import Draft
+from chorus_operator.decisions.run.state import AcceptedDraft
 
 POD_END_SECONDS = 600
 """How long pods of a run may outlive its training, beyond the grace that they have to stop."""
@@ -38,18 +39,20 @@ def is_better(value: float, than: float, objective: Objective) -> bool:
     return value < than if objective.direction == "minimize" else value > than
 
 
-def promotes(project: Project, plugin: str, metrics: dict[str, str], frame: str) -> bool:
+def promotes(
+    policy: OperatorConfig, latest: Sequence[LatestModel], plugin: str, metrics: dict[str, str], frame: str
+) -> bool:
     """Decide whether a new model becomes `latest` of its plugin.
 
     Losses on different frames cannot be compared, so under IfBetter the first model of a new frame is promoted.
     """
-    if project.spec.promotion != "IfBetter":
-        return project.spec.promotion == "Always"
-    held = next((row for row in project.status.latest_model if row.plugin == plugin), None)
+    if policy.promotion != "IfBetter":
+        return policy.promotion == "Always"
+    held = next((row for row in latest if row.plugin == plugin), None)
     if held is None or held.frame != frame or held.value is None:
         return True
-    value = metric_of(metrics, project.spec.objective)
-    return value is not None and is_better(value, float(held.value), project.spec.objective)
+    value = metric_of(metrics, policy.objective)
+    return value is not None and is_better(value, float(held.value), policy.objective)
 
 
 def latest_row(plugin: str, run: str, model: PublishedModel, objective: Objective, frame: str) -> LatestModel:
@@ -66,7 +69,7 @@ def latest_row(plugin: str, run: str, model: PublishedModel, objective: Objectiv
     )
 
 
-def publish(draft: Draft) -> Decision[TrainingRunStatus]:
+def publish(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Carry a run from exit 0 to its published model. `ModelPublished` comes from the publish Job alone."""
     view = draft.view
     record = view.pod.record if view.pod is not None else None
@@ -96,12 +99,11 @@ def publish(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=30.0)
 
 
-def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
+def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Wait until nobody holds a file of the artefact open: what is checked must be what is published."""
     view, told = draft.view, draft.conditions.get(ConditionType.MODEL_PUBLISHED)
-    assert view.plugin is not None
     since = told.last_transition_time if told is not None and told.status == "False" else view.now
-    limit = view.plugin.spec.checkpoint.grace_seconds + POD_END_SECONDS
+    limit = view.accepted.operator.checkpoint.grace_seconds + POD_END_SECONDS
     shown = ", ".join(pod.name for pod in view.pods_left)
     if (view.now - since).total_seconds() > limit:
         cause = FailureCause(
@@ -120,7 +122,7 @@ def _wait_for_pods(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=POD_LOOK_SECONDS)
 
 
-def without_artefact(draft: Draft, name: str) -> Decision[TrainingRunStatus]:
+def without_artefact(draft: AcceptedDraft, name: str) -> Decision[TrainingRunStatus]:
     """End a run whose plugin declares no artefact, or whose service left none: there is nothing to publish."""
     reported = draft.before.report.model_name if draft.before.report else None
     draft.changes["model"] = PublishedModel(
@@ -148,19 +150,23 @@ def _publish_reason(cause: FailureCause) -> Reason:
     return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
 
 
-def _start(draft: Draft, record: TerminationRecord | None) -> StartPublish:
+def _start(draft: AcceptedDraft, record: TerminationRecord | None) -> StartPublish:
     view = draft.view
-    assert view.project is not None
-    assert view.frozen is not None
     reported = draft.before.report.model_name if draft.before.report else None
     metrics = dict(reported.metrics) if reported else {}
     if record is not None:
         metrics |= _metrics(record)
     return StartPublish(
-        promote=promotes(view.project, view.run.spec.plugin, metrics, view.frozen.frame_name),
-        kind="adapter" if isinstance(view.frozen, RunConfig) else "files",
+        promote=promotes(
+            view.accepted.operator,
+            view.project.status.latest_model,
+            view.run.spec.plugin,
+            metrics,
+            view.accepted.config.frame_name,
+        ),
+        kind="adapter" if isinstance(view.accepted.config, RunConfig) else "files",
         # Who tells a digest has left something.
-        optional=isinstance(view.frozen, ServiceConfig) and (reported is None or reported.digest is None),
+        optional=isinstance(view.accepted.config, ServiceConfig) and (reported is None or reported.digest is None),
         expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
     )
 
@@ -170,28 +176,26 @@ def _metrics(record: TerminationRecord) -> dict[str, str]:
     return {name: f"{value:.6g}" for name, value in values.items() if value is not None}
 
 
-def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunStatus]:
+def _published(draft: AcceptedDraft, record: TerminationRecord) -> Decision[TrainingRunStatus]:
     view = draft.view
-    assert view.project is not None
-    assert view.frozen is not None
     reported = draft.before.report.model_name if draft.before.report else None
-    if isinstance(view.frozen, ServiceConfig) and record.digest is None and reported is not None:
+    if isinstance(view.accepted.config, ServiceConfig) and record.digest is None and reported is not None:
         draft.conditions.drop(ConditionType.MODEL_PUBLISHED)
         return without_artefact(draft, reported.model_name)
-    adapter = isinstance(view.frozen, RunConfig)
+    adapter = isinstance(view.accepted.config, RunConfig)
     if record.digest is None or (adapter and record.final_loss is None):
         cause = FailureCause(
             FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss."
         )
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
         return draft.done()
-    name = record.model_name or view.frozen.model_name
+    name = record.model_name or view.accepted.config.model_name
     draft.changes["model"] = PublishedModel(
         name=name,
-        uri=f"pvc://{names.claim(view.project)}/models/{name}",
+        uri=f"pvc://{view.accepted.operator.claim}/models/{name}",
         digest=record.digest,
         bytes=record.bytes or 0,
-        base_model=view.frozen.base_model_uri if isinstance(view.frozen, RunConfig) else "",
+        base_model=view.accepted.config.base_model_uri if isinstance(view.accepted.config, RunConfig) else "",
         samples=record.samples or 0,
         final_loss=None if record.final_loss is None else f"{record.final_loss:.6g}",
         metrics=(dict(reported.metrics) if reported else {}) | _metrics(record),
@@ -201,7 +205,7 @@ def _published(draft: Draft, record: TerminationRecord) -> Decision[TrainingRunS
     draft.changes["failure"] = None
     draft.conditions.set(ConditionType.MODEL_PUBLISHED, True, Reason.MODEL_PUBLISHED, f"Model {name}.")
     if record.latest_owner is not None:
-        plugin, claim = view.run.spec.plugin, names.claim(view.project)
+        plugin, claim = view.run.spec.plugin, view.accepted.operator.claim
         draft.conditions.set(
             ConditionType.DEGRADED,
             True,

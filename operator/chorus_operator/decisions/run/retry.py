@@ -14,19 +14,18 @@ from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.observed import PodView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.phase import NOT_APPLICABLE
-from chorus_operator.decisions.run.state import Draft
+from chorus_operator.decisions.run.state import AcceptedDraft
 
 _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 
-def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> Decision[TrainingRunStatus]:
+def failed_attempt(draft: AcceptedDraft, cause: FailureCause, pod: PodView | None) -> Decision[TrainingRunStatus]:
     """Count a failed attempt against its budget: try again, or end the run."""
     view = draft.view
-    assert view.plugin is not None
     cause = attempt.told_by_plugin(draft, cause)
-    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.frozen, RunConfig):
+    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.accepted.config, RunConfig):
         # The pod knows the model by its mount alone.
-        cause = replace(cause, message=f"lora.baseModel.uri {view.frozen.base_model_uri}: {cause.message}")
+        cause = replace(cause, message=f"lora.baseModel.uri {view.accepted.config.base_model_uri}: {cause.message}")
     failure = attempt.failure_of(cause, pod, view.log_tail)
     if cause.not_applicable:
         draft.conditions.set(ConditionType.APPLICABLE, False, Reason.NOT_APPLICABLE, cause.message)
@@ -40,7 +39,7 @@ def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> De
     used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
     counted = draft.attempts.model_copy(update={kind: used})
     draft.attempts = counted
-    allowed = getattr(view.plugin.spec.retry, kind)
+    allowed = getattr(view.accepted.operator.retry, kind)
     if used > allowed:
         draft.conditions.set(ConditionType.PODS_READY, False, cause.reason, cause.message)
         exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
@@ -61,7 +60,7 @@ def failed_attempt(draft: Draft, cause: FailureCause, pod: PodView | None) -> De
     return draft.done(again=30.0)
 
 
-def _was_suspended(draft: Draft) -> bool:
+def _was_suspended(draft: AcceptedDraft) -> bool:
     """Tell whether the attempt stopped because it was asked to: its exit is no failure then.
 
     The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even

@@ -17,14 +17,14 @@ from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, StartAttempt
 from chorus_operator.decisions.run import attempt, publication
 from chorus_operator.decisions.run.retry import failed_attempt
-from chorus_operator.decisions.run.state import Draft, RunView
+from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
 
 LOOK_AGAIN_SECONDS = 5.0
 DELIVERED = ConditionType.TRAINING_DATA_DELIVERED
 IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to the same host"
 
 
-def train(draft: Draft) -> Decision[TrainingRunStatus]:
+def train(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward."""
     view, job = draft.view, draft.view.job
     _observe_delivery(draft)
@@ -55,40 +55,38 @@ def train(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=min(due, _look_again(draft)))
 
 
-def is_over(draft: Draft) -> bool:
+def is_over(draft: AcceptedDraft) -> bool:
     """Tell whether the service has named its model: what comes now is for Chorus to do."""
-    return isinstance(draft.view.frozen, ServiceConfig) and has_named(draft.view) and not _was_stopped(draft)
+    return isinstance(draft.view.accepted.config, ServiceConfig) and has_named(draft.view) and not _was_stopped(draft)
 
 
-def has_named(view: RunView) -> bool:
+def has_named(view: AcceptedView) -> bool:
     """Tell whether the present attempt's service has sent MODEL_NAME."""
     status = view.run.status
     report = status.report
     return report is not None and report.attempt == status.attempts.current and report.model_name is not None
 
 
-def overdue(draft: Draft) -> FailureCause | None:
+def overdue(draft: AcceptedDraft) -> FailureCause | None:
     """Find the deadline of the present attempt that has passed, if one has, and what is known of why."""
     late = _unnamed(draft) or attempt.overdue(draft)
     if late is None or late.reason is not Reason.DATA_REPORT_DEADLINE_EXCEEDED:
         return late
     view = draft.view
-    assert view.plugin is not None
     undelivered = (
         "" if draft.conditions.is_true(DELIVERED) else f" TRAINING_DATA was not delivered: {_waits_for(draft)}."
     )
-    if view.plugin.status.last_seen_time is None:
+    if view.plugin is not None and view.plugin.status.last_seen_time is None:
         message = f"Plugin {view.plugin.metadata.name!r} has never answered an inquiry.{undelivered}"
         return replace(late, reason=Reason.PLUGIN_OFFLINE, message=message)
     return replace(late, message=late.message + undelivered)
 
 
-def _unnamed(draft: Draft) -> FailureCause | None:
+def _unnamed(draft: AcceptedDraft) -> FailureCause | None:
     view, progress = draft.view, draft.before.progress
-    assert view.plugin is not None
     if progress is None or progress.attempt != draft.attempts.current or progress.percent < 100:
         return None
-    limit = view.plugin.spec.deadlines.model_name_seconds
+    limit = view.accepted.operator.deadlines.model_name_seconds
     if (view.now - max(progress.time, view.operator_since)).total_seconds() <= limit:
         return None
     return FailureCause(
@@ -98,13 +96,12 @@ def _unnamed(draft: Draft) -> FailureCause | None:
     )
 
 
-def _look_again(draft: Draft) -> float:
+def _look_again(draft: AcceptedDraft) -> float:
     view = draft.view
-    assert view.plugin is not None
-    return min(attempt.look_again(draft), max(view.plugin.spec.deadlines.model_name_seconds / 4, 1.0))
+    return min(attempt.look_again(draft), max(view.accepted.operator.deadlines.model_name_seconds / 4, 1.0))
 
 
-def _observe_delivery(draft: Draft) -> None:
+def _observe_delivery(draft: AcceptedDraft) -> None:
     """Write down that the service has TRAINING_DATA: it took it, or speaks as only one that has it can."""
     said = attempt.said_now(draft)
     if said is None or said.exchange is None:
@@ -115,7 +112,7 @@ def _observe_delivery(draft: Draft) -> None:
         draft.conditions.set(DELIVERED, True, Reason.DELIVERED, "The service has taken TRAINING_DATA.")
 
 
-def _deliver(draft: Draft) -> float:
+def _deliver(draft: AcceptedDraft) -> float:
     """Send TRAINING_DATA once the exchange serves, until the service takes it; seconds until the next look."""
     said, conditions, delivery = attempt.said_now(draft), draft.conditions, draft.view.delivery
     if said is None or said.exchange is None or conditions.is_true(DELIVERED):
@@ -130,7 +127,7 @@ def _deliver(draft: Draft) -> float:
     return max(due, LOOK_AGAIN_SECONDS)
 
 
-def _waits_for(draft: Draft) -> str:
+def _waits_for(draft: AcceptedDraft) -> str:
     """Say why TRAINING_DATA has not been taken yet."""
     delivery, said = draft.view.delivery, attempt.said_now(draft)
     if said is None or said.exchange is None:
@@ -140,7 +137,7 @@ def _waits_for(draft: Draft) -> str:
     return IN_QUEUE if delivery.queued else "it is being sent"
 
 
-def _end_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
+def _end_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Stop the exchange; go on when no pod of it is left."""
     job = draft.view.job
     assert job is not None
@@ -151,7 +148,7 @@ def _end_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     return _after_exchange(draft)
 
 
-def _without_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
+def _without_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Start the first exchange, or decide what follows from the end of the last one."""
     current = draft.attempts.current
     if current == 0:
@@ -168,8 +165,8 @@ def _without_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     return _after_exchange(draft)
 
 
-def _after_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
-    frozen, error = draft.view.frozen, _error(draft)
+def _after_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+    frozen, error = draft.view.accepted.config, _error(draft)
     assert isinstance(frozen, ServiceConfig)
     name = attempt.model_name(draft) if is_over(draft) else None
     if name is not None:
@@ -186,7 +183,7 @@ def _after_exchange(draft: Draft) -> Decision[TrainingRunStatus]:
     return failed_attempt(draft, FailureCause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
 
 
-def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:
+def _start(draft: AcceptedDraft, number: int) -> Decision[TrainingRunStatus]:
     draft.actions.append(StartAttempt(number))
     draft.attempts = Attempts.model_validate(draft.attempts.model_dump() | {"current": number})
     draft.conditions.drop(DELIVERED)
@@ -196,7 +193,7 @@ def _start(draft: Draft, number: int) -> Decision[TrainingRunStatus]:
     return draft.done(again=30.0)
 
 
-def _wait_for_its_end(draft: Draft) -> Decision[TrainingRunStatus]:
+def _wait_for_its_end(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     # A run that was suspended is still known as such when it goes on before its exchange has ended.
     reason = Reason.SUSPENDED if _was_stopped(draft) else Reason.PENDING
     draft.conditions.set(ConditionType.PODS_READY, False, reason, "The exchange is being stopped.")
@@ -204,14 +201,14 @@ def _wait_for_its_end(draft: Draft) -> Decision[TrainingRunStatus]:
     return draft.done(again=LOOK_AGAIN_SECONDS)
 
 
-def _was_stopped(draft: Draft) -> bool:
+def _was_stopped(draft: AcceptedDraft) -> bool:
     """Tell whether the attempt was ended because the run was suspended: nobody is charged, and nothing of it counts."""
     before = draft.before.conditions
     ready = find(before, ConditionType.PODS_READY)
     return is_true(before, ConditionType.SUSPENDED) or (ready is not None and ready.reason == Reason.SUSPENDED)
 
 
-def _error(draft: Draft) -> ErrorEntry | None:
+def _error(draft: AcceptedDraft) -> ErrorEntry | None:
     said = attempt.said_now(draft)
     return said.error if said is not None else None
 

@@ -12,13 +12,13 @@ from chorus_api.phases import FINAL, Phase
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ContainerConfig, RunConfig, ServiceConfig
 from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
 from chorus_operator.decisions import names
+from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event
 from chorus_operator.decisions.delivery import Delivery
-from chorus_operator.decisions.observed import JobView, PodView, newest
+from chorus_operator.decisions.observed import JobPods, JobView, PodView, leading, newest
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.service_address import url_problem
 
@@ -33,39 +33,50 @@ _TOLD: dict[str, str] = {
 """Conditions whose turning to this is told by an Event."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Everything that a decision about a run may look at."""
+    """Everything that a decision about a run may look at; `AcceptedView` once what the run uses is frozen."""
 
     run: TrainingRun
-    project: Project | None
-    plugin: Plugin | None
+    project: Project | None = None
+    plugin: Plugin | None = None
     now: datetime
     operator_since: datetime
     messages_url: str
     trainer_image: str
-    frozen: RunConfig | ContainerConfig | ServiceConfig | None = None
-    frozen_hash: str = ""
+    stored: StoredConfig | None = None
+    """The frozen configuration under its present name."""
+    incomplete: StoredConfig | None = None
+    """The frozen configuration as a former version wrote it, without what the operator reads."""
     resume: TrainingRun | None = None
     missing_claim: str | None = None
-    job: JobView | None = None
-    pods: Sequence[PodView] = ()
-    fetch: JobView | None = None
-    fetch_pods: Sequence[PodView] = ()
-    publish: JobView | None = None
-    publish_pods: Sequence[PodView] = ()
-    pods_left: Sequence[PodView] = ()
-    """Pods of the run, of any attempt, that have not ended; read when the training is over and nothing is published."""
+    attempt: Sequence[JobPods] = ()
+    """The Jobs that the present attempt wants."""
     log_tail: str | None = None
-    delivery: Delivery = field(default_factory=Delivery)
-    """TRAINING_DATA of the present attempt, on its way to a service."""
     judge_url: Callable[[str], str | None] = url_problem
     """Says what is wrong with a service's URL."""
 
     @property
+    def jobs(self) -> Sequence[JobView]:
+        """The Jobs of the present attempt that are there."""
+        return tuple(each.job for each in self.attempt if each.job is not None)
+
+    @property
+    def job(self) -> JobView | None:
+        """The Job that the state of the attempt turns on; None when one of the attempt's Jobs is missing."""
+        lead = leading(self.attempt)
+        return lead.job if lead is not None else None
+
+    @property
+    def pods(self) -> Sequence[PodView]:
+        """All pods of the present attempt."""
+        return tuple(pod for each in self.attempt for pod in each.pods)
+
+    @property
     def pod(self) -> PodView | None:
-        """The newest pod of the present attempt."""
-        return newest(self.pods)
+        """The newest pod of the Job that the state of the attempt turns on."""
+        lead = leading(self.attempt)
+        return newest(lead.pods) if lead is not None else None
 
     @property
     def wants_suspension(self) -> bool:
@@ -73,8 +84,26 @@ class RunView:
         return self.run.spec.suspend or (self.project is not None and self.project.spec.suspend)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AcceptedView(RunView):
+    """Everything that a decision about an accepted run may look at."""
+
+    project: Project
+    accepted: AcceptedRun
+    fetch: JobView | None = None
+    fetch_pods: Sequence[PodView] = ()
+    publish: JobView | None = None
+    publish_pods: Sequence[PodView] = ()
+    pods_left: Sequence[PodView] = ()
+    """Pods of the run, of any attempt, that have not ended; read when the training is over and nothing is published."""
+    delivery: Delivery = field(default_factory=Delivery)
+    """TRAINING_DATA of the present attempt, on its way to a service."""
+
+
 class Draft:
     """A run's status while a decision is being made."""
+
+    view: RunView
 
     def __init__(self, view: RunView) -> None:
         self.view = view
@@ -95,9 +124,13 @@ class Draft:
         self.changes["completion_time"] = self.view.now
         if failure is not None:
             self.changes["failure"] = failure
-        job = self.view.job
-        if job is not None and not job.finished and not job.deleting:
-            self.actions.append(DeleteJob(job.name, job.uid))
+        self.stop()
+
+    def stop(self) -> None:
+        """Delete the Jobs of the present attempt that go on."""
+        self.actions += [
+            DeleteJob(job.name, job.uid) for job in self.view.jobs if not job.finished and not job.deleting
+        ]
 
     def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
         """Close the draft: derive the phase and the events from the conditions."""
@@ -119,6 +152,15 @@ class Draft:
             events=_events(self.before.conditions, conditions, phase, self.before.phase),
             requeue_after=None if phase in FINAL else again,
         )
+
+
+class AcceptedDraft(Draft):
+    """An accepted run's status while a decision is being made."""
+
+    view: AcceptedView
+
+    def __init__(self, view: AcceptedView) -> None:
+        super().__init__(view)
 
 
 def _events(

@@ -1,0 +1,32 @@
+"""What an accepted run uses: frozen in one ConfigMap when it is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chorus_api.operator_config import OperatorConfig
+from chorus_api.run_config import AnyRun
+
+
+@dataclass(frozen=True)
+class AcceptedRun:
+    """Everything that an accepted run uses, as it was frozen. The Plugin and the Project's spec no longer matter."""
+
+    config_map: str
+    digest: str
+    """Of the whole content of the ConfigMap."""
+    training_hash: str
+    config: AnyRun
+    """run.json: what pods read."""
+    operator: OperatorConfig
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """A ConfigMap that the run owns and that may hold its frozen configuration. It is not trusted yet."""
+
+    name: str
+    uid: str
+    content: Mapping[str, str]
+    digest: str

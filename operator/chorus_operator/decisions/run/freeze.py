@@ -1,0 +1,142 @@
+"""Freezing what an accepted run uses, once; and what follows when the frozen configuration is missing or another."""
+
+from __future__ import annotations
+
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import Phase
+from chorus_api.plugin import Plugin
+from chorus_api.project import Project
+from chorus_api.reasons import Reason
+from chorus_api.training_run import Resolved, TrainingRunStatus
+from chorus_operator.decisions import names, resolve
+from chorus_operator.decisions.decision import Decision, Freeze
+from chorus_operator.decisions.recipe import Recipe, recipe_of
+from chorus_operator.decisions.run import frozen
+from chorus_operator.decisions.run.state import Draft, RunView
+
+LOOK_AGAIN_SECONDS = 5.0
+REFERENCE_GRACE_SECONDS = 60
+NEW_RUN = "Make a new run."
+
+
+def freeze(draft: Draft, project: Project, plugin: Plugin) -> Decision[TrainingRunStatus]:
+    """Write down what the run uses. `plugin` and `project` are read live, here for the last time."""
+    view = draft.view
+    entry = resolve.entry_of(project, view.run.spec.plugin)
+    assert entry is not None
+    recipe = recipe_of(plugin, entry, view.run, trainer_image=view.trainer_image)
+    former = _is_of_former_version(view)
+    if not former and (problem := _problem(view, recipe, plugin, project)) is not None:
+        if problem.reason is Reason.PARAMETERS_INVALID:
+            draft.conditions.set(ConditionType.PARAMETERS_VALID, False, problem.reason, problem.message)
+        draft.fail(problem.reason, problem.message)
+        return draft.done()
+    if not former and view.missing_claim is not None:
+        return _without_claim(draft, view.missing_claim)
+    if project.status.dataset is None or not project.status.id or not plugin.status.id:
+        return draft.done(again=LOOK_AGAIN_SECONDS)
+    content = _content(view, project, plugin, recipe)
+    if view.incomplete is not None and (former or frozen.says_the_same(view.incomplete, content)):
+        try:
+            content = frozen.completed(view.incomplete, content)
+        except ValueError as error:
+            return _changed(draft, f"What the run uses cannot be completed: {error}.")
+    return _write(draft, content)
+
+
+def restore(draft: Draft) -> Decision[TrainingRunStatus]:
+    """Write a frozen configuration again that somebody deleted, if it can be made with the same digest."""
+    view, resolved = draft.view, draft.before.resolved
+    assert resolved is not None
+    if view.stored is not None:
+        return _changed(draft, f"ConfigMap {resolved.config_map} has another content than the run was accepted with.")
+    entry = resolve.entry_of(view.project, view.run.spec.plugin) if view.project is not None else None
+    if view.project is not None and view.plugin is not None and entry is not None and view.project.status.dataset:
+        recipe = recipe_of(view.plugin, entry, view.run, trainer_image=view.trainer_image)
+        if not _problem(view, recipe, view.plugin, view.project):
+            content = _content(view, view.project, view.plugin, recipe)
+            if frozen.digest_of(content) == resolved.digest:
+                return _write(draft, content)
+    return _changed(
+        draft,
+        f"ConfigMap {resolved.config_map} is gone, and Project and Plugin have changed since the run was accepted.",
+    )
+
+
+def _changed(draft: Draft, what: str) -> Decision[TrainingRunStatus]:
+    draft.fail(Reason.FROZEN_CONFIG_CHANGED, f"{what} {NEW_RUN}")
+    return draft.done()
+
+
+def _problem(view: RunView, recipe: Recipe, plugin: Plugin, project: Project) -> resolve.Problem | None:
+    entry = resolve.entry_of(project, view.run.spec.plugin)
+    assert entry is not None
+    return resolve.check(recipe, plugin, entry, view.run, judge_url=view.judge_url) or _resume_problem(view, plugin)
+
+
+def _content(view: RunView, project: Project, plugin: Plugin, recipe: Recipe) -> dict[str, str]:
+    config = resolve.freeze(view.run, project, plugin, recipe, resume=view.resume, messages_url=view.messages_url)
+    return frozen.content_of(
+        config,
+        resolve.operator_config(project, plugin),
+        parameters=recipe.told(),
+        training_hash=recipe.training_hash(config.frame_name),
+        files=resolve.files_of(config),
+    )
+
+
+def _is_of_former_version(view: RunView) -> bool:
+    """Tell whether a configuration without a known digest was written by a former version of the operator.
+
+    The run's status names it, or a Job was made from it. Else anybody may have written it, and it counts only as far as
+    it says what would be frozen now.
+    """
+    resolved = view.run.status.resolved
+    return view.incomplete is not None and ((resolved is not None and resolved.hash != "") or bool(view.jobs))
+
+
+def _write(draft: Draft, content: dict[str, str]) -> Decision[TrainingRunStatus]:
+    view = draft.view
+    accepted = frozen.read_accepted(names.config_map(view.run), content)
+    replaced = view.stored if view.stored is not None and view.stored.digest != accepted.digest else None
+    draft.actions.append(Freeze(accepted, content, replaced))
+    draft.changes["resolved"] = Resolved(
+        config_map=accepted.config_map,
+        digest=accepted.digest,
+        hash=accepted.training_hash,
+        frame=accepted.config.frame_name,
+    )
+    return draft.done(again=0.0)
+
+
+def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
+    """Look for the base model's claim before a pod is made that could only hang waiting for it."""
+    message = f"lora.baseModel.uri: there is no PersistentVolumeClaim {claim!r} in this namespace; create it."
+    accepted = draft.conditions.get(ConditionType.ACCEPTED)
+    since = accepted.last_transition_time if accepted else draft.view.now
+    if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
+        draft.fail(Reason.BASE_MODEL_NOT_FOUND, message)
+        return draft.done()
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.AWAITING_BASE_MODEL, message)
+    return draft.done(again=10.0)
+
+
+def _resume_problem(view: RunView, plugin: Plugin) -> resolve.Problem | None:
+    wanted = view.run.spec.resume_from
+    if wanted is None:
+        return None
+    if plugin.spec.type != "lora":
+        return resolve.Problem(Reason.BAD_CONFIGURATION, "spec.resumeFrom is for plugins of type lora: remove it.")
+    other = view.resume
+    fits = (
+        other is not None
+        and other.status.phase == Phase.TRAINED
+        and other.spec.project_ref == view.run.spec.project_ref
+        and other.status.model is not None
+    )
+    if fits:
+        return None
+    return resolve.Problem(
+        Reason.RESUME_RUN_NOT_FOUND,
+        f"spec.resumeFrom.run: {wanted.run!r} is not a TRAINED run of Project {view.run.spec.project_ref.name!r}.",
+    )

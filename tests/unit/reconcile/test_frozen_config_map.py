@@ -1,0 +1,154 @@
+"""The frozen ConfigMap is no way in: who may write ConfigMaps, but no pods, comes by no pod through it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from builders import make_plugin, make_project, make_run
+from chorus_kube.resources import CONFIG_MAPS, JOBS
+from chorus_kube.work_queue import Key
+from chorus_operator.decisions.run.frozen import digest_of
+from fakes import Call
+from world import NAMESPACE, Killed, World
+
+RUN = "mine"
+CONTAINER = {"image": "registry.test/p:1", "describe": False}
+
+
+def prepared() -> World:
+    """A Project with a container plugin whose frame is ready, and no run yet."""
+    world = World()
+    plugin = make_plugin("p", spec={"type": "container", "lora": None, "container": CONTAINER})
+    world.put(plugin, make_project(plugins=["p"], spec={"trainOn": "Manual"}))
+    world.frame_ready("shop")
+    return world
+
+
+def accepted() -> World:
+    world = prepared()
+    world.put(make_run(RUN, plugin="p"))
+    return world
+
+
+def stored(world: World) -> dict[str, Any]:
+    found = world.kube.find(CONFIG_MAPS, world.frozen(RUN))
+    assert found is not None
+    return found
+
+
+def remove(world: World) -> dict[str, Any]:
+    found = stored(world)
+    del world.kube.objects["ConfigMap", NAMESPACE, found["metadata"]["name"]]
+    return found
+
+
+def forged(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The ConfigMap with another priority for the operator and another image for the pod, owned as before."""
+    data = dict(manifest["data"])
+    operator = json.loads(data.get("operator.json", "{}"))
+    operator["pod"] = {**operator.get("pod", {}), "priorityClassName": "system-node-critical"}
+    config = {**json.loads(data["run.json"]), "image": "registry.test/mine:1"}
+    data |= {"operator.json": json.dumps(operator), "run.json": json.dumps(config)}
+    metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("uid", "resourceVersion")}
+    return {**manifest, "metadata": metadata | changes, "data": data}
+
+
+def pods_wanted(world: World) -> list[tuple[str, str | None]]:
+    """Image and priority of what the operator has made Jobs for."""
+    templates = [job["spec"]["template"]["spec"] for job in world.kube.all(JOBS) if RUN in job["metadata"]["name"]]
+    return [(each["containers"][0]["image"], each.get("priorityClassName")) for each in templates]
+
+
+def test_the_status_keeps_the_digest_of_the_whole_content() -> None:
+    world = accepted()
+    assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(stored(world)["data"])
+
+
+def test_a_frozen_configuration_with_another_content_ends_the_run() -> None:
+    world = accepted()
+    world.kube.put(forged(remove(world)))
+    world.job_ends(world.attempt(RUN), exit_code=137)
+    status = world.run(RUN)["status"]
+    assert (status["phase"], status["reason"]) == ("failed", "FrozenConfigChanged")
+    assert world.frozen(RUN) in status["message"]
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
+
+
+def test_a_frozen_configuration_of_another_owner_is_not_read() -> None:
+    world = accepted()
+    world.kube.put(forged(remove(world), ownerReferences=[]))
+    world.job_ends(world.attempt(RUN), exit_code=137)
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
+    assert world.run(RUN)["status"]["reason"] == "NameTaken"
+
+
+def test_a_missing_frozen_configuration_is_written_again_with_the_same_digest() -> None:
+    world = accepted()
+    before = remove(world)
+    world.job_ends(world.attempt(RUN), exit_code=137)
+    assert stored(world)["data"] == before["data"]
+    assert world.attempt(RUN, 2) in world.jobs()
+
+
+def test_a_missing_frozen_configuration_that_cannot_be_written_again_ends_the_run_and_its_pod() -> None:
+    world = accepted()
+    world.pod_starts(world.attempt(RUN))
+    remove(world)
+    plugin = make_plugin("p", spec={"type": "container", "lora": None, "container": {**CONTAINER, "image": "other:2"}})
+    world.put(plugin)
+    status = world.run(RUN)["status"]
+    assert (status["phase"], status["reason"]) == ("failed", "FrozenConfigChanged")
+    assert world.job(world.attempt(RUN)) is None
+
+
+@pytest.mark.parametrize("name", ["-frozen", "-config"])
+def test_what_somebody_writes_before_the_run_is_accepted_is_replaced(name: str) -> None:
+    honest = accepted()
+    manifest = stored(honest)
+    world = prepared()
+    world.kube.put(make_run(RUN, plugin="p"))
+    uid = world.run(RUN)["metadata"]["uid"]
+    owner = [{**manifest["metadata"]["ownerReferences"][0], "uid": uid}]
+    world.kube.put(forged(manifest, name=f"{RUN}-{uid[:5]}{name}", ownerReferences=owner))
+    world.settle()
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
+    assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(stored(world)["data"])
+
+
+def test_a_former_name_that_somebody_takes_before_the_run_is_accepted_decides_nothing() -> None:
+    manifest = stored(accepted())
+    world = prepared()
+    world.kube.put(make_run(RUN, plugin="p"))
+    uid = world.run(RUN)["metadata"]["uid"]
+    owner = [{**manifest["metadata"]["ownerReferences"][0], "uid": uid}]
+    world.kube.put(forged(manifest, name=f"{RUN}-config", ownerReferences=owner))
+    world.settle()
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
+
+
+def test_an_operator_that_ended_before_it_wrote_the_digest_goes_on_with_what_its_job_was_made_from() -> None:
+    world = prepared()
+    world.kube.put(make_run(RUN, plugin="p"))
+
+    def after(call: Call) -> None:
+        if (call.kind, call.verb) == ("Job", "create"):
+            raise Killed
+
+    world.kube.after = after
+    for key in (Key("Project", NAMESPACE, "shop", "shop"), Key("TrainingRun", NAMESPACE, RUN, "shop")):
+        try:
+            asyncio.run(world.look(key))
+        except Killed:
+            break
+    world.kube.after = lambda call: None
+    before = stored(world)["data"]
+    assert "resolved" not in world.run(RUN)["status"]
+    other = make_plugin("p", spec={"type": "container", "lora": None, "container": {**CONTAINER, "image": "other:2"}})
+    world.put(other)
+    assert stored(world)["data"] == before
+    assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(before)
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
