@@ -252,6 +252,11 @@ class ProjectPlugin(Model):
     enabled: bool = Field(True, description="false: no runs are made for this entry.")
     optional: bool = Field(False, description="true: its failure does not fail the Project, it sets Degraded.")
 
+    def own_parameters(self) -> dict[str, Any]:
+        """Give the parameters that the entry itself sets, of whatever type its plugin is."""
+        lora = self.lora.model_dump(mode="json", exclude_none=True) if self.lora else {}
+        return lora | dict(self.parameters)
+
 
 class Objective(Model):
     """What makes one model better than another."""

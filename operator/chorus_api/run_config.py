@@ -65,6 +65,7 @@ class FrozenRun(FileModel):
     model_name: str = Field(description="Name under which the artefact will be published.")
     info: dict[str, str] = Field(default_factory=dict, description="`dataset.info` of the Project.")
     messaging: Messaging = Field(description="Where and how to speak to Chorus.")
+    type: str = Field(description="Type of the plugin.")
 
 
 class ForwardConfig(FileModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chorus_api.operator_config import OperatorConfig
-from chorus_api.run_config import AnyRun
+from chorus_api.run_config import FrozenRun
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AcceptedRun:
     digest: str
     """Of the whole content of the ConfigMap."""
     training_hash: str
-    config: AnyRun
+    config: FrozenRun
     """run.json: what pods read."""
     operator: OperatorConfig
 

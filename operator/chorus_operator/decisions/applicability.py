@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
-from chorus_operator.decisions.needs import needs_of
+from chorus_operator.decisions.requirements import Requirements
 from chorus_protocol.messages import FrameManifest
 
 
@@ -23,9 +22,8 @@ class Verdict:
     message: str = ""
 
 
-def suits(plugin: Plugin, frame: FrameManifest, info: Mapping[str, str]) -> Verdict:
-    """Check what the plugin requires against the frame."""
-    needs = needs_of(plugin)
+def suits(needs: Requirements, frame: FrameManifest, info: Mapping[str, str]) -> Verdict:
+    """Check what a plugin needs against the frame."""
     there = {column.name: column for column in frame.columns}
     missing = [name for name in (*needs.columns, *needs.distinct) if name not in there]
     if missing:

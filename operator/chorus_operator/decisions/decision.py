@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from chorus_api.project import ProjectPlugin
 from chorus_api.reasons import Reason
@@ -69,15 +69,29 @@ class StartAttempt:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where a service is posted to, and the key of a ConfigMap with the certificates that it is known by, if any."""
+
+    url: str
+    ca_config_map: str | None = None
+    ca_key: str | None = None
+
+
+@dataclass(frozen=True)
 class Deliver:
-    """Send TRAINING_DATA of an attempt to its service."""
+    """Send TRAINING_DATA of an attempt to its service, whose exchange has the certificate."""
 
     attempt: int
+    endpoint: Endpoint
+    certificate: str
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Inquire:
     """Ask a service what it is and how it does."""
+
+    endpoint: Endpoint
 
 
 @dataclass(frozen=True)

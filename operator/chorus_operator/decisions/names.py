@@ -55,10 +55,9 @@ def fetch_job(project: Project, key: str) -> ChildName:
     return _of_project(project, f"base-{key}")
 
 
-def describe_job(plugin: Plugin) -> ChildName:
+def describe_job(plugin: Plugin, image: str) -> ChildName:
     """Name the Job that asks an image what it is: once for each image string and generation of the Plugin."""
-    assert plugin.spec.container is not None
-    part = f"describe-{content_hash([plugin.spec.container.image, plugin.metadata.generation])}"
+    part = f"describe-{content_hash([image, plugin.metadata.generation])}"
     return ChildName(f"{_stem(plugin.metadata)}-{part}", f"{plugin.metadata.name}-{part}")
 
 
@@ -114,14 +113,19 @@ def run_sequence(project: str, plugin: str, name: str) -> int:
     return int(tail) if ours and len(tail) <= SEQUENCE_DIGITS else 0
 
 
-def attempt_job(run: TrainingRun, attempt: int) -> str:
-    """Name the Job of one attempt."""
-    return f"{_run_stem(run)}-{attempt}"
+def attempt_job(run: TrainingRun, attempt: int, *, suffix: str = "") -> str:
+    """Name a Job of one attempt; `suffix`: the role, of those beside the first."""
+    return f"{_run_stem(run)}-{attempt}{suffix and '-'}{suffix}"
 
 
 def exchange(run: TrainingRun, attempt: int) -> str:
     """Name the Service and the ConfigMap of an attempt's exchange. A Service's name begins with a letter."""
     return f"ex-{_run_stem(run)}-{attempt}"
+
+
+def exchange_host(run: TrainingRun, attempt: int) -> str:
+    """Name the host of an attempt's exchange."""
+    return f"{exchange(run, attempt)}.{run.metadata.namespace}.svc"
 
 
 def publish_job(run: TrainingRun) -> str:
@@ -180,8 +184,7 @@ def trigger_hash(frame: str, entry: ProjectPlugin) -> str:
 
     The Plugin's spec is left out on purpose: editing a shared Plugin marks rows outdated and starts nothing.
     """
-    lora = entry.lora.model_dump(mode="json", exclude_none=True) if entry.lora else {}
-    return content_hash([frame, entry.plugin_ref.name, lora | dict(entry.parameters)])
+    return content_hash([frame, entry.plugin_ref.name, entry.own_parameters()])
 
 
 def labels(project: str, *, role: str, plugin: str | None = None, run: str | None = None) -> dict[str, str]:

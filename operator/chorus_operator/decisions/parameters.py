@@ -11,7 +11,9 @@ from chorus_api.nearest import nearest
 from chorus_api.parameters import ParameterSchema, ParametersSchema
 from chorus_api.plugin import Plugin
 from chorus_api.project import ProjectPlugin
+from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
+from chorus_operator.decisions.resolve import Problem, misplaced
 
 Values = Mapping[str, int | str]
 
@@ -66,6 +68,13 @@ def problems(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> list[str
     there = resolved(plugin, entry, run)
     missing = [name for name in (schema.required if schema else ()) if name not in there]
     return found + [f"spec.parameters: {name} is required and nobody sets it." for name in missing]
+
+
+def problem(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> Problem | None:
+    """Find what is wrong with the parameters of a type that takes `parameters`."""
+    found = misplaced(entry, run, "lora", "lora is for type lora; use parameters.")
+    wrong = problems(plugin, entry, run) if found is None else []
+    return Problem(Reason.PARAMETERS_INVALID, " ".join(wrong)[:4096]) if wrong else found
 
 
 def _unknown(place: str, name: str, known: list[str]) -> str:

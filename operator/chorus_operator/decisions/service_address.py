@@ -9,16 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from chorus_api.plugin import ServicePlugin
 from chorus_net.addresses import Address, host_problem, nothing
-
-
-def target_url(service: ServicePlugin, namespace: str) -> str:
-    """Say where a Plugin's service is posted to."""
-    ref = service.service_ref
-    if ref is None:
-        return service.url or ""
-    return f"{ref.scheme}://{ref.name}.{namespace}.svc:{ref.port}{ref.path or '/'}"
 
 
 def url_problem(url: str, *, allows: Callable[[Address], bool] = nothing) -> str | None:

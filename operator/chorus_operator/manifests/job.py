@@ -11,14 +11,12 @@ from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import PluginSpec, PodOptions
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
-from chorus_api.run_config import FrozenScript, RunConfig
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.decisions.classify import POLICY_EXIT_CODES
 from chorus_operator.decisions.resolve import on_one_node
-from chorus_operator.manifests.environment import training_environment
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
     Manifest,
@@ -31,7 +29,6 @@ from chorus_operator.manifests.pod import (
     same_node,
     whole_cpus,
 )
-from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
 
 CPU_JOB_RETRIES = 3
 CPU_JOB_SECONDS = 6 * 3600
@@ -103,52 +100,6 @@ def run_owner(run: TrainingRun) -> Manifest:
 def project_owner(project: Project) -> Manifest:
     """Owner reference to a Project."""
     return names.owner_reference("Project", project.metadata.name, project.metadata.uid)
-
-
-def training_job(
-    run: TrainingRun, accepted: AcceptedRun, config: RunConfig, *, attempt: int, operator_image: str
-) -> Manifest:
-    """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
-    claim, base = accepted.operator.claim, config.base_model
-    volumes = [
-        claim_volume("data", claim),
-        config_map_volume("config", accepted.config_map),
-        identity_volume(),
-    ]
-    mounts = [
-        Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True),
-        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
-        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
-        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
-        IDENTITY_MOUNT,
-    ]
-    if base.claim is not None:
-        if base.claim != claim:
-            volumes.append(claim_volume("base", base.claim))
-        volume = "data" if base.claim == claim else "base"
-        mounts.append(Mount(volume, str(contract.BASE_DIR), base.sub_path, read_only=True))
-    if config.resume_model is not None:
-        published = f"{contract.MODELS}/{config.resume_model}"
-        mounts.append(Mount("data", str(contract.RESUME_DIR), published, read_only=True))
-    env = {contract.ATTEMPT_ENV: str(attempt), "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}
-    init: list[Manifest] = []
-    if config.script is not None:
-        env |= training_environment(config, attempt=attempt, messages="Http")
-    if config.script is not None and config.script.config_map is not None:
-        script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
-        init.append(check_script(script, operator_image))
-        volumes += script_volumes(script, accepted.operator.scratch)
-        mounts.append(SCRIPT_MOUNT)
-    container = {"name": "trainer", "image": config.image} | compute(accepted.operator, env)
-    return attempt_job(
-        run,
-        accepted,
-        attempt=attempt,
-        container=container,
-        volumes=volumes,
-        mounts=mounts,
-        init_containers=init,
-    )
 
 
 def attempt_job(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
-from chorus_api.run_config import FetchConfig, FrozenBaseModel, KeptFrames, ListedRuns, PrepareConfig, PublishConfig
+from chorus_api.run_config import KeptFrames, ListedRuns, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun
@@ -17,7 +17,6 @@ from chorus_operator.manifests.job import ClaimPlace, config_map, cpu_job, proje
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
 
 INLINE_KEY = "inline"
-TOKEN_DIR = "/var/run/chorus-hub"
 _SOURCE = str(contract.SOURCE_DIR)
 
 
@@ -144,49 +143,6 @@ def _secret_volume(name: str, secret: str, *, key: str | None) -> Manifest:
     if key is not None:
         mounted["items"] = [{"key": key, "path": key}]
     return {"name": name, "secret": mounted}
-
-
-def fetch_manifests(
-    project: Project,
-    accepted: AcceptedRun,
-    base: FrozenBaseModel,
-    key: str,
-    *,
-    image: str,
-    api_server: Sequence[str] = (),
-) -> list[Manifest]:
-    """The ConfigMap and the Job that put a hub's model on the claim; `api_server`: see FetchConfig."""
-    name = names.fetch_job(project, key).name
-    labels = names.labels(project.metadata.name, role="fetch")
-    volumes: list[Manifest] = []
-    mounts: list[Mount] = []
-    if base.secret is not None:
-        items = [{"key": "token", "path": "token"}]
-        volumes = [{"name": "hub", "secret": {"secretName": base.secret, "items": items}}]
-        mounts = [Mount("hub", TOKEN_DIR, read_only=True)]
-    config = FetchConfig(
-        uri=base.uri,
-        revision=base.revision,
-        base_key=key,
-        project_uid=project.metadata.uid,
-        token_file=f"{TOKEN_DIR}/token" if base.secret else None,
-        api_server=list(api_server),
-    )
-    job = cpu_job(
-        name=name,
-        namespace=project.metadata.namespace,
-        place=ClaimPlace.of_run(accepted),
-        owner=project_owner(project),
-        labels=labels,
-        annotations={},
-        command="fetch",
-        image=image,
-        pods=[accepted.operator.pod],
-        volumes=volumes,
-        mounts=mounts,
-    )
-    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
-    return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
 
 
 def publish_manifests(

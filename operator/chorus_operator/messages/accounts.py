@@ -14,12 +14,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from chorus_api.ids import message_id
-from chorus_api.run_config import FrozenFile, ServiceConfig
+from chorus_api.plugin import Plugin
 from chorus_api.training_run import TrainingRun
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import CONFIG_MAPS, PLUGINS, TRAINING_RUNS
+from chorus_operator.decisions.accepted import StoredConfig
+from chorus_operator.decisions.run.frozen import RUN_FILE, type_of
+from chorus_operator.decisions.run.plugin_type import PluginTypes
 from chorus_operator.messages.pod_senders import AccountPod
+from chorus_operator.plugin_types.registry import PLUGIN_TYPES
 from chorus_operator.reconcile.children import Owner, read_if_owned
 from chorus_operator.reconcile.frozen import stored_config
 from chorus_operator.services.subjects import read_plugin, read_run
@@ -47,9 +51,10 @@ class _Accepted:
 class ServiceAccounts:
     """Finds what a pod's service account grants. What a run was accepted with is remembered: it never changes."""
 
-    def __init__(self, kube: Kube, *, seconds: Callable[[], float]):
+    def __init__(self, kube: Kube, *, seconds: Callable[[], float], types: PluginTypes = PLUGIN_TYPES):
         """`seconds`: seconds that only rise."""
         self._kube = kube
+        self._types = types
         self._frozen: Cache[tuple[str, str, str], _Accepted] = Cache(size=CACHE_SIZE, clock=seconds)
 
     def remembers(self, namespace: str, message: Message) -> bool:
@@ -120,7 +125,32 @@ class ServiceAccounts:
         config = stored_config(stored)
         if config is None or resolved.digest not in (None, config.digest):
             return None
-        return _accepted(stored)
+        return self._accepted(config)
+
+    def _account_of(self, stored: dict[str, Any]) -> str | None:
+        try:
+            plugin = Plugin.model_validate(stored)
+        except ValidationError:
+            return None
+        return self._types[plugin.spec.type].account_of_plugin(plugin)
+
+    def _accepted(self, stored: StoredConfig) -> _Accepted | None:
+        """Read the frozen configuration of a run; None when its pods cannot speak by their account."""
+        plugin_type = self._types.get(type_of(stored.content))
+        if plugin_type is None or not plugin_type.speaks_by_account:
+            return None
+        try:
+            config = plugin_type.config.model_validate_json(stored.content[RUN_FILE])
+        except ValidationError:
+            return None
+        return _Accepted(
+            namespace=config.namespace,
+            run_name=config.run_name,
+            run_uid=config.run_uid,
+            project_id=config.project_id,
+            plugin_id=config.plugin_id,
+            service_account=plugin_type.account(config),
+        )
 
     async def _of_plugin(self, pod: AccountPod, subject: str) -> PluginGrant:
         asked = read_plugin(subject)
@@ -133,37 +163,13 @@ class ServiceAccounts:
         plugin = await self._kube.get(PLUGINS, namespace=pod.namespace, name=name)
         if plugin is None:
             raise Refused(Cause.WRONG_IDS, f"there is no Plugin {name} in namespace {pod.namespace}")
-        if _account_of(plugin) != pod.account:
+        if self._account_of(plugin) != pod.account:
             raise _not_named(pod, f"Plugin {name}")
         uid, present = plugin["metadata"]["uid"], plugin["metadata"].get("generation", 1)
         if generation != present:
             # Only the present generation was looked at: another one may name another account.
             raise Refused(Cause.WRONG_IDS, f"Plugin {name} was asked at generation {generation}, now {present}")
         return PluginGrant(namespace=pod.namespace, name=name, uid=uid, generation=present, plugin_id=message_id(uid))
-
-
-def _accepted(stored: dict[str, Any] | None) -> _Accepted | None:
-    """Read the frozen configuration of a service's run; None when it is none."""
-    try:
-        config = FrozenFile.model_validate_json((stored or {})["data"]["run.json"]).root
-    except (KeyError, ValidationError):
-        return None
-    if not isinstance(config, ServiceConfig):
-        return None
-    return _Accepted(
-        namespace=config.namespace,
-        run_name=config.run_name,
-        run_uid=config.run_uid,
-        project_id=config.project_id,
-        plugin_id=config.plugin_id,
-        service_account=config.service_account,
-    )
-
-
-def _account_of(plugin: dict[str, Any]) -> str | None:
-    spec = plugin["spec"]
-    account: str | None = spec.get("service", {}).get("serviceAccountName") if spec.get("type") == "service" else None
-    return account
 
 
 def _not_named(pod: AccountPod, by: str) -> Refused:

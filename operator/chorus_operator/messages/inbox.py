@@ -28,7 +28,7 @@ from chorus_operator.messages.pod_senders import (
     PodSenders,
     PreparePod,
     Sender,
-    ServicePlugin,
+    ServicePluginSender,
     ServiceSender,
     TrainingPod,
     check_describe,
@@ -196,7 +196,7 @@ class Inbox:
         return Outcome.TAKEN if new else Outcome.KNOWN
 
 
-def _service(grant: Grant, *, pod_uid: str = "") -> ServiceSender | ServicePlugin:
+def _service(grant: Grant, *, pod_uid: str = "") -> ServiceSender | ServicePluginSender:
     return service_sender(grant, pod_uid=pod_uid) if isinstance(grant, RunGrant) else service_plugin(grant)
 
 

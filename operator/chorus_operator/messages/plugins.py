@@ -11,7 +11,7 @@ from chorus_api.plugin import OnlineReportEntry
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict
 from chorus_kube.resources import PLUGINS
-from chorus_operator.messages.pod_senders import DescribePod, ServicePlugin
+from chorus_operator.messages.pod_senders import DescribePod, ServicePluginSender
 from chorus_operator.messages.runs import MAX_CONFLICTS, REPORT_MANAGER, Outcome
 from chorus_protocol.messages import OnlineReport
 from chorus_protocol.refusals import Cause, Refused
@@ -68,7 +68,7 @@ class PluginReports:
 
 def _is_seen(pod: DescribePod, known: OnlineReportEntry, new: OnlineReportEntry) -> bool:
     """Tell whether the same words say nothing new: of a service they say that it is there, every few seconds."""
-    return not isinstance(pod, ServicePlugin) or new.time - known.time < SEEN
+    return not isinstance(pod, ServicePluginSender) or new.time - known.time < SEEN
 
 
 def _report_of(plugin: Manifest) -> OnlineReportEntry | None:

@@ -95,7 +95,7 @@ class DescribePod:
 
 
 @dataclass(frozen=True)
-class ServicePlugin(DescribePod):
+class ServicePluginSender(DescribePod):
     """A service that says what it is, known by the token of an inquiry, or its service account."""
 
 
@@ -228,9 +228,9 @@ def service_sender(grant: RunGrant, *, pod_uid: str = "") -> ServiceSender:
     )
 
 
-def service_plugin(grant: PluginGrant) -> ServicePlugin:
+def service_plugin(grant: PluginGrant) -> ServicePluginSender:
     """Name the service that was asked what it is."""
-    return ServicePlugin(
+    return ServicePluginSender(
         namespace=grant.namespace,
         name=f"service of Plugin {grant.name}",
         uid=contract.SERVICE_SPEAKER,

@@ -9,7 +9,9 @@ from datetime import datetime
 from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
 from chorus_net.addresses import UNKNOWN, ApiServer
+from chorus_operator.decisions.run.plugin_type import PluginTypes
 from chorus_operator.decisions.service_address import url_problem
+from chorus_operator.plugin_types.registry import PLUGIN_TYPES
 from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.services.dispatcher import WebhookDispatcher
@@ -46,3 +48,4 @@ class ReconcileContext:
     api_server: Callable[[], Awaitable[ApiServer]] = unknown
     """Says where the API server is, so that pods that fetch from where users say do not go there."""
     observer: Observer = field(default_factory=Nobody)
+    plugin_types: PluginTypes = field(default_factory=lambda: PLUGIN_TYPES)

@@ -10,7 +10,7 @@ from chorus_api.training_run import Resolved, TrainingRun
 from chorus_kube.resources import CONFIG_MAPS
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
-from chorus_operator.decisions.run.frozen import digest_of, read_accepted
+from chorus_operator.decisions.run.frozen import digest_of, read_accepted, type_of
 from chorus_operator.reconcile.children import Owner, read_child, read_if_owned
 from chorus_operator.reconcile.context import ReconcileContext
 
@@ -63,7 +63,10 @@ async def _accepted(context: ReconcileContext, run: TrainingRun, digest: str) ->
     stored = await _stored(context, run)
     if stored is None or stored.digest != digest:
         return None
-    return read_accepted(stored.name, stored.content)
+    name = type_of(stored.content)
+    if name not in context.plugin_types:
+        raise ValueError(f"run {run.metadata.name} has a plugin of type {name!r}, which this version does not know")
+    return read_accepted(stored.name, stored.content, context.plugin_types[name].config)
 
 
 async def _stored(context: ReconcileContext, run: TrainingRun) -> StoredConfig | None:

@@ -11,10 +11,10 @@ from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.decisions.decision import Inquire, StartDescribe
 from chorus_operator.decisions.observed import job_view
-from chorus_operator.decisions.plugin.describe import await_name, decide_plugin, refuse_plugin, wants_report
 from chorus_operator.decisions.plugin.state import PluginView
+from chorus_operator.decisions.plugin.status import await_name
 from chorus_operator.decisions.resolve import messaging
-from chorus_operator.manifests.container import describe_manifests
+from chorus_operator.decisions.run.plugin_type import PluginType
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
 from chorus_operator.reconcile.context import ReconcileContext
@@ -35,35 +35,40 @@ async def reconcile_plugin(context: ReconcileContext, key: Key) -> float | None:
     plugin = await parse(context, PLUGINS, Plugin, stored)
     if plugin is None:
         return None
+    plugin_type = context.plugin_types[plugin.spec.type]
     view = PluginView(plugin, context.clock())
     try:
-        view = await _read(context, plugin)
-        decision = decide_plugin(view)
+        view = await _read(context, plugin, plugin_type)
+        decision = plugin_type.decide_plugin(view)
         for action in decision.actions:
             match action:
                 case StartDescribe():
-                    await _start(context, plugin)
+                    await _start(context, plugin, plugin_type)
                 case Inquire():
-                    await inquire(context, plugin)
+                    await inquire(context, plugin, action.endpoint)
                 case _:
                     raise AssertionError(f"{action} is not a Plugin's action")
     except Taken as error:
         decision = await_name(view, str(error))
     except Invalid as error:
-        decision = refuse_plugin(view, str(error))
+        decision = plugin_type.refuse_plugin(view, str(error))
     return await finish(context, PLUGINS, stored, decision)
 
 
-async def _read(context: ReconcileContext, plugin: Plugin) -> PluginView:
+async def _read(context: ReconcileContext, plugin: Plugin, plugin_type: PluginType) -> PluginView:
     """Read the Job that asks, only while there is something to ask."""
-    known: dict[str, Any] = {"plugin": plugin, "now": context.clock(), "since": context.since}
-    if plugin.spec.service is not None:
-        asked = context.dispatcher.known(about_plugin(plugin), namespace=plugin.metadata.namespace)
-        return PluginView(**known, inquiry=asked, judge_url=context.judge_url)
-    if not wants_report(plugin):
+    known: dict[str, Any] = {
+        "plugin": plugin,
+        "now": context.clock(),
+        "since": context.since,
+        "inquiry": context.dispatcher.known(about_plugin(plugin), namespace=plugin.metadata.namespace),
+        "judge_url": context.judge_url,
+    }
+    image = plugin_type.image_to_describe(plugin)
+    if image is None:
         return PluginView(**known)
     owner = Owner.of(plugin)
-    job = job_view(await read_child(context.kube, JOBS, name=names.describe_job(plugin), owner=owner))
+    job = job_view(await read_child(context.kube, JOBS, name=names.describe_job(plugin, image), owner=owner))
     if job is None:
         return PluginView(**known)
     pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
@@ -71,7 +76,7 @@ async def _read(context: ReconcileContext, plugin: Plugin) -> PluginView:
     return PluginView(**known, job=job, pods=pods, log_tail=tail)
 
 
-async def _start(context: ReconcileContext, plugin: Plugin) -> None:
+async def _start(context: ReconcileContext, plugin: Plugin, plugin_type: PluginType) -> None:
     namespace = plugin.metadata.namespace
     await context.ensure_namespace(namespace)
     told = messaging(
@@ -79,5 +84,5 @@ async def _start(context: ReconcileContext, plugin: Plugin) -> None:
         subject_uid=plugin.metadata.uid,
         source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    manifests = describe_manifests(plugin, told, operator_image=context.operator_image)
+    manifests = plugin_type.describe_manifests(plugin, told, operator_image=context.operator_image)
     await create_once(context, manifests, owner=Owner.of(plugin))

@@ -151,6 +151,7 @@ async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectVie
         "runs_unreadable": None in runs,
         "now": context.clock(),
         "trainer_image": context.trainer_image,
+        "types": context.plugin_types,
     }
     looks = looks_now(project, known["now"])
     try:

@@ -11,7 +11,7 @@ from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.run_config import ContainerConfig, ListedRuns, RunConfig, ServiceConfig
+from chorus_api.run_config import ListedRuns
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_kube.errors import Conflict, Invalid
 from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
@@ -33,19 +33,18 @@ from chorus_operator.decisions.decision import (
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobPods, JobView, PodView, job_view, pod_view
 from chorus_operator.decisions.project.listed_runs import listed_runs
-from chorus_operator.decisions.run.base_model import base_model_id
-from chorus_operator.decisions.run.decide import await_name, decide_run, is_published, refuse_run
+from chorus_operator.decisions.resolve import NamedClaim
+from chorus_operator.decisions.run.decide import await_name, decide_run, refuse_run, request_of
+from chorus_operator.decisions.run.plugin_type import PluginType, WantedAttempt, WantedFetch, all_roles
 from chorus_operator.decisions.run.state import AcceptedView, RunView
-from chorus_operator.manifests.container import container_job
-from chorus_operator.manifests.exchange import exchange_manifests
 from chorus_operator.manifests.frozen import frozen_config_map
-from chorus_operator.manifests.job import training_job
-from chorus_operator.manifests.prepare import fetch_manifests, publish_manifests
+from chorus_operator.manifests.prepare import publish_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import (
     Owner,
     Taken,
     read_child,
+    read_if_owned,
     read_named_by_user,
     read_pods,
 )
@@ -83,7 +82,7 @@ async def _bring_forward(context: ReconcileContext, run: TrainingRun) -> Decisio
     view = RunView(**_known(context, run))
     try:
         view = await _read(context, run)
-        decision = decide_run(view)
+        decision = decide_run(view, context.plugin_types)
         for action in decision.actions:
             await _act(context, view, action)
     except Taken as error:
@@ -113,13 +112,15 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     if not _is_accepted(run):
         return RunView(**known, project=project, plugin=await _read_plugin(context, project, run))
     run = known["run"] = await with_former_names(context, run)
-    attempt = known["attempt"] = await _read_attempt(context, run)
-    # The operator may have made the Jobs, and ended before it wrote into the status what it had made them from.
-    of_jobs = next((each.job.frozen_digest for each in attempt if each.job is not None), None)
-    frozen = await read_frozen(context, run, known=of_jobs)
+    resolved = run.status.resolved
+    unwritten = resolved is None or resolved.digest is None
+    job = await _read_first_job(context, run) if unwritten else None
+    frozen = await read_frozen(context, run, known=job.frozen_digest if job is not None else None)
     if frozen.accepted is None or project is None:
+        begun = resolved is not None or job is not None
         unfrozen = RunView(
             **known,
+            attempt=await _read_attempt(context, run, all_roles(context.plugin_types)) if begun else (),
             project=project,
             plugin=await _read_plugin(context, project, run),
             stored=frozen.stored,
@@ -127,11 +128,20 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
             resume=await _read_resume(context, run),
         )
         return replace(unfrozen, missing_claim=await _missing_claim(context, unfrozen))
-    if isinstance(frozen.accepted.config, ServiceConfig):
-        about = about_attempt(run.metadata.uid, run.status.attempts.current)
-        known["delivery"] = context.dispatcher.known(about, namespace=run.metadata.namespace)
+    plugin_type = context.plugin_types[frozen.accepted.config.type]
+    known["attempt"] = await _read_attempt(context, run, plugin_type.roles)
+    if plugin_type.reads_plugin:
         known["plugin"] = await _read_plugin(context, project, run)
-    return await _read_side_jobs(context, AcceptedView(**known, project=project, accepted=frozen.accepted))
+    about = about_attempt(run.metadata.uid, run.status.attempts.current)
+    delivery = context.dispatcher.known(about, namespace=run.metadata.namespace)
+    view = AcceptedView(**known, project=project, accepted=frozen.accepted, delivery=delivery)
+    return await _read_side_jobs(context, view, plugin_type)
+
+
+async def _read_first_job(context: ReconcileContext, run: TrainingRun) -> JobView | None:
+    """Read the Job that the operator may have made before it ended, and could not write into the status."""
+    name = names.attempt_job(run, max(1, run.status.attempts.current))
+    return job_view(await read_if_owned(context.kube, JOBS, name=name, owner=Owner.of(run)))
 
 
 async def _read_project(context: ReconcileContext, run: TrainingRun) -> Project | None:
@@ -165,65 +175,69 @@ def _is_accepted(run: TrainingRun) -> bool:
     return any(c.type == ConditionType.ACCEPTED and c.status == "True" for c in run.status.conditions)
 
 
-async def _missing_claim(context: ReconcileContext, view: RunView) -> str | None:
-    """Name the claim that the base model should be on, if it is not there."""
-    entry = resolve.entry_of(view.project, view.run.spec.plugin) if view.project else None
-    if view.project is None or view.plugin is None or entry is None:
+async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim | None:
+    """Find the user's own claim that the run mounts, if it is not there."""
+    request = request_of(view)
+    named = context.plugin_types[request.plugin.spec.type].named_claim(request) if request is not None else None
+    if named is None:
         return None
-    source = resolve.base_model_of(view.plugin, entry, view.run)
-    base = resolve.base_location(source, view.project) if source else None
-    if base is None or base.claim is None or base.base_model_id is not None:
-        return None
-    there = await read_named_by_user(context.kube, CLAIMS, namespace=view.run.metadata.namespace, name=base.claim)
-    return None if there else base.claim
+    there = await read_named_by_user(context.kube, CLAIMS, namespace=view.run.metadata.namespace, name=named.claim)
+    return None if there else named
 
 
-async def _read_attempt(context: ReconcileContext, run: TrainingRun) -> Sequence[JobPods]:
+async def _read_attempt(context: ReconcileContext, run: TrainingRun, roles: Sequence[str]) -> Sequence[JobPods]:
     """Read the Jobs of the present attempt, and their pods."""
     current = run.status.attempts.current
-    job, pods = await _read_job(context, Owner.of(run), names.attempt_job(run, max(1, current)), begun=current > 0)
-    return (JobPods("train", job, pods),)
+    return [
+        await _read_job(
+            context,
+            Owner.of(run),
+            names.attempt_job(run, max(1, current), suffix=role if number else ""),
+            role=role,
+            begun=current > 0,
+        )
+        for number, role in enumerate(roles)
+    ]
 
 
 async def _read_job(
-    context: ReconcileContext, owner: Owner, name: str | ChildName, *, begun: bool = False
-) -> tuple[JobView | None, Sequence[PodView]]:
+    context: ReconcileContext, owner: Owner, name: str | ChildName, *, role: str, begun: bool = False
+) -> JobPods:
     """Read a Job and its pods. A Job that had begun may be gone while its pods still save and stop."""
     job = job_view(await read_child(context.kube, JOBS, name=name, owner=owner))
     if job is None and not begun:
-        return None, ()
+        return JobPods(role)
     job_name = job.name if job is not None else str(name)
-    return job, await read_pods(context.cache, owner=owner, job_name=job_name, job=job)
+    return JobPods(role, job, await read_pods(context.cache, owner=owner, job_name=job_name, job=job))
 
 
-async def _read_side_jobs(context: ReconcileContext, view: AcceptedView) -> AcceptedView:
+async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_type: PluginType) -> AcceptedView:
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
-    known: dict[str, Any] = {}
-    key = base_model_id(view) if not view.jobs else None
-    failed_pods: Sequence[PodView] = view.pods if view.job is not None and view.job.failed else ()
-    if key is not None:
+    fetch, publish = view.fetch, view.publish
+    pods_left: Sequence[PodView] = ()
+    failed = next((each for each in view.attempt if each.job is not None and each.job.failed), None)
+    key = plugin_type.fetch_key(view.accepted.config)
+    if key is not None and not view.jobs:
         name = names.fetch_job(view.project, key)
-        known["fetch"], known["fetch_pods"] = await _read_job(context, Owner.of(view.project), name)
-        failed_pods = known["fetch_pods"] if known["fetch"] is not None and known["fetch"].failed else failed_pods
-    if is_published(view):
-        known["publish"], known["publish_pods"] = await _read_job(
-            context, Owner.of(view.run), names.publish_job(view.run)
-        )
-        if known["publish"] is None and _may_have_left_pods(view):
-            known["pods_left"] = await _pods_left(context, view.run)
-        failed_pods = known["publish_pods"] if known["publish"] is not None and known["publish"].failed else ()
-    if failed_pods:
-        known["log_tail"] = await log_tail(context.kube, view.run.metadata.namespace, failed_pods)
-    return replace(view, **known)
+        fetch = await _read_job(context, Owner.of(view.project), name, role="fetch")
+        failed = fetch if fetch.job is not None and fetch.job.failed else failed
+    if plugin_type.is_trained(view):
+        publish = await _read_job(context, Owner.of(view.run), names.publish_job(view.run), role="publish")
+        if publish.job is None and _may_have_left_pods(view):
+            pods_left = await _pods_left(context, view.run)
+        failed = publish if publish.job is not None and publish.job.failed else None
+    tail = await log_tail(context.kube, view.run.metadata.namespace, failed.pods) if failed and failed.pods else None
+    return replace(view, fetch=fetch, publish=publish, pods_left=pods_left, log_tail=tail)
 
 
 def _may_have_left_pods(view: AcceptedView) -> bool:
-    """Tell whether pods may be left although the attempt's Job is complete, so that they are worth a list.
+    """Tell whether pods may be left although the training is over, so that they are worth a list.
 
     The Job controller says Complete only when every pod of the Job has ended. But earlier attempts had pods too, and
     the Job of an exchange is stopped, not complete.
     """
-    return view.run.status.attempts.current > 1 or isinstance(view.accepted.config, ServiceConfig)
+    complete = all(each.job is not None and each.job.complete for each in view.attempt)
+    return view.run.status.attempts.current > 1 or not complete
 
 
 async def _pods_left(context: ReconcileContext, run: TrainingRun) -> Sequence[PodView]:
@@ -247,7 +261,7 @@ async def _act(context: ReconcileContext, view: RunView, action: Action) -> None
             await create_once(context, await _job_manifests(context, view, action), owner=Owner.of(owner))
         case Deliver():
             assert isinstance(view, AcceptedView)
-            deliver(context, view, action)
+            deliver(context, view.run, view.accepted.config, action)
         case SuspendJob():
             await kube.patch(
                 JOBS, namespace=namespace, name=action.name, merge_patch={"spec": {"suspend": action.suspend}}
@@ -278,35 +292,21 @@ async def _freeze(context: ReconcileContext, run: TrainingRun, action: Freeze) -
 async def _job_manifests(
     context: ReconcileContext, view: AcceptedView, action: StartFetch | StartAttempt | StartPublish
 ) -> list[dict[str, Any]]:
-    run, accepted, config = view.run, view.accepted, view.accepted.config
-    if isinstance(action, StartPublish):
-        return publish_manifests(
-            run,
-            view.project,
-            accepted,
-            action,
-            image=context.operator_image,
-            listed_runs=await _runs_to_keep(context, view.project),
-        )
-    if isinstance(action, StartFetch):
-        assert isinstance(config, RunConfig)
-        return fetch_manifests(
-            view.project,
-            accepted,
-            config.base_model,
-            action.key,
-            image=context.operator_image,
-            api_server=(await context.api_server()).texts(),
-        )
-    if isinstance(config, ServiceConfig):
-        token = token_hash(token_of(context, run, config, attempt=action.attempt))
-        return exchange_manifests(
-            run, accepted, config, attempt=action.attempt, image=context.operator_image, token_sha256=token
-        )
-    image = context.operator_image
-    if isinstance(config, ContainerConfig):
-        return [container_job(run, accepted, config, attempt=action.attempt, operator_image=image)]
-    return [training_job(run, accepted, config, attempt=action.attempt, operator_image=image)]
+    run, accepted, image = view.run, view.accepted, context.operator_image
+    plugin_type = context.plugin_types[accepted.config.type]
+    match action:
+        case StartPublish():
+            listed = await _runs_to_keep(context, view.project)
+            return publish_manifests(run, view.project, accepted, action, image=image, listed_runs=listed)
+        case StartFetch():
+            api_server = (await context.api_server()).texts()
+            return plugin_type.fetch_manifests(WantedFetch(view.project, accepted, action.key, image, api_server))
+        case StartAttempt():
+
+            def token() -> str:
+                return token_hash(token_of(context, run, accepted.config, attempt=action.attempt))
+
+            return plugin_type.attempt_manifests(WantedAttempt(run, accepted, action.attempt, image, token))
 
 
 async def _runs_to_keep(context: ReconcileContext, project: Project) -> ListedRuns | None:

@@ -13,7 +13,7 @@ from cloudevents.core.v1.event import CloudEvent
 from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME, EXCHANGE_PORT, RECIPIENT_ATTRIBUTE
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin
-from chorus_api.run_config import ServiceConfig
+from chorus_api.run_config import FrozenRun
 from chorus_operator.services.client import OutboundMessage
 from chorus_operator.services.subjects import plugin_subject
 from chorus_operator.services.tokens import PLUGIN_LIFETIME, RUN_LIFETIME, PluginGrant, RunGrant, ServiceTokens
@@ -28,7 +28,7 @@ class ReturnAddress:
     messages_ca: str
 
 
-def run_token(tokens: ServiceTokens, config: ServiceConfig, *, attempt: int, created: datetime) -> str:
+def run_token(tokens: ServiceTokens, config: FrozenRun, *, attempt: int, created: datetime) -> str:
     """Make the token of an attempt, the same each time; `created`: when the run was."""
     grant = RunGrant(
         namespace=config.namespace,
@@ -47,10 +47,12 @@ def about_attempt(run_uid: str, attempt: int) -> str:
 
 
 def training_data(
-    config: ServiceConfig,
+    config: FrozenRun,
     address: ReturnAddress,
     *,
     attempt: int,
+    url: str,
+    parameters: Mapping[str, Any],
     host: str,
     certificate: str,
     token: str,
@@ -62,7 +64,7 @@ def training_data(
         project_id=config.project_id,
         plugin_id=config.plugin_id,
         training_df_name=config.frame_name,
-        parameters=dict(config.parameters),
+        parameters=dict(parameters),
         info=config.info,
         location=exchange + EXCHANGE_FRAME,
     )
@@ -76,8 +78,8 @@ def training_data(
         "token": token,
     }
     subject = {"subject": config.run_name, "subjectuid": config.run_uid, "attempt": str(attempt)}
-    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data, recipient=config.url)
-    return OutboundMessage(namespace=config.namespace, id=about, url=config.url, body=body, ca=ca)
+    body = _event(MessageType.TRAINING_DATA, about, config.messaging.source, subject, data, recipient=url)
+    return OutboundMessage(namespace=config.namespace, id=about, url=url, body=body, ca=ca)
 
 
 def about_plugin(plugin: Plugin) -> str:

@@ -17,6 +17,8 @@ from chorus_api.project import Dataset, ProjectSpec
 from chorus_api.run_config import Messaging, PrepareConfig
 from chorus_dataset.jobs.prepare import prepare_frame
 from chorus_operator.decisions.applicability import suits
+from chorus_operator.decisions.requirements import requirements_of
+from chorus_operator.plugin_types.registry import PLUGIN_TYPES
 from docs_text import REPOSITORY, Fence, fences, name_of
 
 SPECS = {kind.name: kind for kind in KINDS}
@@ -96,7 +98,7 @@ def test_the_data_of_an_example_suits_its_plugin(name: str, source: str, tmp_pat
         path.write_text(dataset.source.inline.data, encoding="utf-8")
     frame = prepare_frame(prepare_config(dataset, path), tmp_path / "volume")
     plugin = Plugin.model_validate({"metadata": {"name": "a", "namespace": "a", "uid": "a"}, "spec": specs["Plugin"]})
-    verdict = suits(plugin, frame, dataset.info)
+    verdict = suits(requirements_of(plugin, columns=PLUGIN_TYPES[plugin.spec.type].columns), frame, dataset.info)
     assert verdict.applicable, f"{name}: {verdict.message}"
     assert frame.eval_rows > 0
     assert not frame.rejected

@@ -15,7 +15,6 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
-from chorus_operator.manifests.exchange import exchange_host
 
 UID = "c0ffee12-0000-4000-8000-000000000000"
 KEY = names.base_model_id("hf://a/b", None)
@@ -54,7 +53,7 @@ def children() -> dict[str, str]:
         "frame": names.frame_config_map(project(), KEY).name,
         "fetch": names.fetch_job(project(), KEY).name,
         "claim": names.new_claim(project()),
-        "describe": names.describe_job(plugin()).name,
+        "describe": names.describe_job(plugin(), "registry.test/x:1").name,
     }
 
 
@@ -67,7 +66,7 @@ def test_every_name_of_a_child_is_a_dns_label_and_carries_digits_of_its_owners_u
 
 
 def test_the_host_of_an_exchange_is_made_of_dns_labels() -> None:
-    host = exchange_host(run(namespace="n" * 63), 999)
+    host = names.exchange_host(run(namespace="n" * 63), 999)
     assert all(LABEL.fullmatch(part) and len(part) <= 63 for part in host.split("."))
 
 

@@ -16,6 +16,7 @@ from chorus_api.training_run import TrainingRun
 from chorus_kube.resources import CONFIG_MAPS, JOBS
 from chorus_operator.decisions.project.frame import frames_to_keep
 from chorus_operator.decisions.project.state import ProjectView
+from chorus_operator.plugin_types.registry import PLUGIN_TYPES
 from fakes import Call
 from unit_manifests import plugin, project, run
 from world import Killed, World, frame
@@ -327,4 +328,5 @@ def seen(world: World, *runs: dict[str, Any]) -> ProjectView:
         runs=[TrainingRun.model_validate(each | {"metadata": METADATA}) for each in runs],
         now=world.now,
         trainer_image="trainer:1",
+        types=PLUGIN_TYPES,
     )

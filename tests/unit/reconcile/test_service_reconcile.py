@@ -12,11 +12,11 @@ from builders import make_run, make_service_plugin
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ExchangeConfig, TerminationRecord
 from chorus_kube.resources import CONFIG_MAPS, PODS, SERVICES
-from chorus_operator.decisions.decision import Action, Inquire
+from chorus_operator.decisions.decision import Action, Endpoint, Inquire
 from chorus_operator.decisions.delivery import Delivery
 from chorus_operator.decisions.dispatch import Limits
-from chorus_operator.decisions.plugin.describe import decide_plugin
 from chorus_operator.decisions.plugin.state import PluginView
+from chorus_operator.plugin_types.service.requirements import decide_plugin
 from chorus_operator.services.subjects import read_plugin, read_run
 from chorus_operator.services.tokens import PluginGrant, RunGrant, token_hash
 from service_world import CERTIFICATE, MODEL, RUN, ServiceWorld
@@ -108,13 +108,17 @@ def test_a_service_that_takes_no_inquiry_is_asked_less_and_less_often_down_to_ev
     failures: int, every: int, pause: int
 ) -> None:
     assert inquiries_until_due(failures=failures, every=every, after=pause - 1) == []
-    assert inquiries_until_due(failures=failures, every=every, after=pause) == [Inquire()]
+    assert inquiries_until_due(failures=failures, every=every, after=pause) == [
+        Inquire(Endpoint("https://far.example.org/chorus"))
+    ]
 
 
 @pytest.mark.parametrize("every", [10, 300, 3600])
 def test_a_service_that_takes_an_inquiry_is_asked_as_it_wishes_again(every: int) -> None:
     assert inquiries_until_due(failures=0, delivered=True, every=every, after=every - 1) == []
-    assert inquiries_until_due(failures=0, delivered=True, every=every, after=every) == [Inquire()]
+    assert inquiries_until_due(failures=0, delivered=True, every=every, after=every) == [
+        Inquire(Endpoint("https://far.example.org/chorus"))
+    ]
 
 
 def test_a_silent_service_whose_plugin_was_changed_is_asked_at_once(world: ServiceWorld) -> None:

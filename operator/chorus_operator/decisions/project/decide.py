@@ -19,14 +19,14 @@ from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.applicability import Verdict, suits
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Decision, Event, MakeClaim, MakeRun
-from chorus_operator.decisions.plugin import describe
+from chorus_operator.decisions.plugin.status import problem
 from chorus_operator.decisions.project import history
 from chorus_operator.decisions.project.admission import admit, is_accepted, is_final
 from chorus_operator.decisions.project.frame import MISSING_SOURCE_SECONDS, prepare
 from chorus_operator.decisions.project.phase import Entry, project_phase
 from chorus_operator.decisions.project.refresh import looks_now
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
-from chorus_operator.decisions.recipe import recipe_of
+from chorus_operator.decisions.requirements import requirements_of
 from chorus_protocol.messages import FrameManifest
 
 COLUMNS_SHOWN = 50
@@ -76,9 +76,10 @@ def _runs_of(view: ProjectView, plugin: str) -> list[TrainingRun]:
 def verdict_for(view: ProjectView, entry: ProjectPlugin, frame: FrameManifest | None) -> Verdict | None:
     """Tell whether an entry's plugin suits the frame; None while that cannot be known."""
     plugin = view.plugins.get(entry.plugin_ref.name)
-    if plugin is None or frame is None or not describe.is_known(plugin):
+    if plugin is None or frame is None or not view.types[plugin.spec.type].is_known(plugin):
         return None
-    return suits(plugin, frame, view.project.spec.dataset.info)
+    needs = requirements_of(plugin, columns=view.types[plugin.spec.type].columns)
+    return suits(needs, frame, view.project.spec.dataset.info)
 
 
 def _entry(draft: ProjectDraft, entry: ProjectPlugin, frame: FrameManifest | None) -> Entry:
@@ -110,10 +111,11 @@ def _shown(
     if not entry.enabled:
         return {"reason": Reason.PLUGIN_DISABLED.value, "message": "enabled is false."} | _newest_run(view, runs, entry)
     if entry.plugin_ref.name not in view.plugins:
-        problem = resolve.plugin_missing(view.project, entry)
-        return {"phase": Phase.FAILED, "reason": problem.reason.value, "message": problem.message}
-    unknown = describe.problem(view.plugins[entry.plugin_ref.name])
-    if unknown is not None:
+        missing = resolve.plugin_missing(view.project, entry)
+        return {"phase": Phase.FAILED, "reason": missing.reason.value, "message": missing.message}
+    plugin = view.plugins[entry.plugin_ref.name]
+    if not view.types[plugin.spec.type].is_known(plugin):
+        unknown = problem(plugin)
         return {"phase": unknown.phase, "reason": unknown.reason, "message": unknown.message} | _run_of(
             view, runs, entry
         )
@@ -155,7 +157,7 @@ def _outdated(view: ProjectView, run: TrainingRun, entry: ProjectPlugin) -> bool
     plugin = view.plugins.get(entry.plugin_ref.name)
     if plugin is None or run.status.resolved is None:
         return False
-    recipe = recipe_of(plugin, entry, run, trainer_image=view.trainer_image)
+    recipe = view.types[plugin.spec.type].recipe(plugin, entry, run, trainer_image=view.trainer_image)
     return recipe.training_hash(run.status.resolved.frame) != run.status.resolved.hash
 
 

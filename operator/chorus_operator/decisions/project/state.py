@@ -13,6 +13,7 @@ from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action
 from chorus_operator.decisions.observed import JobView, PodView
+from chorus_operator.decisions.run.plugin_type import PluginTypes
 from chorus_protocol.messages import FrameManifest
 
 
@@ -36,6 +37,7 @@ class ProjectView:
     runs: Sequence[TrainingRun]
     now: datetime
     trainer_image: str
+    types: PluginTypes
     runs_unreadable: bool = False
     """Whether there are runs that this version cannot read."""
     claim_exists: bool = False

@@ -4,59 +4,56 @@ from __future__ import annotations
 
 from chorus_api.conditions import ConditionType
 from chorus_api.phases import Phase
-from chorus_api.plugin import Plugin
-from chorus_api.project import Project
+from chorus_api.project import FrameSummary
 from chorus_api.reasons import Reason
 from chorus_api.training_run import Resolved, TrainingRunStatus
 from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.decision import Decision, Freeze
-from chorus_operator.decisions.recipe import Recipe, recipe_of
+from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.run import frozen
-from chorus_operator.decisions.run.state import Draft, RunView
+from chorus_operator.decisions.run.plugin_type import PluginType, RunRequest
+from chorus_operator.decisions.run.state import LOOK_AGAIN_SECONDS, Draft, RunView
 
-LOOK_AGAIN_SECONDS = 5.0
 REFERENCE_GRACE_SECONDS = 60
 NEW_RUN = "Make a new run."
 
 
-def freeze(draft: Draft, project: Project, plugin: Plugin) -> Decision[TrainingRunStatus]:
-    """Write down what the run uses. `plugin` and `project` are read live, here for the last time."""
-    view = draft.view
-    entry = resolve.entry_of(project, view.run.spec.plugin)
-    assert entry is not None
-    recipe = recipe_of(plugin, entry, view.run, trainer_image=view.trainer_image)
+def freeze(draft: Draft, plugin_type: PluginType, request: RunRequest) -> Decision[TrainingRunStatus]:
+    """Write down what the run uses. Plugin and Project are read live, here for the last time."""
+    view, project = draft.view, request.project
+    recipe = _recipe(view, plugin_type, request)
     former = _is_of_former_version(view)
-    if not former and (problem := _problem(view, recipe, plugin, project)) is not None:
+    if not former and (problem := _problem(view, plugin_type, request, recipe)) is not None:
         if problem.reason is Reason.PARAMETERS_INVALID:
             draft.conditions.set(ConditionType.PARAMETERS_VALID, False, problem.reason, problem.message)
         draft.fail(problem.reason, problem.message)
         return draft.done()
     if not former and view.missing_claim is not None:
         return _without_claim(draft, view.missing_claim)
-    if project.status.dataset is None or not project.status.id or not plugin.status.id:
+    if project.status.dataset is None or not project.status.id or not request.plugin.status.id:
         return draft.done(again=LOOK_AGAIN_SECONDS)
-    content = _content(view, project, plugin, recipe)
+    content = _content(view, plugin_type, request, recipe, project.status.dataset)
     if view.incomplete is not None and (former or frozen.says_the_same(view.incomplete, content)):
         try:
-            content = frozen.completed(view.incomplete, content)
+            content = frozen.completed(view.incomplete, content, plugin_type.config)
         except ValueError as error:
             return _changed(draft, f"What the run uses cannot be completed: {error}.")
-    return _write(draft, content)
+    return _write(draft, plugin_type, content)
 
 
-def restore(draft: Draft) -> Decision[TrainingRunStatus]:
+def restore(draft: Draft, plugin_type: PluginType | None, request: RunRequest | None) -> Decision[TrainingRunStatus]:
     """Write a frozen configuration again that somebody deleted, if it can be made with the same digest."""
     view, resolved = draft.view, draft.before.resolved
     assert resolved is not None
     if view.stored is not None:
         return _changed(draft, f"ConfigMap {resolved.config_map} has another content than the run was accepted with.")
-    entry = resolve.entry_of(view.project, view.run.spec.plugin) if view.project is not None else None
-    if view.project is not None and view.plugin is not None and entry is not None and view.project.status.dataset:
-        recipe = recipe_of(view.plugin, entry, view.run, trainer_image=view.trainer_image)
-        if not _problem(view, recipe, view.plugin, view.project):
-            content = _content(view, view.project, view.plugin, recipe)
+    dataset = request.project.status.dataset if request is not None else None
+    if plugin_type is not None and request is not None and dataset is not None:
+        recipe = _recipe(view, plugin_type, request)
+        if not _problem(view, plugin_type, request, recipe):
+            content = _content(view, plugin_type, request, recipe, dataset)
             if frozen.digest_of(content) == resolved.digest:
-                return _write(draft, content)
+                return _write(draft, plugin_type, content)
     return _changed(
         draft,
         f"ConfigMap {resolved.config_map} is gone, and Project and Plugin have changed since the run was accepted.",
@@ -68,20 +65,27 @@ def _changed(draft: Draft, what: str) -> Decision[TrainingRunStatus]:
     return draft.done()
 
 
-def _problem(view: RunView, recipe: Recipe, plugin: Plugin, project: Project) -> resolve.Problem | None:
-    entry = resolve.entry_of(project, view.run.spec.plugin)
-    assert entry is not None
-    return resolve.check(recipe, plugin, entry, view.run, judge_url=view.judge_url) or _resume_problem(view, plugin)
+def _recipe(view: RunView, plugin_type: PluginType, request: RunRequest) -> Recipe:
+    return plugin_type.recipe(request.plugin, request.entry, request.run, trainer_image=view.trainer_image)
 
 
-def _content(view: RunView, project: Project, plugin: Plugin, recipe: Recipe) -> dict[str, str]:
-    config = resolve.freeze(view.run, project, plugin, recipe, resume=view.resume, messages_url=view.messages_url)
+def _problem(view: RunView, plugin_type: PluginType, request: RunRequest, recipe: Recipe) -> resolve.Problem | None:
+    found = plugin_type.problem(request, recipe, judge_url=view.judge_url)
+    return found or _resume_problem(view, plugin_type)
+
+
+def _content(
+    view: RunView, plugin_type: PluginType, request: RunRequest, recipe: Recipe, dataset: FrameSummary
+) -> dict[str, str]:
+    project, plugin = request.project, request.plugin
+    common = resolve.run_config_fields(view.run, project, plugin, dataset, messages_url=view.messages_url)
+    config = plugin_type.freeze(request, recipe, common, resume=view.resume)
     return frozen.content_of(
         config,
         resolve.operator_config(project, plugin),
-        parameters=recipe.told(),
+        parameters=recipe.training_data(),
         training_hash=recipe.training_hash(config.frame_name),
-        files=resolve.files_of(config),
+        files=plugin_type.files(config),
     )
 
 
@@ -95,9 +99,9 @@ def _is_of_former_version(view: RunView) -> bool:
     return view.incomplete is not None and ((resolved is not None and resolved.hash != "") or bool(view.jobs))
 
 
-def _write(draft: Draft, content: dict[str, str]) -> Decision[TrainingRunStatus]:
+def _write(draft: Draft, plugin_type: PluginType, content: dict[str, str]) -> Decision[TrainingRunStatus]:
     view = draft.view
-    accepted = frozen.read_accepted(names.config_map(view.run), content)
+    accepted = frozen.read_accepted(names.config_map(view.run), content, plugin_type.config)
     replaced = view.stored if view.stored is not None and view.stored.digest != accepted.digest else None
     draft.actions.append(Freeze(accepted, content, replaced))
     draft.changes["resolved"] = Resolved(
@@ -109,9 +113,9 @@ def _write(draft: Draft, content: dict[str, str]) -> Decision[TrainingRunStatus]
     return draft.done(again=0.0)
 
 
-def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
+def _without_claim(draft: Draft, missing: resolve.NamedClaim) -> Decision[TrainingRunStatus]:
     """Look for the base model's claim before a pod is made that could only hang waiting for it."""
-    message = f"lora.baseModel.uri: there is no PersistentVolumeClaim {claim!r} in this namespace; create it."
+    message = f"{missing.field}: there is no PersistentVolumeClaim {missing.claim!r} in this namespace; create it."
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
     since = accepted.last_transition_time if accepted else draft.view.now
     if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
@@ -121,12 +125,13 @@ def _without_claim(draft: Draft, claim: str) -> Decision[TrainingRunStatus]:
     return draft.done(again=10.0)
 
 
-def _resume_problem(view: RunView, plugin: Plugin) -> resolve.Problem | None:
+def _resume_problem(view: RunView, plugin_type: PluginType) -> resolve.Problem | None:
     wanted = view.run.spec.resume_from
     if wanted is None:
         return None
-    if plugin.spec.type != "lora":
-        return resolve.Problem(Reason.BAD_CONFIGURATION, "spec.resumeFrom is for plugins of type lora: remove it.")
+    if not plugin_type.can_resume:
+        message = f"spec.resumeFrom is not for plugins of type {plugin_type.name}: remove it."
+        return resolve.Problem(Reason.BAD_CONFIGURATION, message)
     other = view.resume
     fits = (
         other is not None

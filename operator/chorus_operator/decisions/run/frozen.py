@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from chorus_api import contract
 from chorus_api.operator_config import OperatorConfig
-from chorus_api.run_config import AnyRun, FrozenFile
+from chorus_api.run_config import FrozenRun
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_protocol.messages import TrainingData
 
@@ -24,7 +24,7 @@ RUN_FILE, OPERATOR_FILE, DATA_FILE, HASH_FILE = "run.json", "operator.json", "tr
 
 
 def content_of(
-    config: AnyRun,
+    config: FrozenRun,
     operator: OperatorConfig,
     *,
     parameters: dict[str, Any],
@@ -55,32 +55,40 @@ def digest_of(content: Mapping[str, str]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def read_accepted(name: str, content: Mapping[str, str]) -> AcceptedRun:
-    """Read a content whose digest is known; ValueError when it is not of this form."""
+def type_of(content: Mapping[str, str]) -> str:
+    """Read which type of plugin a run is of; empty when the content does not say."""
+    try:
+        return str(json.loads(content[RUN_FILE]).get("type", ""))
+    except (KeyError, ValueError, AttributeError):
+        return ""
+
+
+def read_accepted(name: str, content: Mapping[str, str], model: type[FrozenRun]) -> AcceptedRun:
+    """Read a content whose digest is known; `model`: of its run.json. ValueError when it is not of this form."""
     try:
         return AcceptedRun(
             config_map=name,
             digest=digest_of(content),
             training_hash=content[HASH_FILE],
-            config=FrozenFile.model_validate_json(content[RUN_FILE]).root,
+            config=model.model_validate_json(content[RUN_FILE]),
             operator=OperatorConfig.model_validate_json(content[OPERATOR_FILE]),
         )
     except (KeyError, ValidationError) as error:
         raise ValueError(f"ConfigMap {name} does not hold a run's configuration: {error}") from error
 
 
-def completed(stored: StoredConfig, fresh: Mapping[str, str]) -> dict[str, str]:
+def completed(stored: StoredConfig, fresh: Mapping[str, str], model: type[FrozenRun]) -> dict[str, str]:
     """Fill in what a former version did not freeze, from what would be frozen now; ValueError when it cannot be.
 
     A field that the former version wrote keeps its value: pods of the run were made with it.
     """
-    present = FrozenFile.model_validate_json(fresh[RUN_FILE]).root
+    present = model.model_validate_json(fresh[RUN_FILE])
+    if type_of(stored.content) != present.type:
+        raise ValueError("its Plugin is of another type now")
     try:
-        config = FrozenFile.model_validate_json(stored.content[RUN_FILE]).root
+        config = model.model_validate_json(stored.content[RUN_FILE])
     except (KeyError, ValidationError) as error:
         raise ValueError(f"ConfigMap {stored.name} does not hold a run's configuration: {error}") from error
-    if type(config) is not type(present):
-        raise ValueError("its Plugin is of another type now")
     lacking = {
         name: getattr(present, name) for name in type(config).model_fields if name not in config.model_fields_set
     }

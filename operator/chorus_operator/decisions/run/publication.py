@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from chorus_api.conditions import ConditionType
 from chorus_api.operator_config import OperatorConfig
 from chorus_api.project import LatestModel, Objective
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import RunConfig, ServiceConfig, TerminationRecord
+from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
@@ -69,24 +71,34 @@ def latest_row(plugin: str, run: str, model: PublishedModel, objective: Objectiv
     )
 
 
-def publish(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+@dataclass(frozen=True)
+class Artefact:
+    """What a plugin type leaves: an adapter with its run record, or files."""
+
+    kind: Literal["adapter", "files"]
+    base_model: str = ""
+    may_be_missing: bool = False
+    """Whether MODEL_NAME without a digest says that there is none."""
+
+
+def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunStatus]:
     """Carry a run from exit 0 to its published model. `ModelPublished` comes from the publish Job alone."""
     view = draft.view
     record = view.pod.record if view.pod is not None else None
-    job = view.publish
+    job = view.publish.job
     draft.conditions.set(ConditionType.PODS_READY, False, Reason.PUBLISHING, "Training is over.")
     draft.conditions.drop(ConditionType.RETRYING)
     if job is None and view.pods_left:
         return _wait_for_pods(draft)
     if job is None:
-        draft.actions.append(_start(draft, record))
+        draft.actions.append(_start(draft, artefact, record))
         draft.conditions.set(
             ConditionType.MODEL_PUBLISHED, False, Reason.PUBLISHING, "The artefact is being checked and published."
         )
         return draft.done(again=30.0)
-    pod = newest(view.publish_pods)
+    pod = newest(view.publish.pods)
     if job.complete and pod is not None and pod.record is not None:
-        return _published(draft, pod.record)
+        return _published(draft, artefact, pod.record)
     if job.complete and not job.deleting:
         # Its last word is gone with its pod. Publishing twice gives the same, so ask again.
         draft.actions.append(DeleteJob(job.name, job.uid))
@@ -150,7 +162,7 @@ def _publish_reason(cause: FailureCause) -> Reason:
     return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
 
 
-def _start(draft: AcceptedDraft, record: TerminationRecord | None) -> StartPublish:
+def _start(draft: AcceptedDraft, artefact: Artefact, record: TerminationRecord | None) -> StartPublish:
     view = draft.view
     reported = draft.before.report.model_name if draft.before.report else None
     metrics = dict(reported.metrics) if reported else {}
@@ -164,9 +176,9 @@ def _start(draft: AcceptedDraft, record: TerminationRecord | None) -> StartPubli
             metrics,
             view.accepted.config.frame_name,
         ),
-        kind="adapter" if isinstance(view.accepted.config, RunConfig) else "files",
-        # Who tells a digest has left something.
-        optional=isinstance(view.accepted.config, ServiceConfig) and (reported is None or reported.digest is None),
+        kind=artefact.kind,
+        # Who reports a digest has left something.
+        optional=artefact.may_be_missing and (reported is None or reported.digest is None),
         expected_digest=(record.digest if record else None) or (reported.digest if reported else None),
     )
 
@@ -176,18 +188,17 @@ def _metrics(record: TerminationRecord) -> dict[str, str]:
     return {name: f"{value:.6g}" for name, value in values.items() if value is not None}
 
 
-def _published(draft: AcceptedDraft, record: TerminationRecord) -> Decision[TrainingRunStatus]:
+def _published(draft: AcceptedDraft, artefact: Artefact, record: TerminationRecord) -> Decision[TrainingRunStatus]:
     view = draft.view
     reported = draft.before.report.model_name if draft.before.report else None
-    if isinstance(view.accepted.config, ServiceConfig) and record.digest is None and reported is not None:
+    if artefact.may_be_missing and record.digest is None and reported is not None:
         draft.conditions.drop(ConditionType.MODEL_PUBLISHED)
         return without_artefact(draft, reported.model_name)
-    adapter = isinstance(view.accepted.config, RunConfig)
-    if record.digest is None or (adapter and record.final_loss is None):
+    if record.digest is None or (artefact.kind == "adapter" and record.final_loss is None):
         cause = FailureCause(
             FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss."
         )
-        draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish_pods), None))
+        draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish.pods), None))
         return draft.done()
     name = record.model_name or view.accepted.config.model_name
     draft.changes["model"] = PublishedModel(
@@ -195,7 +206,7 @@ def _published(draft: AcceptedDraft, record: TerminationRecord) -> Decision[Trai
         uri=f"pvc://{view.accepted.operator.claim}/models/{name}",
         digest=record.digest,
         bytes=record.bytes or 0,
-        base_model=view.accepted.config.base_model_uri if isinstance(view.accepted.config, RunConfig) else "",
+        base_model=artefact.base_model,
         samples=record.samples or 0,
         final_loss=None if record.final_loss is None else f"{record.final_loss:.6g}",
         metrics=(dict(reported.metrics) if reported else {}) | _metrics(record),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
-from chorus_api.run_config import RunConfig
 from chorus_api.training_run import Attempts, TrainingRunStatus
 from chorus_operator.decisions.classify import FailureCause
 from chorus_operator.decisions.conditions import is_true
@@ -19,13 +18,16 @@ from chorus_operator.decisions.run.state import AcceptedDraft
 _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 
-def failed_attempt(draft: AcceptedDraft, cause: FailureCause, pod: PodView | None) -> Decision[TrainingRunStatus]:
-    """Count a failed attempt against its budget: try again, or end the run."""
+def failed_attempt(
+    draft: AcceptedDraft,
+    cause: FailureCause,
+    pod: PodView | None,
+    *,
+    named: Callable[[FailureCause], FailureCause] = lambda cause: cause,
+) -> Decision[TrainingRunStatus]:
+    """Count a failed attempt against its budget: try again, or end the run. `named` words a cause as users know it."""
     view = draft.view
-    cause = attempt.told_by_plugin(draft, cause)
-    if cause.reason is Reason.BASE_MODEL_NOT_FOUND and isinstance(view.accepted.config, RunConfig):
-        # The pod knows the model by its mount alone.
-        cause = replace(cause, message=f"lora.baseModel.uri {view.accepted.config.base_model_uri}: {cause.message}")
+    cause = named(attempt.told_by_plugin(draft, cause))
     failure = attempt.failure_of(cause, pod, view.log_tail)
     if cause.not_applicable:
         draft.conditions.set(ConditionType.APPLICABLE, False, Reason.NOT_APPLICABLE, cause.message)

@@ -16,9 +16,10 @@ from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_operator.decisions.conditions import Conditions
-from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event
+from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event, SuspendJob
 from chorus_operator.decisions.delivery import Delivery
 from chorus_operator.decisions.observed import JobPods, JobView, PodView, leading, newest
+from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.service_address import url_problem
 
@@ -49,7 +50,7 @@ class RunView:
     incomplete: StoredConfig | None = None
     """The frozen configuration as a former version wrote it, without what the operator reads."""
     resume: TrainingRun | None = None
-    missing_claim: str | None = None
+    missing_claim: NamedClaim | None = None
     attempt: Sequence[JobPods] = ()
     """The Jobs that the present attempt wants."""
     log_tail: str | None = None
@@ -90,14 +91,15 @@ class AcceptedView(RunView):
 
     project: Project
     accepted: AcceptedRun
-    fetch: JobView | None = None
-    fetch_pods: Sequence[PodView] = ()
-    publish: JobView | None = None
-    publish_pods: Sequence[PodView] = ()
+    fetch: JobPods = field(default_factory=lambda: JobPods("fetch"))
+    publish: JobPods = field(default_factory=lambda: JobPods("publish"))
     pods_left: Sequence[PodView] = ()
     """Pods of the run, of any attempt, that have not ended; read when the training is over and nothing is published."""
     delivery: Delivery = field(default_factory=Delivery)
     """TRAINING_DATA of the present attempt, on its way to a service."""
+
+
+LOOK_AGAIN_SECONDS = 5.0
 
 
 class Draft:
@@ -161,6 +163,11 @@ class AcceptedDraft(Draft):
 
     def __init__(self, view: AcceptedView) -> None:
         super().__init__(view)
+
+    def suspend(self) -> None:
+        """Suspend the Jobs of the present attempt that go on."""
+        halt = [job for job in self.view.jobs if not job.finished and not job.suspended]
+        self.actions += [SuspendJob(job.name, suspend=True) for job in halt]
 
 
 def _events(

@@ -8,11 +8,9 @@ from typing import Any
 from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.run_config import ContainerConfig, ForwardConfig, Messaging
-from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
-from chorus_operator.decisions.accepted import AcceptedRun
-from chorus_operator.decisions.plugin.describe import DESCRIBE_SECONDS
 from chorus_operator.decisions.resolve import frozen_script
+from chorus_operator.decisions.run.plugin_type import WantedAttempt
 from chorus_operator.manifests.environment import speech, training_environment
 from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
 from chorus_operator.manifests.pod import (
@@ -28,6 +26,8 @@ from chorus_operator.manifests.pod import (
 )
 from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
 from chorus_operator.manifests.storage import scratch_volume
+from chorus_operator.plugin_types.container.requirements import DESCRIBE_SECONDS
+from chorus_operator.plugin_types.container.resolve import container_of
 
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5
@@ -36,10 +36,9 @@ FORWARDER_START_SECONDS = 120
 _FORWARD_CONFIG = contract.ROOT / "forward.json"
 
 
-def container_job(
-    run: TrainingRun, accepted: AcceptedRun, config: ContainerConfig, *, attempt: int, operator_image: str
-) -> Manifest:
+def container_job(wanted: WantedAttempt, config: ContainerConfig) -> Manifest:
     """One attempt of a container plugin. It sees the frame read-only, and its own directory."""
+    run, accepted, attempt, operator_image = wanted.run, wanted.accepted, wanted.number, wanted.operator_image
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
     scratch = accepted.operator.scratch
     volumes = [
@@ -126,10 +125,9 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
 
 def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
     """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
-    container = plugin.spec.container
-    assert container is not None
+    container = container_of(plugin)
     scratch = plugin.spec.scratch
-    name, namespace = names.describe_job(plugin).name, plugin.metadata.namespace
+    name, namespace = names.describe_job(plugin, container.image).name, plugin.metadata.namespace
     labels = {
         contract.MANAGED_BY_LABEL: contract.MANAGED_BY,
         contract.DESCRIBES_LABEL: plugin.metadata.name,

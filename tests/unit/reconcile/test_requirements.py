@@ -9,6 +9,7 @@ import pytest
 from chorus_api.plugin import Plugin
 from chorus_api.reasons import Reason
 from chorus_operator.decisions.applicability import suits
+from chorus_operator.decisions.requirements import requirements_of
 from chorus_protocol.messages import ColumnProfile, FrameManifest
 
 MANIFEST = {"type": "container", "container": {"image": "learner:1"}}
@@ -50,15 +51,16 @@ def plugin(*, requires: dict[str, Any] | None = None, report: dict[str, Any] | N
     ],
 )
 def test_pc_19_each_need_that_a_frame_does_not_meet_is_named(needing: Plugin, reason: Reason, words: str) -> None:
-    verdict = suits(needing, FRAME, INFO)
+    verdict = suits(requirements_of(needing), FRAME, INFO)
     assert (verdict.applicable, verdict.reason) == (False, reason)
     assert words in verdict.message
 
 
 def test_a_frame_that_has_everything_suits() -> None:
     needs = {"neededColumns": ["species", "mass"], "neededInfo": ["outcome"], "minRows": 15}
-    assert suits(plugin(report=needs), FRAME, INFO).applicable
+    assert suits(requirements_of(plugin(report=needs)), FRAME, INFO).applicable
 
 
 def test_what_the_manifest_states_wins_over_what_the_plugin_said() -> None:
-    assert suits(plugin(requires={"columns": []}, report={"neededColumns": ["colour"]}), FRAME, INFO).applicable
+    stated = plugin(requires={"columns": []}, report={"neededColumns": ["colour"]})
+    assert suits(requirements_of(stated), FRAME, INFO).applicable

@@ -6,7 +6,7 @@ from chorus_api import contract
 from chorus_api.run_config import ExchangeConfig, ServiceConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
-from chorus_operator.decisions.accepted import AcceptedRun
+from chorus_operator.decisions.run.plugin_type import WantedAttempt
 from chorus_operator.manifests.job import (
     CPU_JOB_GRACE_SECONDS,
     CPU_JOB_RESOURCES,
@@ -29,25 +29,13 @@ ARTEFACT_BYTES = 20 << 30
 ARTEFACT_FILES = 1000
 
 
-def exchange_host(run: TrainingRun, attempt: int) -> str:
-    """Name the host of an attempt's exchange."""
-    return f"{names.exchange(run, attempt)}.{run.metadata.namespace}.svc"
-
-
-def exchange_manifests(
-    run: TrainingRun,
-    accepted: AcceptedRun,
-    config: ServiceConfig,
-    *,
-    attempt: int,
-    image: str,
-    token_sha256: str,
-) -> list[Manifest]:
+def exchange_manifests(wanted: WantedAttempt, config: ServiceConfig) -> list[Manifest]:
     """The ConfigMap, the Service and the Job of an attempt's exchange. The token itself is in none of them."""
+    run, attempt = wanted.run, wanted.number
     name, namespace = names.exchange(run, attempt), run.metadata.namespace
     labels = names.labels(config.project, role=CONTAINER, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
-    host = exchange_host(run, attempt)
+    host = names.exchange_host(run, attempt)
     takes = config.artefact == "Files"
     told = ExchangeConfig(
         run_name=run.metadata.name,
@@ -55,7 +43,7 @@ def exchange_manifests(
         project_id=config.project_id,
         plugin_id=config.plugin_id,
         hosts=[host, f"{host}.cluster.local", host.removesuffix(".svc")],
-        token_sha256=token_sha256,
+        token_sha256=wanted.token_sha256(),
         max_bytes=ARTEFACT_BYTES if takes else 0,
         max_files=ARTEFACT_FILES if takes else 0,
         messaging=config.messaging,
@@ -63,12 +51,12 @@ def exchange_manifests(
     data = {"job.json": told.model_dump_json(by_alias=True, indent=1)}
     job = attempt_job(
         run,
-        accepted,
+        wanted.accepted,
         attempt=attempt,
         role=CONTAINER,
         container={
             "name": CONTAINER,
-            "image": image,
+            "image": wanted.operator_image,
             "command": ["python", "-m", "chorus_dataset", "exchange"],
             "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
             "ports": [{"name": "exchange", "containerPort": contract.EXCHANGE_PORT}],
@@ -76,7 +64,7 @@ def exchange_manifests(
             "terminationMessagePolicy": "File",
         },
         volumes=[
-            claim_volume("data", accepted.operator.claim),
+            claim_volume("data", wanted.accepted.operator.claim),
             config_map_volume("config", name),
             identity_volume(),
         ],

@@ -1,4 +1,4 @@
-"""What a plugin needs: what its manifest states, else what it reported itself."""
+"""What a plugin needs: what its manifest states, else what it reported itself, else what its type needs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from chorus_api.plugin import Plugin
 
-_LORA_COLUMNS = ("prompt", "response")
-
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What a frame must have for a plugin to suit it."""
 
     columns: Sequence[str] = ()
@@ -20,13 +18,12 @@ class Needs:
     min_rows: int = 1
 
 
-def needs_of(plugin: Plugin) -> Needs:
-    """Lay the manifest over the plugin's own report."""
+def requirements_of(plugin: Plugin, *, columns: Sequence[str] = ()) -> Requirements:
+    """Lay the manifest over the plugin's own report; `columns`: what its type needs when neither says."""
     stated, reported = plugin.spec.requires, plugin.status.report
-    columns: Sequence[str] = _LORA_COLUMNS if plugin.spec.type == "lora" else ()
     if reported is not None:
         columns = reported.needed_columns
-    return Needs(
+    return Requirements(
         columns=stated.columns if stated.columns is not None else columns,
         distinct=stated.distinct,
         info=stated.info if stated.info is not None else (reported.needed_info if reported else ()),

@@ -14,7 +14,7 @@ from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
 from chorus_operator.decisions.classify import REASONS, FailureCause, cause_of
 from chorus_operator.decisions.conditions import find, is_true
-from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, StartAttempt
+from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, Endpoint, StartAttempt
 from chorus_operator.decisions.run import attempt, publication
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
@@ -24,19 +24,19 @@ DELIVERED = ConditionType.TRAINING_DATA_DELIVERED
 IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to the same host"
 
 
-def train(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+def train(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward."""
     view, job = draft.view, draft.view.job
     _observe_delivery(draft)
     if job is None:
-        return _without_exchange(draft)
+        return _without_exchange(draft, config)
     if job.deleting:
         return _wait_for_its_end(draft)
     data_refusal = attempt.data_refusal(draft)
     if data_refusal is not None:
         return failed_attempt(draft, data_refusal, None)
     if is_over(draft) or _error(draft) is not None:
-        return _end_exchange(draft)
+        return _end_exchange(draft, config)
     if job.finished:
         cause = cause_of(job, view.pod) if job.failed else _ended_by_itself(job.name)
         draft.conditions.drop(DELIVERED)
@@ -51,13 +51,13 @@ def train(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     if late is not None:
         draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
         return draft.done()
-    due = _deliver(draft)
+    due = _deliver(draft, config)
     return draft.done(again=min(due, _look_again(draft)))
 
 
 def is_over(draft: AcceptedDraft) -> bool:
     """Tell whether the service has named its model: what comes now is for Chorus to do."""
-    return isinstance(draft.view.accepted.config, ServiceConfig) and has_named(draft.view) and not _was_stopped(draft)
+    return has_named(draft.view) and not _was_stopped(draft)
 
 
 def has_named(view: AcceptedView) -> bool:
@@ -112,14 +112,16 @@ def _observe_delivery(draft: AcceptedDraft) -> None:
         draft.conditions.set(DELIVERED, True, Reason.DELIVERED, "The service has taken TRAINING_DATA.")
 
 
-def _deliver(draft: AcceptedDraft) -> float:
+def _deliver(draft: AcceptedDraft, config: ServiceConfig) -> float:
     """Send TRAINING_DATA once the exchange serves, until the service takes it; seconds until the next look."""
     said, conditions, delivery = attempt.said_now(draft), draft.conditions, draft.view.delivery
     if said is None or said.exchange is None or conditions.is_true(DELIVERED):
         return attempt.MAX_LOOK_SECONDS
     due = delivery.seconds_until_due(draft.view.now)
     if due <= 0 and not delivery.under_way:
-        draft.actions.append(Deliver(draft.attempts.current))
+        endpoint = Endpoint(config.url, config.ca_config_map, config.ca_key)
+        sent = Deliver(draft.attempts.current, endpoint, said.exchange.certificate, dict(config.parameters))
+        draft.actions.append(sent)
     told = "It is being sent."
     if delivery.error or delivery.queued:
         told = f"The service has not taken TRAINING_DATA: {_waits_for(draft)}."
@@ -137,7 +139,7 @@ def _waits_for(draft: AcceptedDraft) -> str:
     return IN_QUEUE if delivery.queued else "it is being sent"
 
 
-def _end_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+def _end_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
     """Stop the exchange; go on when no pod of it is left."""
     job = draft.view.job
     assert job is not None
@@ -145,10 +147,10 @@ def _end_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
         draft.actions.append(DeleteJob(job.name, job.uid))
     if not job.finished or any(not pod.ended for pod in draft.view.pods):
         return _wait_for_its_end(draft)
-    return _after_exchange(draft)
+    return _after_exchange(draft, config)
 
 
-def _without_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+def _without_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
     """Start the first exchange, or decide what follows from the end of the last one."""
     current = draft.attempts.current
     if current == 0:
@@ -162,17 +164,16 @@ def _without_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     if lost is not None and not is_over(draft):
         draft.conditions.drop(DELIVERED)
         return failed_attempt(draft, lost, None)
-    return _after_exchange(draft)
+    return _after_exchange(draft, config)
 
 
-def _after_exchange(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
-    frozen, error = draft.view.accepted.config, _error(draft)
-    assert isinstance(frozen, ServiceConfig)
+def _after_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
+    error = _error(draft)
     name = attempt.model_name(draft) if is_over(draft) else None
     if name is not None:
-        if frozen.artefact == "None":
+        if config.artefact == "None":
             return publication.without_artefact(draft, name)
-        return publication.publish(draft)
+        return publication.publish(draft, publication.Artefact("files", may_be_missing=True))
     draft.conditions.drop(DELIVERED)
     data_refusal = attempt.data_refusal(draft)
     if data_refusal is not None:

@@ -1,0 +1,102 @@
+"""The training pod of a LoRA run, and the Job that fetches a hub's base model onto the claim."""
+
+from __future__ import annotations
+
+from chorus_api import contract
+from chorus_api.run_config import FetchConfig, FrozenBaseModel, FrozenScript, RunConfig
+from chorus_operator.decisions import names
+from chorus_operator.decisions.run.plugin_type import WantedAttempt, WantedFetch
+from chorus_operator.manifests.environment import training_environment
+from chorus_operator.manifests.job import ClaimPlace, attempt_job, compute, config_map, cpu_job, project_owner
+from chorus_operator.manifests.pod import (
+    IDENTITY_MOUNT,
+    Manifest,
+    Mount,
+    claim_volume,
+    config_map_volume,
+    identity_volume,
+)
+from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
+
+TOKEN_DIR = "/var/run/chorus-hub"
+
+
+def training_job(wanted: WantedAttempt, config: RunConfig) -> Manifest:
+    """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
+    run, accepted, attempt = wanted.run, wanted.accepted, wanted.number
+    claim, base = accepted.operator.claim, config.base_model
+    volumes = [
+        claim_volume("data", claim),
+        config_map_volume("config", accepted.config_map),
+        identity_volume(),
+    ]
+    mounts = [
+        Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True),
+        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
+        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
+        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
+        IDENTITY_MOUNT,
+    ]
+    if base.claim is not None:
+        if base.claim != claim:
+            volumes.append(claim_volume("base", base.claim))
+        volume = "data" if base.claim == claim else "base"
+        mounts.append(Mount(volume, str(contract.BASE_DIR), base.sub_path, read_only=True))
+    if config.resume_model is not None:
+        published = f"{contract.MODELS}/{config.resume_model}"
+        mounts.append(Mount("data", str(contract.RESUME_DIR), published, read_only=True))
+    env = {contract.ATTEMPT_ENV: str(attempt), "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}
+    init: list[Manifest] = []
+    if config.script is not None:
+        env |= training_environment(config, attempt=attempt, messages="Http")
+    if config.script is not None and config.script.config_map is not None:
+        script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
+        init.append(check_script(script, wanted.operator_image))
+        volumes += script_volumes(script, accepted.operator.scratch)
+        mounts.append(SCRIPT_MOUNT)
+    container = {"name": "trainer", "image": config.image} | compute(accepted.operator, env)
+    return attempt_job(
+        run,
+        accepted,
+        attempt=attempt,
+        container=container,
+        volumes=volumes,
+        mounts=mounts,
+        init_containers=init,
+    )
+
+
+def fetch_manifests(wanted: WantedFetch, base: FrozenBaseModel) -> list[Manifest]:
+    """The ConfigMap and the Job that put a hub's model on the claim."""
+    project, accepted = wanted.project, wanted.accepted
+    name = names.fetch_job(project, wanted.key).name
+    labels = names.labels(project.metadata.name, role="fetch")
+    volumes: list[Manifest] = []
+    mounts: list[Mount] = []
+    if base.secret is not None:
+        items = [{"key": "token", "path": "token"}]
+        volumes = [{"name": "hub", "secret": {"secretName": base.secret, "items": items}}]
+        mounts = [Mount("hub", TOKEN_DIR, read_only=True)]
+    config = FetchConfig(
+        uri=base.uri,
+        revision=base.revision,
+        base_key=wanted.key,
+        project_uid=project.metadata.uid,
+        token_file=f"{TOKEN_DIR}/token" if base.secret else None,
+        api_server=list(wanted.api_server),
+    )
+    job = cpu_job(
+        name=name,
+        namespace=project.metadata.namespace,
+        place=ClaimPlace.of_run(accepted),
+        owner=project_owner(project),
+        labels=labels,
+        annotations={},
+        command="fetch",
+        image=wanted.operator_image,
+        pods=[accepted.operator.pod],
+        volumes=volumes,
+        mounts=mounts,
+    )
+    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
+    return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
