@@ -10,9 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    RootModel,
     StringConstraints,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -147,18 +145,6 @@ class ServiceConfig(FrozenRun):
         None, description="Service account of the namespace whose pods may send the service's messages."
     )
     parameters: Parameters = Field(default_factory=dict)
-
-
-AnyRun = Annotated[RunConfig | ContainerConfig | ServiceConfig, Field(discriminator="type")]
-
-
-class FrozenFile(RootModel[AnyRun]):
-    """run.json of any type of plugin."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before_there_were_types(cls, data: Any) -> Any:
-        return {"type": "lora", **data} if isinstance(data, dict) else data
 
 
 class KeptFrames(FileModel):

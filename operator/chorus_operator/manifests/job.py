@@ -112,13 +112,15 @@ def attempt_job(
     mounts: Sequence[Mount],
     init_containers: Sequence[Manifest] = (),
     role: str = "train",
+    suffix: str = "",
     grace_seconds: int | None = None,
 ) -> Manifest:
     """The Job of an attempt: never tried again by itself, and failed by the rule that names the cause.
 
-    `grace_seconds`: checkpoint.graceSeconds of the Plugin when None.
+    `suffix`: what follows the attempt's name, of Jobs beside the first. `grace_seconds`: the Plugin's
+    checkpoint.graceSeconds when None.
     """
-    name, config, operator = names.attempt_job(run, attempt), accepted.config, accepted.operator
+    name, config, operator = names.attempt_job(run, attempt, suffix=suffix), accepted.config, accepted.operator
     labels = names.labels(config.project, role=role, plugin=run.spec.plugin, run=run.metadata.name)
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     annotations = {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -28,6 +28,7 @@ NAMESPACE = "chorus-system"
 LEASE = "chorus-operator"
 READY_SECONDS = 60.0
 PROGRAM = ("-m", "chorus_operator")
+ROOTS, SUPPORT = ("operator", "trainer_image"), ("tests/support",)
 LOOPBACK_PROGRAM = (
     "-c",
     "import sys; from chorus_operator.__main__ import main; sys.exit(main(allows=lambda address: address.is_loopback))",
@@ -50,12 +51,15 @@ class Operator:
         variables: Mapping[str, str] | None = None,
         loopback_services: bool = False,
         forked: bool = False,
+        program: Sequence[str] | None = None,
     ) -> None:
         """`kubeconfig`: of the service account `chorus-operator`, maybe through a proxy; `variables`: set beside.
 
         `loopback_services`: plugins may be services on this machine, which it else refuses. `forked`: it begins where
-        the imports are done, which takes a third of the time; else it is `python -m chorus_operator`.
+        the imports are done, which takes a third of the time; else it is `python -m chorus_operator`, or `program`
+        with the modules of tests/support.
         """
+        self._program = program
         self._loopback_services = loopback_services
         self._forked = forked
         self.identity = identity
@@ -121,7 +125,7 @@ class Operator:
 
     def _run(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, *(LOOPBACK_PROGRAM if self._loopback_services else PROGRAM)],
+            [sys.executable, *(self._program or (LOOPBACK_PROGRAM if self._loopback_services else PROGRAM))],
             env=self._environment(),
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
@@ -132,9 +136,10 @@ class Operator:
 
     def _environment(self) -> dict[str, str]:
         """What the Deployment gives it, and where things are on this machine."""
+        roots = (*ROOTS, *(SUPPORT if self._program else ()))
         return {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'trainer_image'}",
+            "PYTHONPATH": os.pathsep.join(str(REPOSITORY / root) for root in roots),
             "PYTHONUNBUFFERED": "1",
             "KUBECONFIG": str(self._kubeconfig),
             "CHORUS_NAMESPACE": self._namespace,

@@ -13,7 +13,6 @@ from chorus_api.reasons import ExitCode
 from chorus_api.run_config import (
     ExchangeConfig,
     ForwardConfig,
-    FrozenFile,
     FrozenRun,
     Messaging,
     PrepareConfig,
@@ -100,7 +99,7 @@ def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None
             case "prepare":
                 return await _prepare(container, bag, url)
             case "train":
-                config = FrozenFile.model_validate_json(container.files["run.json"]).root
+                config = FrozenRun.model_validate_json(container.files["run.json"])
                 bag.pods[config.run_name] += 1
                 return await _train(container, config, plan(config.run_name, bag.pods[config.run_name]), bag, url)
             case "describe":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from child_names import plain
 from harness import operator, pods
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually
-from harness.kubelet import Kubelet
+from harness.kubelet import Kubelet, Program
 from harness.operator import Operator
 from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook
 from harness.proxy import Stage as When
@@ -178,10 +178,13 @@ async def stage(
     start: bool = True,
     loopback_services: bool = False,
     forked: bool = True,
+    program: Sequence[str] | None = None,
+    pods_do: Callable[[Program], Program] = lambda program: program,
 ) -> AsyncIterator[Stage]:
     """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first.
 
-    `loopback_services`: plugins may be services on this machine. `forked`: how the operator starts, see `Operator`.
+    `loopback_services`: plugins may be services on this machine. `forked`, `program`: how the operator starts, see
+    `Operator`. `pods_do`: changes what pods do.
     """
     await operator.clear(api)
     async with AsyncExitStack() as stack:
@@ -191,9 +194,15 @@ async def stage(
         kubeconfig = await control_plane.kubeconfig_for(
             "chorus-operator", namespace=operator.NAMESPACE, server=proxy.url
         )
-        process = Operator(control_plane, kubeconfig=kubeconfig, loopback_services=loopback_services, forked=forked)
+        process = Operator(
+            control_plane,
+            kubeconfig=kubeconfig,
+            loopback_services=loopback_services,
+            forked=forked,
+            program=program,
+        )
         on = await stack.enter_async_context(
-            place(control_plane, api, proxy=proxy, process=process, namespace=namespace, plan=plan)
+            place(control_plane, api, proxy=proxy, process=process, namespace=namespace, plan=plan, pods_do=pods_do)
         )
         stack.push_async_exit(process.__aexit__)
         if start:
@@ -204,12 +213,19 @@ async def stage(
 
 @asynccontextmanager
 async def place(
-    control_plane: ControlPlane, api: Api, *, proxy: FaultProxy, process: Operator, namespace: str, plan: pods.Plan
+    control_plane: ControlPlane,
+    api: Api,
+    *,
+    proxy: FaultProxy,
+    process: Operator,
+    namespace: str,
+    plan: pods.Plan,
+    pods_do: Callable[[Program], Program] = lambda program: program,
 ) -> AsyncIterator[Stage]:
     """Set up one namespace of those that an operator serves: its pretend pods, and the witness."""
     mailbag, witness = pods.Mailbag(), Witness()
     async with AsyncExitStack() as stack:
-        program = pods.chorus(plan, mailbag)
+        program = pods_do(pods.chorus(plan, mailbag))
         kubelet = await stack.enter_async_context(Kubelet(control_plane, namespace=namespace, program=program))
         for kind in ("Project", "TrainingRun"):
             task = asyncio.create_task(witness.follow(api, kind, namespace=namespace))
