@@ -103,14 +103,14 @@ def _sequence_fault(received: list[ReceivedMessage]) -> str | None:
 
 def keeps_the_order(evidence: Evidence) -> Verdict:
     """DATA_REPORT, TRAINING_START, progress, and one end after which nothing more is said."""
-    told = {
+    received_by = {
         scenario: seen.received
         for scenario, seen in evidence.seen.items()
         if scenario is not Scenario.DESCRIBE and scenario not in _ODD
     }
-    if not any(told.values()):
+    if not any(received_by.values()):
         return Skipped("no message of a training came")
-    for scenario, received in told.items():
+    for scenario, received in received_by.items():
         if fault := _order_fault(received):
             return Failed(f"{scenario}: {fault}")
     return PASSED

@@ -22,8 +22,8 @@ def ends_well(evidence: Evidence, seen: Observation) -> Verdict:
     """Exit code 0 in time."""
     if seen.done:
         return PASSED
-    told = f"ERROR_REPORT said: {seen.error.detail[:300]}; " if seen.error is not None else ""
-    return unless_refused(seen, f"{told}{seen.ending()}")
+    reported = f"ERROR_REPORT said: {seen.error.detail[:300]}; " if seen.error is not None else ""
+    return unless_refused(seen, f"{reported}{seen.ending()}")
 
 
 @told_by(Scenario.TRAIN)

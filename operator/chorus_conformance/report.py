@@ -46,8 +46,8 @@ def _lines(result: Result) -> list[str]:
     head = f"{rule.id}  {word(verdict)}  {rule.title}{why}"
     if not isinstance(verdict, Failed):
         return [head]
-    told = (("seen", verdict.seen), ("expected", rule.expected), ("mend", rule.mend), ("more", rule.more))
-    return [head, *(line for label, text in told for line in _paragraph(label, text))]
+    rows = (("seen", verdict.seen), ("expected", rule.expected), ("mend", rule.mend), ("more", rule.more))
+    return [head, *(line for label, text in rows for line in _paragraph(label, text))]
 
 
 def _paragraph(label: str, text: str) -> list[str]:

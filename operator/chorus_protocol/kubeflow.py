@@ -58,19 +58,19 @@ def read_progress(body: bytes, *, project_id: int, plugin_id: int) -> ProgressRe
         raise Refused(Cause.MALFORMED, "; ".join(f"{f.field}: {f.problem}" for f in fields), fields=fields) from error
     except (ValueError, RecursionError) as error:
         raise Refused(Cause.MALFORMED, f"the body is not JSON: {error}"[:500]) from error
-    told = dict(filter(None, (_number(metric) for metric in status.metrics)))
+    values = dict(filter(None, (_number(metric) for metric in status.metrics)))
     said: dict[str, Any] = {
         field: int(value)
         for name, field in _STEPS.items()
-        if (value := told.pop(name, None)) is not None and value >= 0
+        if (value := values.pop(name, None)) is not None and value >= 0
     }
-    said |= {name: told.pop(name) for name in _NUMBERS if name in told}
+    said |= {name: values.pop(name) for name in _NUMBERS if name in values}
     return ProgressReport(
         project_id=project_id,
         plugin_id=plugin_id,
         percent=status.progress_percentage or 0,
         eta_seconds=status.estimated_remaining_seconds,
-        metrics=dict(list(told.items())[:MAX_METRICS]),
+        metrics=dict(list(values.items())[:MAX_METRICS]),
         **said,
     )
 

@@ -43,8 +43,8 @@ UNREADABLE = "unreadable"
 def message_of(line: bytes, *, project_id: int, plugin_id: int) -> tuple[str, dict[str, Any]]:
     """Read a line, {"type": …, "data": {…}}, as a message's name and data. Ids that it does not give are filled in."""
     try:
-        told = json.loads(line)
-        kind, data = str(told["type"]), told.get("data", {})
+        event = json.loads(line)
+        kind, data = str(event["type"]), event.get("data", {})
         if not isinstance(data, dict):
             raise TypeError("data is no object")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -98,10 +98,10 @@ class Tail:
     def _read_mark(self) -> tuple[int, str, int]:
         """Read the position in bytes, the instance, and the number of the last line; those of a new file without it."""
         try:
-            told = _MARK.fullmatch(self._mark.read_text(encoding="ascii"))
+            mark = _MARK.fullmatch(self._mark.read_text(encoding="ascii"))
         except (OSError, ValueError):
-            told = None
-        return (int(told[1]), told[2], int(told[3])) if told is not None else (0, uuid.uuid4().hex, 0)
+            mark = None
+        return (int(mark[1]), mark[2], int(mark[3])) if mark is not None else (0, uuid.uuid4().hex, 0)
 
 
 def forward(tail: Tail, config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:

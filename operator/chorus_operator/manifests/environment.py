@@ -26,7 +26,7 @@ def training_environment(config: FrozenRun, *, attempt: int, messages: Literal["
 def speech(messaging: Messaging, messages: Literal["Http", "File"]) -> dict[str, str]:
     """What a container needs to know to speak, in its environment."""
     progress_url = messaging.url.removesuffix(contract.MESSAGES_PATH) + contract.PROGRESS_PATH
-    told = {
+    variables = {
         "HOME": "/tmp",
         contract.MESSAGES_URL_ENV: messaging.url,
         contract.TOKEN_FILE_ENV: messaging.token_file,
@@ -36,4 +36,4 @@ def speech(messaging: Messaging, messages: Literal["Http", "File"]) -> dict[str,
         contract.PROGRESS_CA_ENV: messaging.ca_file,
         contract.PROGRESS_TOKEN_ENV: messaging.token_file,
     }
-    return told | ({contract.MESSAGES_FILE_ENV: str(contract.MESSAGES_FILE)} if messages == "File" else {})
+    return variables | ({contract.MESSAGES_FILE_ENV: str(contract.MESSAGES_FILE)} if messages == "File" else {})

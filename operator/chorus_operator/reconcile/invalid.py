@@ -28,9 +28,9 @@ async def parse(context: ReconcileContext, resource: Resource, model: type[T], s
 
 def describe(error: ValidationError) -> str:
     """Name the fields that are wrong."""
-    told = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:ERRORS_SHOWN]]
-    more = error.error_count() - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+    problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:ERRORS_SHOWN]]
+    more = error.error_count() - len(problems)
+    return "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
 
 
 async def _report(context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], message: str) -> None:

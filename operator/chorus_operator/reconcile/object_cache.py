@@ -102,10 +102,10 @@ class ObjectCache:
 
     async def plugin(self, namespace: str, name: str) -> Manifest | None:
         """Give a Plugin as the watch told it last; read live when it has told of none, or of one that is very large."""
-        told = self._plugins.get((namespace, name))
-        if told is None:
+        known = self._plugins.get((namespace, name))
+        if known is None:
             return await self._kube.get(PLUGINS, namespace=namespace, name=name)
-        plugin: Manifest = json.loads(told)
+        plugin: Manifest = json.loads(known)
         return plugin
 
     async def runs(self, namespace: str, project: str) -> list[Manifest]:

@@ -79,10 +79,10 @@ async def _read(context: ReconcileContext, plugin: Plugin, plugin_type: PluginTy
 async def _start(context: ReconcileContext, plugin: Plugin, plugin_type: PluginType) -> None:
     namespace = plugin.metadata.namespace
     await context.ensure_namespace(namespace)
-    told = messaging(
+    how = messaging(
         context.messages_url,
         subject_uid=plugin.metadata.uid,
         source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    manifests = plugin_type.describe_manifests(plugin, told, operator_image=context.operator_image)
+    manifests = plugin_type.describe_manifests(plugin, how, operator_image=context.operator_image)
     await create_once(context, manifests, owner=Owner.of(plugin))

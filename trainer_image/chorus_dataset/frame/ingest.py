@@ -92,10 +92,10 @@ def _check_result(reader: Reader, *, mapping: Mapping, spool: Spool, read: int, 
 
 
 def _columns(reader: Reader, *, mapping: Mapping, types: TypeTracker) -> list[Column]:
-    told = types.types(len(reader.columns))
+    inferred = types.types(len(reader.columns))
     offset = len(mapping.roles)
     kept = [
-        Column(name, reader.declared.get(name, told[index]), offset + index, reader.untyped)
+        Column(name, reader.declared.get(name, inferred[index]), offset + index, reader.untyped)
         for index, name in enumerate(reader.columns)
         if name not in mapping.roles
     ]

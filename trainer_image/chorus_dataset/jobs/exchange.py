@@ -167,8 +167,8 @@ def make_app(uploads: Uploads, *, data_dir: Path, token_sha256: str) -> web.Appl
             except BaseException:
                 uploads.abandon(upload)
                 raise
-        told = {"name": stored.name, "bytes": stored.bytes, "sha256": stored.sha256}
-        return web.json_response(told, status=201 if stored.new else 200)
+        taken = {"name": stored.name, "bytes": stored.bytes, "sha256": stored.sha256}
+        return web.json_response(taken, status=201 if stored.new else 200)
 
     async def delete(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]

@@ -300,10 +300,10 @@ def _hub_errors(config: FetchConfig, egress: Egress) -> Iterator[None]:
         with egress:
             yield
     except Exception as error:
-        told = _hub_error(error, config, egress)
-        if told is None:
+        problem = _hub_error(error, config, egress)
+        if problem is None:
             raise
-        raise told from error
+        raise problem from error
 
 
 def _hub_error(error: Exception, config: FetchConfig, egress: Egress) -> DataError | None:

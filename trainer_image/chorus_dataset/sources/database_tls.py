@@ -71,17 +71,18 @@ def tls_options(url: URL, *, ca: Path | None, where: str) -> dict[str, str]:
             )
         return {}
     if mode not in _CHECKED:
-        told = f"sslmode={mode}" if mode in _UNCHECKED else "an sslmode that is not known"
-        raise _contradiction(told, where=where)
+        setting = f"sslmode={mode}" if mode in _UNCHECKED else "an sslmode that is not known"
+        raise _contradiction(setting, where=where)
     if outside != "disable":
         raise _contradiction("a gssencmode other than disable", where=where)
     return {"sslmode": str(mode), "sslrootcert": str(ca), "gssencmode": "disable"}
 
 
-def _contradiction(told: str, *, where: str) -> DataError:
+def _contradiction(setting: str, *, where: str) -> DataError:
     return DataError(
         Reason.BAD_CONFIGURATION,
-        f"{CA_FIELD} is set, but the address in {where} says {told}: the database's certificate would not be checked",
+        f"{CA_FIELD} is set, but the address in {where} says {setting}: the database's certificate would not be "
+        "checked",
         hint=f"remove the parameter from the address (then it is sslmode={_FULL}), or remove {CA_FIELD}",
     )
 

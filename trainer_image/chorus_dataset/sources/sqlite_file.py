@@ -107,7 +107,7 @@ class SqliteReader(Reader):
     ) -> None:
         """`root`: the directory that the file must lie below, None for anywhere."""
         super().__init__(where)
-        told = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
+        checked = check_query(query, dialect="sqlite", where=f"{where} is a SQLite database")
         self._seconds = seconds
         with SourceFile(path, root=root, where=where) as source:
             self._check_file(source)
@@ -115,7 +115,7 @@ class SqliteReader(Reader):
         self._spill_bytes = _SPILL_BYTES + 2 * copy.stat().st_size if spill_bytes is None else spill_bytes
         self._process = QueryProcess(
             copy,
-            query=told,
+            query=checked,
             seconds=seconds,
             spill_bytes=self._spill_bytes,
             spill_dir=make_dir(work_dir / "temporary"),

@@ -62,8 +62,8 @@ class QueryProcess:
             env={**os.environ, "SQLITE_TMPDIR": str(spill_dir)},
         )
         assert self._process.stdin is not None
-        with self._process.stdin as told:
-            told.write(asked.to_json())
+        with self._process.stdin as pipe:
+            pipe.write(asked.to_json())
 
     def part(self) -> dict[str, Any]:
         """Wait for the next part. Raises OutOfTime, OutOfSpace, what `check` raises, and EOFError if it died."""

@@ -1,4 +1,4 @@
-"""What a decision about a Plugin may look at."""
+"""What a decision about a Plugin may read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chorus_operator.decisions.service_address import url_problem
 
 @dataclass(frozen=True)
 class PluginView:
-    """Everything that a decision about a Plugin may look at."""
+    """Everything that a decision about a Plugin may read."""
 
     plugin: Plugin
     now: datetime

@@ -13,7 +13,7 @@ from chorus_operator.decisions.conditions import Conditions, find
 from chorus_operator.decisions.decision import Decision
 from chorus_operator.decisions.plugin.state import PluginView
 
-LOOK_AGAIN_SECONDS = 15.0
+REQUEUE_SECONDS = 15.0
 
 
 class Unknown(NamedTuple):
@@ -70,4 +70,4 @@ def await_name(view: PluginView, message: str) -> Decision[PluginStatus]:
     """Say that the Plugin's image cannot be asked until another object gives the name of a child free."""
     conditions = conditions_of(view)
     conditions.set(ConditionType.READY, False, Reason.NAME_TAKEN, message)
-    return Decision(status_of(view.plugin, conditions), requeue_after=LOOK_AGAIN_SECONDS)
+    return Decision(status_of(view.plugin, conditions), requeue_after=REQUEUE_SECONDS)

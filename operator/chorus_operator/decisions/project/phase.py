@@ -52,8 +52,8 @@ def _from_runs(entries: Sequence[Entry]) -> tuple[Phase, str, str]:
     rows = required or optional
     broken = [row for row in required if row.phase in (Phase.FAILED, Phase.CANCELLED)]
     if broken:
-        told = "; ".join(f"{row.name}: {row.reason}: {row.message}" for row in broken)
-        return Phase.FAILED, Reason.PLUGIN_FAILED.value, told
+        message = "; ".join(f"{row.name}: {row.reason}: {row.message}" for row in broken)
+        return Phase.FAILED, Reason.PLUGIN_FAILED.value, message
     everything_ended = all(row.phase in FINAL for row in required + optional)
     if not required and everything_ended and not any(row.phase == Phase.TRAINED for row in optional):
         return Phase.FAILED, Reason.PLUGIN_FAILED.value, "Every plugin is optional, and none is TRAINED."

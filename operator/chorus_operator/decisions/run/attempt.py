@@ -16,8 +16,8 @@ from chorus_operator.decisions.observed import PodView
 from chorus_operator.decisions.run.state import AcceptedDraft, Draft
 from chorus_operator.decisions.startup import is_lost, seconds_until_lost, waited, waiting_for
 
-MIN_LOOK_SECONDS = 1.0
-MAX_LOOK_SECONDS = 300.0
+MIN_REQUEUE_SECONDS = 1.0
+MAX_REQUEUE_SECONDS = 300.0
 
 
 def observe(draft: AcceptedDraft) -> None:
@@ -66,10 +66,10 @@ def _observe_messages(draft: AcceptedDraft) -> None:
     if progress is not None and progress.attempt == draft.attempts.current:
         trains = True  # whoever reports progress has begun, also one that knows no other message
     if report is not None and report.data_report is not None:
-        told = report.data_report
-        reason = Reason.APPLICABLE if told.applicable else Reason.NOT_APPLICABLE
+        said = report.data_report
+        reason = Reason.APPLICABLE if said.applicable else Reason.NOT_APPLICABLE
         conditions.set(
-            ConditionType.APPLICABLE, told.applicable, reason, told.reason or "The plugin says that it suits the frame."
+            ConditionType.APPLICABLE, said.applicable, reason, said.reason or "The plugin says that it suits the frame."
         )
     elif trains:
         conditions.set(ConditionType.APPLICABLE, True, Reason.APPLICABLE, "The plugin trains on the frame.")
@@ -189,8 +189,8 @@ def told_by_plugin(draft: AcceptedDraft, cause: FailureCause) -> FailureCause:
     error = report.error
     reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
     kind = FailureClass.INFRASTRUCTURE if error.retryable else cause.failure_class
-    told = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
-    return replace(cause, failure_class=kind, reason=reason, message=told)
+    message = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
+    return replace(cause, failure_class=kind, reason=reason, message=message)
 
 
 def _start_overdue(draft: AcceptedDraft) -> FailureCause | None:
@@ -239,17 +239,17 @@ def _last_sign(draft: AcceptedDraft, pod: PodView) -> datetime:
     return max(signs)
 
 
-def look_again(draft: AcceptedDraft) -> float:
+def requeue_seconds(draft: AcceptedDraft) -> float:
     """Seconds until the next deadline could pass; a change of a pod or a message wakes the run sooner."""
     view = draft.view
     deadlines, pod = view.accepted.operator.deadlines, view.pod
     left = [seconds_until_lost(other, now=view.now) for other in view.pods]
     if any(seconds is not None for seconds in left):
-        return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_LOOK_SECONDS
+        return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_REQUEUE_SECONDS
     if pod is None or pod.started is None:
         return 15.0
     limit = min(deadlines.data_report_seconds, deadlines.training_start_seconds, deadlines.progress_seconds)
-    return min(max(limit / 4, MIN_LOOK_SECONDS), MAX_LOOK_SECONDS)
+    return min(max(limit / 4, MIN_REQUEUE_SECONDS), MAX_REQUEUE_SECONDS)
 
 
 def force_delete_lost(draft: Draft, pods: Sequence[PodView] | None = None) -> None:
@@ -277,15 +277,15 @@ def give_up_lost(draft: AcceptedDraft) -> FailureCause | None:
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
     """
-    view, told = draft.view, find(draft.before.conditions, ConditionType.PODS_READY)
-    if told is None or told.reason != Reason.NODE_LOST:
+    view, ready = draft.view, find(draft.before.conditions, ConditionType.PODS_READY)
+    if ready is None or ready.reason != Reason.NODE_LOST:
         return None
     left = [pod for pod in view.pods if not pod.ended]
     if any(pod.deleting_since is None for pod in left):
         return None
     draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
     draft.actions += [DeleteJob(job.name, job.uid) for job in view.jobs if not job.deleting]
-    return FailureCause(FailureClass.DISRUPTION, Reason.NODE_LOST, told.message)
+    return FailureCause(FailureClass.DISRUPTION, Reason.NODE_LOST, ready.message)
 
 
 def failure_of(cause: FailureCause, pod: PodView | None, log_tail: str | None) -> Failure:

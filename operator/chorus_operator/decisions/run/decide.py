@@ -22,7 +22,7 @@ from chorus_operator.decisions.decision import (
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
-from chorus_operator.decisions.run.state import LOOK_AGAIN_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
+from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
 
 
@@ -48,7 +48,7 @@ def decide_run(view: RunView, types: PluginTypes) -> Decision[TrainingRunStatus]
         return _unaccepted(draft, request.project)
     if not names.has_claim(request.project):
         # The Project was deleted and made again, and has not been looked at yet.
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     return freeze(draft, types[request.plugin.spec.type], request)
 
 
@@ -69,7 +69,7 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
     if halted:
         draft.actions += [SuspendJob(job.name, suspend=False) for job in halted]
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Resuming.")
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     if not plugin_type.is_ready(draft):
         return draft.done(again=30.0)
     return plugin_type.train(draft)
@@ -101,7 +101,7 @@ def await_name(view: RunView, message: str) -> Decision[TrainingRunStatus]:
     blocked = draft.conditions.get(ConditionType.BLOCKED)
     if blocked is not None and (view.now - blocked.last_transition_time).total_seconds() > NAME_TAKEN_SECONDS:
         return refuse_run(view, message)
-    return draft.done(again=LOOK_AGAIN_SECONDS)
+    return draft.done(again=REQUEUE_SECONDS)
 
 
 def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
@@ -123,7 +123,7 @@ def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
             ConditionType.PODS_READY, False, Reason.CANCELLED_BY_USER, "Cancelling: the pods are being stopped."
         )
         attempt.force_delete_lost(draft)
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     draft.fail(Reason.CANCELLED_BY_USER, "spec.cancel was set.")
     return draft.done()
 
@@ -171,7 +171,7 @@ def _suspend(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Training
     if any(pod.tracked or not pod.ended for pod in view.pods):
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.SUSPENDED, "Suspending: the pods save and stop.")
         attempt.force_delete_lost(draft)
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     draft.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, _who_suspends(view))
     draft.conditions.set(ConditionType.PODS_READY, False, Reason.SUSPENDED, "No pod is wanted.")
     return draft.done()

@@ -12,7 +12,7 @@ from chorus_operator.decisions.decision import Decision, Freeze
 from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.run import frozen
 from chorus_operator.decisions.run.plugin_type import PluginType, RunRequest
-from chorus_operator.decisions.run.state import LOOK_AGAIN_SECONDS, Draft, RunView
+from chorus_operator.decisions.run.state import REQUEUE_SECONDS, Draft, RunView
 
 REFERENCE_GRACE_SECONDS = 60
 NEW_RUN = "Make a new run."
@@ -31,7 +31,7 @@ def freeze(draft: Draft, plugin_type: PluginType, request: RunRequest) -> Decisi
     if not former and view.missing_claim is not None:
         return _without_claim(draft, view.missing_claim)
     if project.status.dataset is None or not project.status.id or not request.plugin.status.id:
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     content = _content(view, plugin_type, request, recipe, project.status.dataset)
     if view.incomplete is not None and (former or frozen.says_the_same(view.incomplete, content)):
         try:

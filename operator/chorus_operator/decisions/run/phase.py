@@ -40,8 +40,8 @@ def run_phase(conditions: Sequence[Condition]) -> tuple[Phase, str, str]:
         if started is not None and started.status == "True":
             word = _newest_word(conditions) or started
             return phase, word.reason, word.message
-    told = pods_ready or find(conditions, ConditionType.ACCEPTED)
-    return Phase.QUEUED, *((told.reason, told.message) if told else (Reason.AWAITING_ADMISSION.value, ""))
+    waiting = pods_ready or find(conditions, ConditionType.ACCEPTED)
+    return Phase.QUEUED, *((waiting.reason, waiting.message) if waiting else (Reason.AWAITING_ADMISSION.value, ""))
 
 
 def _final(succeeded: Condition) -> Phase:

@@ -21,7 +21,7 @@ from chorus_operator.decisions.run.state import AcceptedDraft
 
 POD_END_SECONDS = 600
 """How long pods of a run may outlive its training, beyond the grace that they have to stop."""
-POD_LOOK_SECONDS = 5.0
+POD_REQUEUE_SECONDS = 5.0
 _METRICS = {"train_loss": "final_loss"}
 """Metrics that an objective calls by another name than the run record."""
 
@@ -113,8 +113,8 @@ def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunSta
 
 def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Wait until nobody holds a file of the artefact open: what is checked must be what is published."""
-    view, told = draft.view, draft.conditions.get(ConditionType.MODEL_PUBLISHED)
-    since = told.last_transition_time if told is not None and told.status == "False" else view.now
+    view, published = draft.view, draft.conditions.get(ConditionType.MODEL_PUBLISHED)
+    since = published.last_transition_time if published is not None and published.status == "False" else view.now
     limit = view.accepted.operator.checkpoint.grace_seconds + POD_END_SECONDS
     shown = ", ".join(pod.name for pod in view.pods_left)
     if (view.now - since).total_seconds() > limit:
@@ -131,7 +131,7 @@ def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     draft.conditions.set(
         ConditionType.MODEL_PUBLISHED, False, Reason.PUBLISHING, f"Waiting for pods of the run to end: {shown}."
     )
-    return draft.done(again=POD_LOOK_SECONDS)
+    return draft.done(again=POD_REQUEUE_SECONDS)
 
 
 def without_artefact(draft: AcceptedDraft, name: str) -> Decision[TrainingRunStatus]:
@@ -152,14 +152,14 @@ def without_artefact(draft: AcceptedDraft, name: str) -> Decision[TrainingRunSta
 
 
 def _publish_reason(cause: FailureCause) -> Reason:
-    told = {
+    own = {
         Reason.DIGEST_MISMATCH,
         Reason.NON_FINITE_LOSS,
         Reason.PUBLISH_FAILED,
         Reason.VOLUME_FULL,
         Reason.SCRATCH_FULL,
     }
-    return cause.reason if cause.reason in told else Reason.PUBLISH_FAILED
+    return cause.reason if cause.reason in own else Reason.PUBLISH_FAILED
 
 
 def _start(draft: AcceptedDraft, artefact: Artefact, record: TerminationRecord | None) -> StartPublish:

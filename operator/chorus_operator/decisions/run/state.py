@@ -1,4 +1,4 @@
-"""What a decision about a run may look at, and the status that it drafts."""
+"""What a decision about a run may read, and the status that it drafts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.service_address import url_problem
 
-_TOLD: dict[str, str] = {
+_ANNOUNCED: dict[str, str] = {
     ConditionType.ACCEPTED: "True",
     ConditionType.TRAINING_STARTED: "True",
     ConditionType.RETRYING: "True",
@@ -31,12 +31,12 @@ _TOLD: dict[str, str] = {
     ConditionType.MODEL_PUBLISHED: "True",
     ConditionType.DEGRADED: "True",
 }
-"""Conditions whose turning to this is told by an Event."""
+"""Conditions whose change to this value sends an Event."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Everything that a decision about a run may look at; `AcceptedView` once what the run uses is frozen."""
+    """Everything that a decision about a run may read; `AcceptedView` once what the run uses is frozen."""
 
     run: TrainingRun
     project: Project | None = None
@@ -87,7 +87,7 @@ class RunView:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedView(RunView):
-    """Everything that a decision about an accepted run may look at."""
+    """Everything that a decision about an accepted run may read."""
 
     project: Project
     accepted: AcceptedRun
@@ -99,7 +99,7 @@ class AcceptedView(RunView):
     """TRAINING_DATA of the present attempt, on its way to a service."""
 
 
-LOOK_AGAIN_SECONDS = 5.0
+REQUEUE_SECONDS = 5.0
 
 
 class Draft:
@@ -178,7 +178,7 @@ def _events(
     events = []
     for condition in after:
         same = condition.type in old and old[condition.type].status == condition.status
-        if same or condition.type not in _TOLD or condition.status != _TOLD[condition.type]:
+        if same or condition.type not in _ANNOUNCED or condition.status != _ANNOUNCED[condition.type]:
             continue
         warning = condition.type in (ConditionType.RETRYING, ConditionType.DEGRADED)
         events.append(Event(Reason(condition.reason), condition.message, warning))

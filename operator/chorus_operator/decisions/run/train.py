@@ -12,7 +12,7 @@ from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.observed import JobView, PodView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.retry import failed_attempt
-from chorus_operator.decisions.run.state import LOOK_AGAIN_SECONDS, AcceptedDraft
+from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft
 
 Failed = Callable[[AcceptedDraft, FailureCause, PodView | None], Decision[TrainingRunStatus]]
 
@@ -47,7 +47,7 @@ def train(
     if late is not None:
         draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
         return draft.done()
-    return draft.done(again=attempt.look_again(draft))
+    return draft.done(again=attempt.requeue_seconds(draft))
 
 
 def _without_job(draft: AcceptedDraft, failed: Failed) -> Decision[TrainingRunStatus]:
@@ -69,7 +69,7 @@ def _without_job(draft: AcceptedDraft, failed: Failed) -> Decision[TrainingRunSt
             ConditionType.PODS_READY, False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped."
         )
         attempt.force_delete_lost(draft)
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     return failed(draft, lost or deleted, None)
 
 
@@ -81,5 +81,5 @@ def _failed_job(draft: AcceptedDraft, job: JobView, failed: Failed) -> Decision[
     if any(not pod.ended for each in others for pod in each.pods):
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, f"Job {job.name} failed: stopping.")
         attempt.force_delete_lost(draft)
-        return draft.done(again=LOOK_AGAIN_SECONDS)
+        return draft.done(again=REQUEUE_SECONDS)
     return failed(draft, cause_of(job, view.pod), view.pod)

@@ -10,7 +10,7 @@ from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, StartDescribe
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.plugin.state import PluginView
-from chorus_operator.decisions.plugin.status import LOOK_AGAIN_SECONDS, conditions_of, status_of
+from chorus_operator.decisions.plugin.status import REQUEUE_SECONDS, conditions_of, status_of
 from chorus_operator.decisions.startup import waited, waiting_for
 from chorus_operator.plugin_types.container.resolve import container_of
 
@@ -54,7 +54,7 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
     if view.job is None:
         actions.append(StartDescribe())
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
-        return LOOK_AGAIN_SECONDS
+        return REQUEUE_SECONDS
     if view.job.failed:
         cause = cause_of(view.job, pod)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail else ""
@@ -70,20 +70,20 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
             _fail(conditions, f"Pod {pod.name} runs for more than {DESCRIBE_SECONDS} s and has sent no ONLINE_REPORT.")
             return None
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
-        return LOOK_AGAIN_SECONDS
+        return REQUEUE_SECONDS
     wait = waiting_for(view.job, pod)
     limit = START_SECONDS if wait.limit_seconds is None else wait.limit_seconds
     if waited(now=view.now, job=view.job, pod=pod) > limit:
         _fail(conditions, f"{wait.reason}: {wait.message}")
     else:
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, f"{wait.reason}: {wait.message}")
-    return LOOK_AGAIN_SECONDS
+    return REQUEUE_SECONDS
 
 
 def _fail(conditions: Conditions, message: str) -> None:
-    told = (
+    text = (
         f"The image was run with CHORUS_ROLE=describe and did not say what it needs: {message} "
         "Mend it, or set spec.container.describe: false and state spec.requires and spec.parameters yourself."
     )
-    conditions.set(ConditionType.READY, False, Reason.DESCRIBE_FAILED, told[:4096])
-    conditions.set(ConditionType.ONLINE, False, Reason.DESCRIBE_FAILED, told[:4096])
+    conditions.set(ConditionType.READY, False, Reason.DESCRIBE_FAILED, text[:4096])
+    conditions.set(ConditionType.ONLINE, False, Reason.DESCRIBE_FAILED, text[:4096])

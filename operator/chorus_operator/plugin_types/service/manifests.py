@@ -37,7 +37,7 @@ def exchange_manifests(wanted: WantedAttempt, config: ServiceConfig) -> list[Man
     labels[contract.ATTEMPT_LABEL] = str(attempt)
     host = names.exchange_host(run, attempt)
     takes = config.artefact == "Files"
-    told = ExchangeConfig(
+    exchange = ExchangeConfig(
         run_name=run.metadata.name,
         run_uid=run.metadata.uid,
         project_id=config.project_id,
@@ -48,7 +48,7 @@ def exchange_manifests(wanted: WantedAttempt, config: ServiceConfig) -> list[Man
         max_files=ARTEFACT_FILES if takes else 0,
         messaging=config.messaging,
     )
-    data = {"job.json": told.model_dump_json(by_alias=True, indent=1)}
+    data = {"job.json": exchange.model_dump_json(by_alias=True, indent=1)}
     job = attempt_job(
         run,
         wanted.accepted,

@@ -19,7 +19,7 @@ from chorus_operator.decisions.run import attempt, publication
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
 
-LOOK_AGAIN_SECONDS = 5.0
+REQUEUE_SECONDS = 5.0
 DELIVERED = ConditionType.TRAINING_DATA_DELIVERED
 IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to the same host"
 
@@ -52,7 +52,7 @@ def train(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunSt
         draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
         return draft.done()
     due = _deliver(draft, config)
-    return draft.done(again=min(due, _look_again(draft)))
+    return draft.done(again=min(due, _requeue_seconds(draft)))
 
 
 def is_over(draft: AcceptedDraft) -> bool:
@@ -96,9 +96,9 @@ def _unnamed(draft: AcceptedDraft) -> FailureCause | None:
     )
 
 
-def _look_again(draft: AcceptedDraft) -> float:
+def _requeue_seconds(draft: AcceptedDraft) -> float:
     view = draft.view
-    return min(attempt.look_again(draft), max(view.accepted.operator.deadlines.model_name_seconds / 4, 1.0))
+    return min(attempt.requeue_seconds(draft), max(view.accepted.operator.deadlines.model_name_seconds / 4, 1.0))
 
 
 def _observe_delivery(draft: AcceptedDraft) -> None:
@@ -116,17 +116,17 @@ def _deliver(draft: AcceptedDraft, config: ServiceConfig) -> float:
     """Send TRAINING_DATA once the exchange serves, until the service takes it; seconds until the next look."""
     said, conditions, delivery = attempt.said_now(draft), draft.conditions, draft.view.delivery
     if said is None or said.exchange is None or conditions.is_true(DELIVERED):
-        return attempt.MAX_LOOK_SECONDS
+        return attempt.MAX_REQUEUE_SECONDS
     due = delivery.seconds_until_due(draft.view.now)
     if due <= 0 and not delivery.under_way:
         endpoint = Endpoint(config.url, config.ca_config_map, config.ca_key)
         sent = Deliver(draft.attempts.current, endpoint, said.exchange.certificate, dict(config.parameters))
         draft.actions.append(sent)
-    told = "It is being sent."
+    message = "It is being sent."
     if delivery.error or delivery.queued:
-        told = f"The service has not taken TRAINING_DATA: {_waits_for(draft)}."
-    conditions.set(DELIVERED, False, Reason.UNDELIVERED, told)
-    return max(due, LOOK_AGAIN_SECONDS)
+        message = f"The service has not taken TRAINING_DATA: {_waits_for(draft)}."
+    conditions.set(DELIVERED, False, Reason.UNDELIVERED, message)
+    return max(due, REQUEUE_SECONDS)
 
 
 def _waits_for(draft: AcceptedDraft) -> str:
@@ -199,7 +199,7 @@ def _wait_for_its_end(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     reason = Reason.SUSPENDED if _was_stopped(draft) else Reason.PENDING
     draft.conditions.set(ConditionType.PODS_READY, False, reason, "The exchange is being stopped.")
     attempt.force_delete_lost(draft)
-    return draft.done(again=LOOK_AGAIN_SECONDS)
+    return draft.done(again=REQUEUE_SECONDS)
 
 
 def _was_stopped(draft: AcceptedDraft) -> bool:
@@ -216,9 +216,9 @@ def _error(draft: AcceptedDraft) -> ErrorEntry | None:
 
 def _cause_of(error: ErrorEntry) -> FailureCause:
     reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
-    told = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
+    message = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
     kind = FailureClass.INFRASTRUCTURE if error.retryable else FailureClass.USER
-    return FailureCause(kind, reason, told)
+    return FailureCause(kind, reason, message)
 
 
 def _ended_by_itself(job: str) -> FailureCause:

@@ -91,8 +91,8 @@ def _set_online(view: PluginView, conditions: Conditions, silence: _Silence) -> 
         what = "has never answered" if seen is None else "has not answered for a while"
         conditions.set(ConditionType.ONLINE, False, Reason.PLUGIN_OFFLINE, f"The service {what}.{wrong}")
     elif seen is None:
-        told = f"The service is being asked what it is and needs.{wrong}"
-        conditions.set(ConditionType.ONLINE, "Unknown", Reason.AWAITING_PLUGIN, told)
+        message = f"The service is being asked what it is and needs.{wrong}"
+        conditions.set(ConditionType.ONLINE, "Unknown", Reason.AWAITING_PLUGIN, message)
     else:
         conditions.set(ConditionType.ONLINE, True, Reason.PLUGIN_ONLINE, "The service answers.")
 
