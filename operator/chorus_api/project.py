@@ -228,7 +228,7 @@ class Dataset(Model):
         None,
         ge=60,
         le=31_536_000,
-        description="Look at the data again so many seconds after the last look has ended; never by itself when unset. "
+        description="Prepare the data again so long after the last preparation ended, in seconds; never when unset. "
         "Equal content is the same frame and starts nothing.",
     )
     info: dict[Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=1024)]] = (
@@ -353,13 +353,13 @@ class FrameSummary(StatusModel):
     config_map: ShortText | None = Field(None, description="ConfigMap with the full profile.")
 
 
-class Looks(StatusModel):
-    """How often the data was looked at: for each new spec, and by `dataset.refreshSeconds`."""
+class Preparations(StatusModel):
+    """How often the data was prepared: for each new spec, and by `dataset.refreshSeconds`."""
 
-    key: ShortText = Field(description="The prepare key of the spec that the newest look is at.")
-    number: int = Field(0, ge=0, description="The newest look, counted from 0 over all specs.")
+    key: ShortText = Field(description="Hash of the dataset that the newest preparation is of.")
+    number: int = Field(0, ge=0, description="The newest preparation, counted from 0 over all specs.")
     ended_time: Time | None = Field(None, description="When it ended; absent while it goes on.")
-    frame_number: int | None = Field(None, ge=0, description="The look that made the frame in use.")
+    frame_number: int | None = Field(None, ge=0, description="The preparation that made the frame in use.")
 
 
 class PluginRow(StatusModel):
@@ -420,7 +420,11 @@ class ProjectStatus(StatusModel):
         description="Claim that holds its frames, runs and models; decided when Chorus first looks at the Project.",
     )
     dataset: FrameSummary | None = Field(None, description="The training frame.")
-    looks: Looks | None = Field(None, description="How often the data was looked at.")
+    preparations: Preparations | None = Field(None, description="How often the data was prepared.")
+    looks: Preparations | None = Field(
+        None,
+        description="Deprecated: the former name of preparations. Read, not written; the next release drops it.",
+    )
     plugins: Annotated[list[PluginRow], Field(max_length=20)] = Field(
         default_factory=list, description="One row for each plugin.", json_schema_extra={"x-list-map-keys": ["name"]}
     )

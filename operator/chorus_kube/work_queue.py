@@ -46,7 +46,7 @@ class Key:
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
-"""Looks at one key; returns in how many seconds to look again, or None for when something changes."""
+"""Preparations at one key; returns in how many seconds to look again, or None for when something changes."""
 
 Observe = Callable[[str, str, float], None]
 """Is told of each reconcile that ended: the kind of its key, its outcome, its seconds."""

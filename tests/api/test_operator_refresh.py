@@ -96,7 +96,7 @@ async def test_a_newer_look_takes_the_job_and_the_config_maps_of_the_one_before_
         second_frame = await looker.reports(second, 1)
         status = (await looker.project())["status"]
         assert status["dataset"]["configMap"] == second_frame
-        assert status["looks"]["number"] == 1
+        assert status["preparations"]["number"] == 1
         for kind, name in (("Job", first), ("ConfigMap", first), ("ConfigMap", first_frame)):
             await api.wait_until_gone(kind, name, namespace=namespace)
         assert await looker.jobs() == [second]

@@ -23,7 +23,7 @@ UNASKED: dict[Right, str] = {
     ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_lost_node",
     ("", "services", "get"): "only when the name of an exchange is taken: test_operator_service",
     ("", "services", "create"): "the name of an exchange: test_operator_service",
-    ("", "configmaps", "delete"): "those of earlier looks at the data, a minute old at least: test_operator_refresh",
+    ("", "configmaps", "delete"): "those of earlier preparations, a minute old at least: test_operator_refresh",
     ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
     ("chorus.dev", "plugins/finalizers", "update"): "asked by admission for blockOwnerDeletion",
     ("chorus.dev", "trainingruns/finalizers", "update"): "asked by admission for blockOwnerDeletion",

@@ -19,7 +19,7 @@ from chorus_kube.work_queue import Key
 from chorus_net.addresses import ApiServer
 from chorus_operator.decisions import names
 from chorus_operator.decisions.dispatch import Limits
-from chorus_operator.decisions.project.refresh import current_preparation_id, looks_now
+from chorus_operator.decisions.project.refresh import current_preparation_id, preparations_now
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
@@ -274,7 +274,7 @@ class World:
 
     def _frame_result(self, project: str, result: dict[str, Any]) -> None:
         stored = self.project(project)
-        key = current_preparation_id(looks_now(Project.model_validate(stored), self.now))
+        key = current_preparation_id(preparations_now(Project.model_validate(stored), self.now))
         self.kube.put(
             {
                 "apiVersion": "v1",

@@ -30,8 +30,8 @@ class StartPrepare:
 
 
 @dataclass(frozen=True)
-class RemoveLook:
-    """Delete the Job and the ConfigMaps of a look at the data that a newer one has replaced."""
+class RemovePreparation:
+    """Delete the Job and the ConfigMaps of a preparation that a newer one has replaced."""
 
     key: str
 
@@ -154,7 +154,7 @@ class Admit:
 Action = (
     MakeClaim
     | StartPrepare
-    | RemoveLook
+    | RemovePreparation
     | MakeRun
     | Freeze
     | StartFetch
@@ -182,7 +182,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision(Generic[S]):
-    """What to do, in order; then the whole new status; then what to say; then when to look again (seconds)."""
+    """What to do, in order; then the whole new status; then what to say; then when to decide again (seconds)."""
 
     status: S
     actions: tuple[Action, ...] = ()

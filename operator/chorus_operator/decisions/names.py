@@ -18,10 +18,10 @@ SEQUENCE_DIGITS = 7
 
 
 def dataset_hash(project: Project) -> str:
-    """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another look.
+    """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another preparation.
 
-    How often to look again is left out: it changes nothing about what is found. The room for the Job is a part, where
-    it is set: with too little of it the Job has failed, and with more it may not.
+    How often to prepare again is left out: it changes nothing about what is found. The room for the Job is a part,
+    where it is set: with too little of it the Job has failed, and with more it may not.
     """
     spec = project.spec.dataset.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"refresh_seconds"})
     room = [project.spec.scratch.size] if project.spec.scratch else []
@@ -29,7 +29,7 @@ def dataset_hash(project: Project) -> str:
 
 
 def preparation_id(key: str, number: int) -> str:
-    """Name the `number`-th look at what `key` names; the first has the number 0 and the key itself."""
+    """Name the `number`-th preparation of what `key` names; the first has the number 0 and the key itself."""
     return content_hash([key, number]) if number else key
 
 

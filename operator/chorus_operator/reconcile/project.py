@@ -10,7 +10,7 @@ from chorus_api import contract
 from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin
-from chorus_api.project import Looks, Project, ProjectStatus
+from chorus_api.project import Preparations, Project, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
@@ -27,13 +27,13 @@ from chorus_operator.decisions.decision import (
     Event,
     MakeClaim,
     MakeRun,
-    RemoveLook,
+    RemovePreparation,
     StartPrepare,
 )
 from chorus_operator.decisions.observed import job_view
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.decide import decide_project
-from chorus_operator.decisions.project.refresh import current_preparation_id, kept_preparation_id, looks_now
+from chorus_operator.decisions.project.refresh import current_preparation_id, kept_preparation_id, preparations_now
 from chorus_operator.decisions.project.state import FrameResult, ProjectView
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.manifests import job as manifests
@@ -153,9 +153,9 @@ async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectVie
         "trainer_image": context.trainer_image,
         "types": context.plugin_types,
     }
-    looks = looks_now(project, known["now"])
+    preparations = preparations_now(project, known["now"])
     try:
-        known |= await _read_frames(context, project, looks)
+        known |= await _read_frames(context, project, preparations)
         # The claim is looked for before something is started on it.
         starts = known["frame"] is None or any(not is_accepted(run) and not is_final(run) for run in known["runs"])
         known["claim_exists"] = not starts or await _claim_exists(context, project)
@@ -164,9 +164,9 @@ async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectVie
     return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
 
 
-async def _read_frames(context: ReconcileContext, project: Project, looks: Looks) -> dict[str, Any]:
-    """Read the results of the newest look and of the one whose frame is in use meanwhile, and a Job that goes on."""
-    key, kept = current_preparation_id(looks), kept_preparation_id(looks)
+async def _read_frames(context: ReconcileContext, project: Project, preparations: Preparations) -> dict[str, Any]:
+    """Read the result of the newest preparation, that of the one whose frame is in use meanwhile, and a running Job."""
+    key, kept = current_preparation_id(preparations), kept_preparation_id(preparations)
     known: dict[str, Any] = {"frame": await _remembered_frame(context, project, key)}
     if kept is not None and (known["frame"] is None or known["frame"].ready is None):
         known["kept"] = await _remembered_frame(context, project, kept)
@@ -285,8 +285,8 @@ async def _act(
                 ),
                 owner=Owner.of(project),
             )
-        case RemoveLook():
-            await _remove_look(context, project, action.key)
+        case RemovePreparation():
+            await _remove_preparation(context, project, action.key)
         case Admit():
             await _admit(context, view, stored_runs, action)
         case DeleteRun():
@@ -299,8 +299,8 @@ def _kept_frames(view: ProjectView, action: StartPrepare) -> KeptFrames | None:
     return None if action.keep_frames is None else KeptFrames(names=list(action.keep_frames), listed=view.now)
 
 
-async def _remove_look(context: ReconcileContext, project: Project, key: str) -> None:
-    """Delete a look's Job and its ConfigMaps: what it was told, and what it found."""
+async def _remove_preparation(context: ReconcileContext, project: Project, key: str) -> None:
+    """Delete a preparation's Job and its ConfigMaps: its configuration, and its result."""
     kube, owner = context.kube, Owner.of(project)
     job, frame = names.prepare_job(project, key), names.frame_config_map(project, key)
     for resource, child in ((JOBS, job), (CONFIG_MAPS, job), (CONFIG_MAPS, frame)):
@@ -333,6 +333,6 @@ async def _admit(
     phase, reason, message = run_phase(conditions.all())
     changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
     status = run.status.model_copy(update=changes)
-    told = Decision(status, events=(Event(action.reason, action.message),))
-    await finish(context, TRAINING_RUNS, stored_runs[action.run], told)
+    verdict = Decision(status, events=(Event(action.reason, action.message),))
+    await finish(context, TRAINING_RUNS, stored_runs[action.run], verdict)
     context.wake(_run_key(run))

@@ -1,4 +1,4 @@
-"""Looking at the data again: when, what becomes of the frame in use, and what is left of earlier looks."""
+"""Preparing the data again: when, what becomes of the frame in use, and what is left of earlier preparations."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_a_look_that_failed_keeps_the_frame_and_says_so() -> None:
     refreshed = condition(world, "Refreshed")
     assert (refreshed["status"], refreshed["reason"]) == ("False", "AccessDenied")
     assert "does not let the user in" in refreshed["message"]
-    assert "Frame df-0123456789ab of an earlier look stays in use" in refreshed["message"]
-    assert "The next look is due at 2026-01-01T14:00:00Z" in refreshed["message"]
+    assert "Frame df-0123456789ab of an earlier preparation stays in use" in refreshed["message"]
+    assert "It is prepared again at 2026-01-01T14:00:00Z" in refreshed["message"]
     world.later(3600)
     world.frame_ready()
     assert condition(world, "Refreshed")["status"] == "True"
@@ -196,7 +196,7 @@ def test_a_new_spec_is_prepared_at_once_and_counted_on() -> None:
     world.later(3600)
     world.frame_ready()
     world.put(project(dataset={**DATASET, "maxRows": 5}))
-    assert world.project()["status"]["looks"]["number"] == 2
+    assert world.project()["status"]["preparations"]["number"] == 2
     assert condition(world, "DatasetReady")["status"] == "False"
 
 
@@ -227,12 +227,12 @@ def look_again_twice(world: World) -> dict[str, Any]:
     return {
         "children": children(world),
         "frame": status["dataset"],
-        "looks": {key: value for key, value in status["looks"].items() if key != "endedTime"},
+        "preparations": {key: value for key, value in status["preparations"].items() if key != "endedTime"},
         "refreshed": condition(world, "Refreshed")["status"],
     }
 
 
-def test_killed_at_any_call_the_operator_looks_no_oftener_and_leaves_no_more() -> None:
+def test_killed_at_any_call_the_operator_prepares_no_oftener_and_leaves_no_more() -> None:
     world = started()
     first = len(world.kube.calls)
     undisturbed = look_again_twice(world)

@@ -214,6 +214,17 @@ def test_the_stored_states_cover_every_phase() -> None:
     assert {run["status"]["phase"] for run in runs} == {"queued", "PREPROCESSING", "TRAINING", "suspended"} | FINAL
 
 
+@pytest.mark.parametrize("state", [state for state in STATES if state.endswith("lora-training")])
+def test_preparations_that_an_older_version_counted_as_looks_go_on_under_the_new_name(state: str) -> None:
+    world = Upgraded(state)
+    before = world.project("shop")["status"]["looks"]
+    world.settle()
+    status = world.project("shop")["status"]
+    assert status["preparations"] == before
+    assert "looks" not in status
+    assert created(world, "Job") == []
+
+
 ACCEPTED = [
     state for state in STATES if state.startswith(LAST) and state.endswith(("-training", "-started", "-accepted"))
 ]

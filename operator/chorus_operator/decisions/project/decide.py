@@ -1,6 +1,6 @@
 """The decision about one Project: its claim, its frame, its runs and their order, and what they add up to.
 
-Everything is looked at anew each time, so there is no state to get stuck in.
+Everything is decided anew each time, so there is no state to get stuck in.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from chorus_operator.decisions.project import history
 from chorus_operator.decisions.project.admission import admit, is_accepted, is_final
 from chorus_operator.decisions.project.frame import MISSING_SOURCE_SECONDS, prepare
 from chorus_operator.decisions.project.phase import Entry, project_phase
-from chorus_operator.decisions.project.refresh import looks_now
+from chorus_operator.decisions.project.refresh import preparations_now
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
 from chorus_operator.decisions.requirements import requirements_of
 from chorus_protocol.messages import FrameManifest
 
 COLUMNS_SHOWN = 50
 NAMES_TRIED = 20
-"""Names that are tried for an automatic run at one look at the Project."""
+"""Names that are tried for an automatic run in one decision about a Project."""
 MORE_NAMES_SECONDS = 1.0
 HIGHEST_SEQUENCE = 10 ** (names.SEQUENCE_DIGITS + 1) - 1
 """Highest number that is believed: an older version counted on from any that a user wrote into a run's name."""
@@ -45,7 +45,7 @@ def decide_project(view: ProjectView) -> Decision[ProjectStatus]:
     draft = ProjectDraft(
         view,
         Conditions(project.status.conditions, generation=project.metadata.generation, now=view.now),
-        looks_now(project, view.now),
+        preparations_now(project, view.now),
     )
     _ensure_claim(draft)
     again = prepare(draft)
@@ -204,17 +204,17 @@ def _free_number(view: ProjectView, entry: ProjectPlugin, *, after: int) -> int 
 
 
 def _without_a_name(draft: ProjectDraft, entry: ProjectPlugin, shown: Entry) -> Entry:
-    """Say that a run cannot be made yet, and go on with later numbers at the next look."""
+    """Say that a run cannot be made yet, and go on with later numbers next time."""
     project, sequence = draft.view.project.metadata.name, shown.row.sequence
     first, last = (names.run_name(project, entry.name, number) for number in (sequence + 1, sequence + NAMES_TRIED))
-    told = {
+    changes = {
         "sequence": sequence + NAMES_TRIED,
         "phase": Phase.QUEUED,
         "reason": Reason.NAME_TAKEN.value,
         "message": f"A run is to be made, and other runs have the names from {first} to {last}.",
     }
     draft.names_tried = True
-    return Entry(row=shown.row.model_copy(update=told), optional=shown.optional, enabled=shown.enabled)
+    return Entry(row=shown.row.model_copy(update=changes), optional=shown.optional, enabled=shown.enabled)
 
 
 def _close(
@@ -239,14 +239,14 @@ def _close(
             "latest_model": history.latest_models(view.project, view.runs),
             "leaderboard": history.leaderboard(view.project, view.runs, frame.name) if frame else [],
         }
-        | {"looks": draft.looks}
+        | {"preparations": draft.preparations, "looks": None}
         | ({"dataset": summary(draft, frame)} if frame else {})
     )
     return Decision(
         status=status,
         actions=tuple(draft.actions),
         events=_events(view.project.status, phase, reason, message, draft.conditions.get(ConditionType.DATASET_READY)),
-        requeue_after=_look_again(draft, again),
+        requeue_after=_requeue_seconds(draft, again),
     )
 
 
@@ -268,7 +268,7 @@ def _degraded(draft: ProjectDraft, entries: Sequence[Entry]) -> tuple[bool, Reas
     return True, Reason.PLUGIN_FAILED if broken else Reason.LATEST_NOT_OWNED, message
 
 
-def _look_again(draft: ProjectDraft, again: float | None) -> float | None:
+def _requeue_seconds(draft: ProjectDraft, again: float | None) -> float | None:
     waits = [again]
     if draft.view.refused is not None:
         waits.append(MISSING_SOURCE_SECONDS)

@@ -8,10 +8,10 @@ from datetime import datetime
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_operator.decisions.classify import REASONS, cause_of
-from chorus_operator.decisions.decision import RemoveLook, StartPrepare
+from chorus_operator.decisions.decision import RemovePreparation, StartPrepare
 from chorus_operator.decisions.observed import JobView, newest
 from chorus_operator.decisions.project.admission import is_accepted, is_final
-from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_look, outdated_keys
+from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_preparation, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
 from chorus_operator.decisions.startup import waited, waiting_for
 from chorus_protocol.messages import FrameManifest
@@ -21,7 +21,7 @@ MISSING_SOURCE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Preparation:
-    """What the newest look at the data comes to so far; `again`: the seconds after which to see."""
+    """What the newest preparation comes to so far; `again`: the seconds after which to decide again."""
 
     reason: Reason
     message: str
@@ -31,18 +31,18 @@ class Preparation:
 
 
 def prepare(draft: ProjectDraft) -> float | None:
-    """Set DatasetReady and Refreshed, and start the prepare Job if it is wanted; returns when to look again."""
+    """Set DatasetReady and Refreshed, and start the prepare Job if it is wanted; returns when to decide again."""
     latest = _observe(draft)
-    before = draft.looks
+    before = draft.preparations
     if latest.ended:
-        draft.looks = ended(before, ready=latest.ready, now=draft.view.now)
-        draft.actions += [RemoveLook(key) for key in outdated_keys(before, draft.looks)]
+        draft.preparations = ended(before, ready=latest.ready, now=draft.view.now)
+        draft.actions += [RemovePreparation(key) for key in outdated_keys(before, draft.preparations)]
     frame = draft.frame
     if frame is not None:
         draft.conditions.set(ConditionType.DATASET_READY, True, Reason.FRAME_READY, _frame_in_words(frame))
     else:
         draft.conditions.set(ConditionType.DATASET_READY, False, latest.reason, latest.message)
-    due = next_look(draft.view.project, draft.looks)
+    due = next_preparation(draft.view.project, draft.preparations)
     _set_refreshed(draft, latest, due)
     waits = [
         latest.again,
@@ -52,21 +52,21 @@ def prepare(draft: ProjectDraft) -> float | None:
 
 
 def _set_refreshed(draft: ProjectDraft, latest: Preparation, due: datetime | None) -> None:
-    """Say how the newest look that has ended went; while one goes on, what was said of the one before stands."""
+    """Say how the newest preparation that has ended went; while one goes on, what was said of the one before stands."""
     conditions = draft.conditions
     if draft.view.project.spec.dataset.refresh_seconds is None:
         conditions.drop(ConditionType.REFRESHED)
         return
-    then = f" The next look is due at {due:%Y-%m-%dT%H:%M:%SZ}." if due else ""
+    then = f" It is prepared again at {due:%Y-%m-%dT%H:%M:%SZ}." if due else ""
     if latest.ready:
         conditions.set(
             ConditionType.REFRESHED,
             True,
             latest.reason,
-            f"Looked at {draft.looks.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}",
+            f"Prepared at {draft.preparations.ended_time:%Y-%m-%dT%H:%M:%SZ}.{then}",
         )
     elif latest.reason not in (Reason.PREPARING, Reason.SUSPENDED):
-        stays = f" Frame {draft.frame.name} of an earlier look stays in use." if draft.frame else ""
+        stays = f" Frame {draft.frame.name} of an earlier preparation stays in use." if draft.frame else ""
         conditions.set(ConditionType.REFRESHED, False, latest.reason, f"{latest.message[:700]}{stays}{then}")
 
 
@@ -95,7 +95,7 @@ def _start(draft: ProjectDraft) -> Preparation:
     problem = view.refused or view.source_problem
     if problem is not None:
         return Preparation(*problem, again=MISSING_SOURCE_SECONDS)
-    draft.actions.append(StartPrepare(current_preparation_id(draft.looks), frames_to_keep(view)))
+    draft.actions.append(StartPrepare(current_preparation_id(draft.preparations), frames_to_keep(view)))
     return Preparation(Reason.PREPARING, "The prepare Job is being made.", again=30.0)
 
 

@@ -1,4 +1,4 @@
-"""What a decision about a Project may look at, and the status that it drafts."""
+"""What a decision about a Project may read, and the status that it drafts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chorus_api.plugin import Plugin
-from chorus_api.project import Looks, Project
+from chorus_api.project import Preparations, Project
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.conditions import Conditions
@@ -30,7 +30,7 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class ProjectView:
-    """Everything that a decision about a Project may look at."""
+    """Everything that a decision about a Project may read."""
 
     project: Project
     plugins: Mapping[str, Plugin]
@@ -42,13 +42,13 @@ class ProjectView:
     """Whether there are runs that this version cannot read."""
     claim_exists: bool = False
     source_problem: tuple[Reason, str] | None = None
-    """Why the data cannot be looked at."""
+    """Why the data cannot be prepared."""
     refused: tuple[Reason, str] | None = None
     """Why a child cannot be read or made: another object has its name, or the API server refuses it."""
     frame: FrameResult | None = None
-    """Result of the newest look at the data."""
+    """Result of the newest preparation."""
     kept: FrameResult | None = None
-    """Result of an earlier look, whose frame is in use until the newest one has a frame."""
+    """Result of an earlier preparation, whose frame is in use until the newest one has a frame."""
     taken: frozenset[str] = frozenset()
     """Names that were tried for an automatic run, and that other runs have."""
     prepare: JobView | None = None
@@ -62,14 +62,14 @@ class ProjectDraft:
 
     view: ProjectView
     conditions: Conditions
-    looks: Looks
+    preparations: Preparations
     actions: list[Action] = field(default_factory=list)
     names_tried: bool = False
     """Whether there are more names to try for an automatic run."""
 
     @property
     def result(self) -> FrameResult | None:
-        """The result of the look whose frame is in use."""
+        """The result of the preparation whose frame is in use."""
         results = (self.view.frame, self.view.kept)
         return next((result for result in results if result is not None and result.ready is not None), None)
 
