@@ -21,7 +21,7 @@ from pathlib import Path
 from builders import make_run
 from cluster_builders import claim_project, lora_plugin
 from harness.client import Api, Manifest
-from harness.cluster import Place
+from harness.cluster import Env
 from harness.hands import lay_hands, make_models
 
 SECONDS = 300.0
@@ -51,7 +51,7 @@ def is_complete(job: Manifest) -> bool:
     return any(c["type"] == "Complete" and c["status"] == "True" for c in job.get("status", {}).get("conditions", []))
 
 
-async def time_run(place: Place, name: str) -> Times:
+async def time_run(place: Env, name: str) -> Times:
     """Apply a run and wait for its end."""
     began = time.monotonic()
     await place.apply(make_run(name, project="home", plugin="t5"))
@@ -69,7 +69,7 @@ async def time_run(place: Place, name: str) -> Times:
     return times
 
 
-async def time_bare_job(place: Place, name: str, *, image: str) -> Times:
+async def time_bare_job(place: Env, name: str, *, image: str) -> Times:
     """Apply a bare Job and wait for its end."""
     began = time.monotonic()
     await place.apply(bare_job(name, image=image))
@@ -93,7 +93,7 @@ async def benchmark(*, runs: int) -> None:
     trainer, operator = os.environ["CHORUS_TRAINER_IMAGE"], os.environ["CHORUS_OPERATOR_IMAGE"]
     with tempfile.TemporaryDirectory() as models:
         await make_models(Path(models))
-        async with Api(Path(os.environ["KUBECONFIG"])) as api, Place.make(api, "latency") as place:
+        async with Api(Path(os.environ["KUBECONFIG"])) as api, Env.make(api, "latency") as place:
             await lay_hands(place, image=operator, models=Path(models))
             await place.apply(lora_plugin("t5"), claim_project("home", spec={"trainOn": "Manual"}))
             await place.wait("Project", "home", phase="queued", seconds=SECONDS)

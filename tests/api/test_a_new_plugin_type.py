@@ -15,8 +15,8 @@ from chorus_kube.resources import JOBS
 from harness.apiserver import ControlPlane
 from harness.client import Api
 from harness.kubelet import Container, Exit, Program
+from harness.operator_harness import operator_harness
 from harness.pods import Attempt, by_run
-from harness.stage import stage
 from pair_type.models import PairSpec
 
 PAIR = {"type": "pair", "lora": None, "pair": {"teacher": "registry.test/teacher:1", "pupil": "registry.test/pupil:1"}}
@@ -49,7 +49,7 @@ async def test_a_new_type_with_two_jobs_by_role_goes_from_a_project_to_trained(
 ) -> None:
     plan = by_run({"home-soft-1": [Attempt(lingers=True)]})
     program = ("-m", "pair_type.operator")
-    async with stage(
+    async with operator_harness(
         with_pairs, api, namespace=namespace, plan=plan, forked=False, program=program, pods_do=taught
     ) as on:
         await on.create(make_plugin("soft", namespace=namespace, spec=PAIR))

@@ -17,8 +17,8 @@ from builders import make_plugin, make_project, make_run
 from docs_commands import Command, commands, needs_more, runnable
 from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import Attempt, by_run
-from harness.stage import Stage, stage
 
 PLACE = "chorus-demo"
 PROJECT, RUN, BY_HAND, PLUGIN = "home-requests", "home-requests-t5-1", "home-t5-longer", "soft"
@@ -48,7 +48,7 @@ async def _try_all(control_plane: ControlPlane) -> dict[Command, Said]:
     plan = by_run({BY_HAND: [Attempt(lingers=True)], RUN: [Attempt(log="step 1\nstep 2\n")]})
     async with control_plane.api() as api:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
-        async with stage(control_plane, api, namespace=PLACE, plan=plan) as on:
+        async with operator_harness(control_plane, api, namespace=PLACE, plan=plan) as on:
             frame = await _play(on)
             kubeconfig = await _kubeconfig(control_plane)
             texts = {
@@ -63,7 +63,7 @@ async def _try_all(control_plane: ControlPlane) -> dict[Command, Said]:
             return {command: once[text] for command, text in texts.items()}
 
 
-async def _play(on: Stage) -> str:
+async def _play(on: OperatorHarness) -> str:
     """Let a Project be trained, and start a run by hand; the name of the frame's ConfigMap."""
     await on.create(make_plugin(PLUGIN, namespace=PLACE, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}}))
     entries = [{"name": name, "pluginRef": {"name": PLUGIN}} for name in ("t5", "decoder")]

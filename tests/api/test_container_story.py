@@ -7,8 +7,8 @@ import pytest
 from builders import make_plugin, make_project, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest
+from harness.operator_harness import operator_harness
 from harness.pods import Attempt, by_run
-from harness.stage import stage
 
 SCHEMA = {"properties": {"epochs": {"type": "integer", "minimum": 1}, "solver": {"type": "string"}}}
 
@@ -21,7 +21,7 @@ def classifier(namespace: str = "default", **container: object) -> Manifest:
 
 async def test_five_lines_are_enough_for_a_trained_container(installed: ControlPlane, api: Api, namespace: str) -> None:
     plan = by_run({"stopped": [Attempt(lingers=True)]})
-    async with stage(installed, api, namespace=namespace, plan=plan) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=plan) as on:
         await on.create(classifier(namespace), make_project("home", namespace=namespace))
         await on.reaches("Project", "home", "TRAINED")
         run = on.runs["home-t5-1"]["status"]

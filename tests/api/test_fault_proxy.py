@@ -12,7 +12,7 @@ import pytest
 from builders import LABELLED, make_config_map, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, eventually
-from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook, Refuse, Stage, describe
+from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook, Moment, Refuse, describe
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ async def operator(installed: ControlPlane, proxy: FaultProxy) -> AsyncIterator[
         yield client
 
 
-def strike(fault: Fault, *, at: Stage, verb: str, times: int = 1) -> Hook:
+def strike(fault: Fault, *, at: Moment, verb: str, times: int = 1) -> Hook:
     left = times
 
-    async def hook(request: ApiRequest, stage: Stage) -> Fault | None:
+    async def hook(request: ApiRequest, stage: Moment) -> Fault | None:
         nonlocal left
         if stage == at and request.verb == verb and left:
             left -= 1
@@ -103,7 +103,7 @@ async def test_a_request_can_be_refused_after_it_was_done(
 
 @pytest.mark.parametrize(("stage", "done"), [("before", False), ("after", True)])
 async def test_a_connection_can_be_cut(
-    stage: Stage, done: bool, operator: Api, proxy: FaultProxy, api: Api, namespace: str
+    stage: Moment, done: bool, operator: Api, proxy: FaultProxy, api: Api, namespace: str
 ) -> None:
     proxy.hook = strike(Cut(), at=stage, verb="create")
     with pytest.raises(aiohttp.ClientError):
@@ -114,11 +114,11 @@ async def test_a_connection_can_be_cut(
 
 @pytest.mark.parametrize(("stage", "done"), [("before", False), ("after", True)])
 async def test_a_request_waits_as_long_as_the_hook_does(
-    stage: Stage, done: bool, operator: Api, proxy: FaultProxy, api: Api, namespace: str
+    stage: Moment, done: bool, operator: Api, proxy: FaultProxy, api: Api, namespace: str
 ) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(request: ApiRequest, at: Stage) -> Fault | None:
+    async def hold(request: ApiRequest, at: Moment) -> Fault | None:
         if at == stage and request.verb == "create":
             reached.set()
             await go_on.wait()

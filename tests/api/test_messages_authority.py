@@ -14,25 +14,25 @@ from chorus_protocol.refusals import Cause
 from harness.apiserver import ControlPlane
 from harness.client import Api
 from message_builders import FRAME, message, service_account, training_pod
-from message_stage import MessageStage, claims_of, message_stage, signed
+from message_harness import MessageHarness, claims_of, message_harness, signed
 
 
 @pytest.fixture
-async def stage(installed: ControlPlane, api: Api, namespace: str) -> AsyncIterator[MessageStage]:
-    async with message_stage(installed, api, namespace) as running:
+async def stage(installed: ControlPlane, api: Api, namespace: str) -> AsyncIterator[MessageHarness]:
+    async with message_harness(installed, api, namespace) as running:
         yield running
 
 
 @pytest.fixture(params=TokenCheck)
 async def either(
     request: pytest.FixtureRequest, installed: ControlPlane, api: Api, namespace: str
-) -> AsyncIterator[MessageStage]:
+) -> AsyncIterator[MessageHarness]:
     """With each of the two ways to check tokens."""
-    async with message_stage(installed, api, namespace, token_check=request.param) as running:
+    async with message_harness(installed, api, namespace, token_check=request.param) as running:
         yield running
 
 
-async def refused(stage: MessageStage, body: bytes, *, token: str | None, status: int, cause: Cause) -> str:
+async def refused(stage: MessageHarness, body: bytes, *, token: str | None, status: int, cause: Cause) -> str:
     """Check that a message is refused and counted, and that the run does not change."""
     before = await stage.status()
     counted = stage.receivers[0].refusals.counts[cause]
@@ -43,14 +43,14 @@ async def refused(stage: MessageStage, body: bytes, *, token: str | None, status
     return str(answer["error"])
 
 
-async def test_a_pods_own_token_is_accepted(either: MessageStage) -> None:
+async def test_a_pods_own_token_is_accepted(either: MessageHarness) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     assert await stage.say(speaker, "DATA_REPORT", applicable=True) == 202
     assert (await stage.status())["report"]["podUid"] == speaker.pod["metadata"]["uid"]
 
 
-async def test_tokens_that_the_cluster_did_not_give_are_refused(either: MessageStage) -> None:
+async def test_tokens_that_the_cluster_did_not_give_are_refused(either: MessageHarness) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     body = message("TRAINING_START", subject=speaker.subject)
@@ -70,7 +70,7 @@ async def test_tokens_that_the_cluster_did_not_give_are_refused(either: MessageS
 
 
 @pytest.mark.parametrize("audience", [None, "another"])
-async def test_a_token_for_another_audience_is_refused(either: MessageStage, audience: str | None) -> None:
+async def test_a_token_for_another_audience_is_refused(either: MessageHarness, audience: str | None) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     token = await stage.token(speaker.pod, audience=audience)
@@ -78,14 +78,14 @@ async def test_a_token_for_another_audience_is_refused(either: MessageStage, aud
     await refused(stage, body, token=token, status=401, cause=Cause.BAD_TOKEN)
 
 
-async def test_a_token_that_is_bound_to_no_pod_is_refused(either: MessageStage) -> None:
+async def test_a_token_that_is_bound_to_no_pod_is_refused(either: MessageHarness) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     body = message("TRAINING_START", subject=speaker.subject)
     await refused(stage, body, token=await stage.token(None), status=403, cause=Cause.NOT_A_POD)
 
 
-async def test_a_token_of_a_pod_that_is_not_there_is_refused(either: MessageStage) -> None:
+async def test_a_token_of_a_pod_that_is_not_there_is_refused(either: MessageHarness) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     claims = claims_of(speaker.token)
@@ -96,7 +96,7 @@ async def test_a_token_of_a_pod_that_is_not_there_is_refused(either: MessageStag
     assert "report" not in await stage.status()
 
 
-async def test_the_token_of_a_deleted_pod_is_refused_at_once(either: MessageStage) -> None:
+async def test_the_token_of_a_deleted_pod_is_refused_at_once(either: MessageHarness) -> None:
     stage = either
     speaker = await stage.training(await stage.run())
     await stage.api.delete("Pod", "pod-1", namespace=stage.namespace)
@@ -108,14 +108,14 @@ async def test_the_token_of_a_deleted_pod_is_refused_at_once(either: MessageStag
     assert "report" not in await stage.status()
 
 
-async def test_another_runs_pod_is_refused(stage: MessageStage) -> None:
+async def test_another_runs_pod_is_refused(stage: MessageHarness) -> None:
     run = await stage.run()
     other = await stage.training(await stage.run("home-soft-2"), name="other")
     body = message("MODEL_NAME", subject=run["metadata"]["uid"], model_name="m")
     await refused(stage, body, token=other.token, status=403, cause=Cause.WRONG_RUN)
 
 
-async def test_a_pod_that_the_operator_did_not_mark_is_refused(stage: MessageStage) -> None:
+async def test_a_pod_that_the_operator_did_not_mark_is_refused(stage: MessageHarness) -> None:
     run = await stage.run()
     pod = await stage.api.create(
         {
@@ -129,7 +129,7 @@ async def test_a_pod_that_the_operator_did_not_mark_is_refused(stage: MessageSta
     await refused(stage, body, token=await stage.token(pod), status=403, cause=Cause.WRONG_POD)
 
 
-async def test_a_services_pod_is_known_by_its_service_account_and_no_other_pod_is(either: MessageStage) -> None:
+async def test_a_services_pod_is_known_by_its_service_account_and_no_other_pod_is(either: MessageHarness) -> None:
     stage = either
     run = await stage.run("home-far-1")
     await stage.accepted(run, account="far")
@@ -143,7 +143,7 @@ async def test_a_services_pod_is_known_by_its_service_account_and_no_other_pod_i
     assert (await stage.status("home-far-1"))["report"]["podUid"] == SERVICE_SPEAKER
 
 
-async def test_a_services_pod_with_the_labels_of_a_training_pod_is_refused(either: MessageStage) -> None:
+async def test_a_services_pod_with_the_labels_of_a_training_pod_is_refused(either: MessageHarness) -> None:
     stage = either
     run = await stage.run()
     await stage.api.create(service_account("far", namespace=stage.namespace))
@@ -155,7 +155,7 @@ async def test_a_services_pod_with_the_labels_of_a_training_pod_is_refused(eithe
 
 
 @pytest.mark.parametrize("kind", ["TRAINING_START", "progress"])
-async def test_an_older_attempt_is_refused_and_the_newer_one_accepted(stage: MessageStage, kind: str) -> None:
+async def test_an_older_attempt_is_refused_and_the_newer_one_accepted(stage: MessageHarness, kind: str) -> None:
     run = await stage.run(attempt=2)
     old = await stage.training(run, name="pod-1", attempt=1)
     new = await stage.training(run, name="pod-2", attempt=2)
@@ -165,7 +165,7 @@ async def test_an_older_attempt_is_refused_and_the_newer_one_accepted(stage: Mes
     assert await stage.say(new, kind, percent=1) == 202
 
 
-async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(stage: MessageStage) -> None:
+async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(stage: MessageHarness) -> None:
     run = await stage.run()
     first = await stage.training(run)
     second = await stage.training(run, name="pod-2")
@@ -179,7 +179,7 @@ async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(stag
 
 
 @pytest.mark.parametrize("ids", [{"project_id": 1, "plugin_id": 77}, {"project_id": 4095123, "plugin_id": 1}])
-async def test_wrong_ids_are_refused(stage: MessageStage, ids: dict[str, int]) -> None:
+async def test_wrong_ids_are_refused(stage: MessageHarness, ids: dict[str, int]) -> None:
     speaker = await stage.training(await stage.run())
     body = message("TRAINING_START", subject=speaker.subject, ids=ids)
     assert "is not that of the sender's run" in await refused(
@@ -187,7 +187,7 @@ async def test_wrong_ids_are_refused(stage: MessageStage, ids: dict[str, int]) -
     )
 
 
-async def test_a_prepare_pod_speaks_for_its_project_and_key_alone(stage: MessageStage) -> None:
+async def test_a_prepare_pod_speaks_for_its_project_and_key_alone(stage: MessageHarness) -> None:
     await stage.run()
     home = await stage.project()
     other = await stage.project("other")
@@ -204,7 +204,7 @@ async def test_a_prepare_pod_speaks_for_its_project_and_key_alone(stage: Message
     assert [config_map for config_map in found if "frame" in config_map["metadata"]["name"]] == []
 
 
-async def test_a_body_over_the_limit_or_malformed_is_refused(stage: MessageStage) -> None:
+async def test_a_body_over_the_limit_or_malformed_is_refused(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     body = message("TRAINING_START", subject=speaker.subject)
     long = body + b" " * (MAX_BODY_BYTES - len(body) + 1)

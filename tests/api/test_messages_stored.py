@@ -22,12 +22,12 @@ from chorus_protocol.webhook_signature import public_key
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
 from message_builders import FRAME, ended
-from message_stage import OPERATOR_NAMESPACE, MessageStage, message_stage, now
+from message_harness import OPERATOR_NAMESPACE, MessageHarness, message_harness, now
 
 
 @pytest.fixture
-async def stage(installed: ControlPlane, api: Api, namespace: str) -> AsyncIterator[MessageStage]:
-    async with message_stage(installed, api, namespace, receivers=2) as running:
+async def stage(installed: ControlPlane, api: Api, namespace: str) -> AsyncIterator[MessageHarness]:
+    async with message_harness(installed, api, namespace, receivers=2) as running:
         yield running
 
 
@@ -48,7 +48,7 @@ def managers(run: Manifest) -> dict[str, set[str]]:
     return owned
 
 
-async def test_reports_progress_and_the_rest_of_the_status_have_an_owner_each(stage: MessageStage) -> None:
+async def test_reports_progress_and_the_rest_of_the_status_have_an_owner_each(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     assert await stage.say(speaker, "DATA_REPORT", applicable=True) == 202
     assert await stage.say(speaker, "progress", percent=7, step=3, loss=2.5, sequence=2) == 202
@@ -63,7 +63,7 @@ async def test_reports_progress_and_the_rest_of_the_status_have_an_owner_each(st
     assert {"report", "progress", "phase", "attempts"} <= (await stage.status()).keys()
 
 
-async def test_a_whole_run_is_reported(stage: MessageStage) -> None:
+async def test_a_whole_run_is_reported(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     metrics = {"eval_loss": 1.25, "train_loss": 1e-7}
     assert await stage.say(speaker, "DATA_REPORT", applicable=True, sequence=1) == 202
@@ -85,14 +85,14 @@ async def test_a_whole_run_is_reported(stage: MessageStage) -> None:
     assert report["sequence"] == 4
 
 
-async def test_texts_at_their_limits_and_of_any_script_are_stored(stage: MessageStage) -> None:
+async def test_texts_at_their_limits_and_of_any_script_are_stored(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     detail = "שגיאה: 内存不足 🚀 \u0000 " + "x" * 4000
     assert await stage.say(speaker, "ERROR_REPORT", detail=detail, reason="OutOfMemory") == 202
     assert (await stage.status())["report"]["error"]["detail"] == detail
 
 
-async def test_a_duplicate_is_acknowledged_and_changes_nothing(stage: MessageStage) -> None:
+async def test_a_duplicate_is_acknowledged_and_changes_nothing(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     assert await stage.say(speaker, "TRAINING_START") == 202
     before = await stage.api.get("TrainingRun", "home-soft-1", namespace=stage.namespace)
@@ -101,7 +101,7 @@ async def test_a_duplicate_is_acknowledged_and_changes_nothing(stage: MessageSta
     assert await stage.api.get("TrainingRun", "home-soft-1", namespace=stage.namespace) == before
 
 
-async def test_a_new_attempt_replaces_the_report_of_the_one_before(stage: MessageStage) -> None:
+async def test_a_new_attempt_replaces_the_report_of_the_one_before(stage: MessageHarness) -> None:
     run = await stage.run()
     first = await stage.training(run)
     assert await stage.say(first, "ERROR_REPORT", detail="killed", retryable=True, sequence=9) == 202
@@ -115,7 +115,7 @@ async def test_a_new_attempt_replaces_the_report_of_the_one_before(stage: Messag
     assert (await stage.status())["report"] == report
 
 
-async def test_an_ended_run_is_not_changed(stage: MessageStage) -> None:
+async def test_an_ended_run_is_not_changed(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     await stage.set_status("home-soft-1", {"conditions": [ended("False")]})
     before = await stage.status()
@@ -124,7 +124,7 @@ async def test_an_ended_run_is_not_changed(stage: MessageStage) -> None:
     assert await stage.status() == before
 
 
-async def test_another_instance_of_the_sender_is_heard_by_either_receiver(stage: MessageStage) -> None:
+async def test_another_instance_of_the_sender_is_heard_by_either_receiver(stage: MessageHarness) -> None:
     speaker = await stage.training(await stage.run())
     instances = [{"attributes": {"instance": name}, "receiver": number} for number, name in enumerate(("one", "two"))]
     for number, instance in enumerate(instances):
@@ -147,7 +147,7 @@ async def test_another_instance_of_the_sender_is_heard_by_either_receiver(stage:
     assert await stage.api.get("TrainingRun", "home-soft-1", namespace=stage.namespace) == before
 
 
-async def test_two_receivers_and_a_reconciler_that_write_at_once_lose_nothing(stage: MessageStage) -> None:
+async def test_two_receivers_and_a_reconciler_that_write_at_once_lose_nothing(stage: MessageHarness) -> None:
     run = await stage.run()
     speaker = await stage.training(run)
 
@@ -177,7 +177,7 @@ async def test_two_receivers_and_a_reconciler_that_write_at_once_lose_nothing(st
     assert sum(count for counter in taken for (_, outcome), count in counter.items() if outcome is Outcome.TAKEN) >= 5
 
 
-async def test_a_frame_becomes_an_immutable_config_map_that_goes_with_its_project(stage: MessageStage) -> None:
+async def test_a_frame_becomes_an_immutable_config_map_that_goes_with_its_project(stage: MessageHarness) -> None:
     home = await stage.project()
     speaker = await stage.preparing(home)
     statuses = await asyncio.gather(
@@ -202,7 +202,7 @@ async def test_a_frame_becomes_an_immutable_config_map_that_goes_with_its_projec
 
 
 async def test_an_applied_status_is_refused_when_the_object_has_changed_or_is_gone(
-    stage: MessageStage, kube: Kube
+    stage: MessageHarness, kube: Kube
 ) -> None:
     run = await stage.run()
     await stage.set_status("home-soft-1", {"phase": "queued"})
@@ -227,7 +227,7 @@ async def test_an_applied_status_is_refused_when_the_object_has_changed_or_is_go
     assert "report" in (await apply(report, version=None))["status"]
 
 
-async def test_a_status_patch_is_refused_when_the_object_has_changed(stage: MessageStage, kube: Kube) -> None:
+async def test_a_status_patch_is_refused_when_the_object_has_changed(stage: MessageHarness, kube: Kube) -> None:
     run = await stage.run()
     await stage.set_status("home-soft-1", {"phase": "queued"})
     with pytest.raises(Conflict):
@@ -242,7 +242,7 @@ async def test_a_status_patch_is_refused_when_the_object_has_changed(stage: Mess
 
 
 async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
-    stage: MessageStage, kube: Kube, api: Api
+    stage: MessageHarness, kube: Kube, api: Api
 ) -> None:
     await api.delete("Secret", "chorus-ca", namespace=OPERATOR_NAMESPACE)
     authorities = await asyncio.gather(
@@ -260,7 +260,7 @@ async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
     assert bundle["data"] == {CA_KEY: authorities[0].certificate.decode(), WEBHOOK_KEY: key}
 
 
-async def test_an_event_is_told_once(stage: MessageStage, kube: Kube) -> None:
+async def test_an_event_is_told_once(stage: MessageHarness, kube: Kube) -> None:
     run = {**TYPE, **await stage.run()}
     for _ in range(3):
         await emit_event(kube, run, reason="Trained", message="done", now=now())

@@ -22,11 +22,11 @@ from harness import promql
 from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY
 from harness.client import eventually
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import Attempt, by_run
 from harness.promql import TARGET, Expectation
 from harness.proxy import ApiRequest, Fault, Refuse
-from harness.proxy import Stage as When
-from harness.stage import Stage, stage
+from harness.proxy import Moment as When
 
 FILES = REPOSITORY / "charts" / "chorus" / "files"
 RULES = FILES / "prometheus-rules.yaml"
@@ -71,7 +71,7 @@ def seen(installed: ControlPlane) -> Seen:
 async def _see(control_plane: ControlPlane) -> Seen:
     async with control_plane.api() as api:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
-        async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN), hook=_one_refusal()) as on:
+        async with operator_harness(control_plane, api, namespace=PLACE, plan=by_run(PLAN), hook=_one_refusal()) as on:
             await _shows(on, "chorus_leader 1.0")
             pages = [await on.operator.metrics()]
             entries = [{"name": name, "pluginRef": {"name": "soft"}} for name in ("a", "b")]
@@ -111,14 +111,14 @@ def _one_refusal() -> Any:
     return hook
 
 
-async def _send_without_a_token(on: Stage) -> None:
+async def _send_without_a_token(on: OperatorHarness) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
         headers = {"Content-Type": "application/cloudevents+json"}
         async with session.post(on.operator.url, data=b"{}", headers=headers, ssl=False) as answer:
             assert answer.status == 401
 
 
-async def _shows(on: Stage, line: str) -> str:
+async def _shows(on: OperatorHarness, line: str) -> str:
     page = ""
 
     async def check() -> bool:
@@ -130,7 +130,7 @@ async def _shows(on: Stage, line: str) -> str:
     return page
 
 
-def _by_phase(on: Stage) -> Mapping[str, int]:
+def _by_phase(on: OperatorHarness) -> Mapping[str, int]:
     return Counter(run["status"]["phase"] for run in on.runs.values())
 
 

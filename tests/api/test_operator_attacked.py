@@ -80,7 +80,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Place:
+class Env:
     """Everything that is attacked."""
 
     api: Api
@@ -151,7 +151,7 @@ def exchange(folder: Path) -> Iterator[tuple[int, Server]]:
 
 
 @asynccontextmanager
-async def attacked(control_plane: ControlPlane, api: Api, namespace: str, folder: Path) -> AsyncIterator[Place]:
+async def attacked(control_plane: ControlPlane, api: Api, namespace: str, folder: Path) -> AsyncIterator[Env]:
     """Run an operator and an exchange, and make a pod that has something to say."""
     await operator.clear(api)
     kubeconfig = await control_plane.kubeconfig_for("chorus-operator", namespace=NAMESPACE)
@@ -173,17 +173,17 @@ async def attacked(control_plane: ControlPlane, api: Api, namespace: str, folder
         )
         health = Server("health", process.health_port, None, "GET", "/healthz", {}, None, frozenset({200}))
         with exchange(folder) as (pid, served):
-            yield Place(api, namespace, [receiver, health, served], [process.pid, pid], token)
+            yield Env(api, namespace, [receiver, health, served], [process.pid, pid], token)
         assert "Traceback" not in process.log
 
 
 @pytest.fixture
-async def place(installed: ControlPlane, api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Place]:
+async def place(installed: ControlPlane, api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Env]:
     async with attacked(installed, api, namespace, tmp_path) as running:
         yield running
 
 
-async def slowest_answers(place: Place, attack: Attack) -> dict[tuple[str, str], float]:
+async def slowest_answers(place: Env, attack: Attack) -> dict[tuple[str, str], float]:
     """Attack, and ask every server until everything is under way and once more; the slowest answer of each."""
     slowest: dict[tuple[str, str], float] = {}
     async with attacking(attack) as under_way:
@@ -200,7 +200,7 @@ async def slowest_answers(place: Place, attack: Attack) -> dict[tuple[str, str],
 
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-async def test_strangers_on_every_port_stop_neither_the_operator_nor_a_good_sender(place: Place) -> None:
+async def test_strangers_on_every_port_stop_neither_the_operator_nor_a_good_sender(place: Env) -> None:
     late: dict[tuple[str, int], list[dict[tuple[str, str], float]]] = {}
     for kind, addresses in itertools.product(CONNECTIONS, (1, 250)):
         tries: list[dict[tuple[str, str], float]] = []

@@ -12,10 +12,10 @@ import pytest
 from builders import make_plugin, make_project, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api
+from harness.operator_harness import FINAL, OperatorHarness, operator_harness
 from harness.pods import Attempt, by_run
 from harness.proxy import ApiRequest, Cut, Fault, Refuse
-from harness.proxy import Stage as When
-from harness.stage import FINAL, Stage, stage
+from harness.proxy import Moment as When
 
 EVERY = 9
 FAULTS: dict[str, tuple[When, Fault]] = {
@@ -77,7 +77,7 @@ class Trouble:
             self._spared.add(what)
 
 
-async def tell(on: Stage) -> None:
+async def tell(on: OperatorHarness) -> None:
     """Three automatic runs, and one by hand that waits for its turn and is cancelled."""
     spec = {"lora": {"baseModel": {"uri": "file:///models/tiny"}}}
     await on.create(make_plugin("soft", namespace=on.namespace, spec=spec))
@@ -91,7 +91,7 @@ async def tell(on: Stage) -> None:
         await on.reaches("TrainingRun", name, FINAL, seconds=100)
 
 
-def check(on: Stage) -> None:
+def check(on: OperatorHarness) -> None:
     ends = {name: (run["status"]["phase"], run["status"]["attempts"]["current"]) for name, run in on.runs.items()}
     assert ends == ENDS
     assert set(on.jobs_created().values()) == {1}
@@ -107,7 +107,7 @@ async def test_requests_refused_and_cut_in_every_way_lead_to_the_same_end(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
     trouble = Trouble(FAULTS)
-    async with stage(installed, api, namespace=namespace, plan=by_run(PLAN), hook=trouble.hook) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=by_run(PLAN), hook=trouble.hook) as on:
         await tell(on)
         check(on)
         print(f"\n{len(on.proxy.requests)} requests, struck: {dict(trouble.struck)}")
@@ -121,14 +121,14 @@ async def test_one_kind_of_fault_again_and_again_leads_to_the_same_end(
     name: str, installed: ControlPlane, api: Api, namespace: str
 ) -> None:
     trouble = Trouble({name: FAULTS[name]})
-    async with stage(installed, api, namespace=namespace, plan=by_run(PLAN), hook=trouble.hook) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=by_run(PLAN), hook=trouble.hook) as on:
         await tell(on)
         check(on)
         assert trouble.struck[name] >= 10
 
 
 async def test_watches_that_break_all_the_time_miss_nothing(installed: ControlPlane, api: Api, namespace: str) -> None:
-    async with stage(installed, api, namespace=namespace, plan=by_run(PLAN)) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=by_run(PLAN)) as on:
         cut = 0
 
         async def cut_watches() -> None:

@@ -22,10 +22,10 @@ from builders import make_plugin, make_project, make_run
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest
 from harness.operator import Operator
+from harness.operator_harness import FINAL, OperatorHarness, operator_harness
 from harness.pods import Attempt, Plan, by_run
 from harness.proxy import ApiRequest, Cut, Fault, FaultProxy
-from harness.proxy import Stage as When
-from harness.stage import FINAL, Stage, stage
+from harness.proxy import Moment as When
 
 LONGEST_LIFE = 110
 """Requests that the operator may send between two kills, at most."""
@@ -127,7 +127,7 @@ class Reaper:
 class Users:
     """Make the runs one after another, as the kills go on, and cancel and suspend what the scenarios say."""
 
-    on: Stage
+    on: OperatorHarness
     reaper: Reaper
     scenarios: dict[str, Scenario]
 
@@ -185,13 +185,15 @@ def choose(count: int) -> dict[str, Scenario]:
 @asynccontextmanager
 async def story(
     control_plane: ControlPlane, api: Api, *, namespace: str, kills: int, runs: int, seed: int, seconds: float
-) -> AsyncIterator[tuple[Stage, Reaper, dict[str, Scenario]]]:
+) -> AsyncIterator[tuple[OperatorHarness, Reaper, dict[str, Scenario]]]:
     """Two runs are made by Chorus itself, the others by hand; all have ended, and the operator lives and rests."""
     by_hand = choose(runs - 2)
     expected = by_hand | {"auto-x-1": SCENARIOS[0], "auto-y-1": SCENARIOS[1]}
     plan: Plan = by_run({name: list(scenario.pods) for name, scenario in expected.items()})
     reaper = Reaper(kills=kills, seed=seed)
-    async with stage(control_plane, api, namespace=namespace, plan=plan, hook=reaper.hook, start=False) as on:
+    async with operator_harness(
+        control_plane, api, namespace=namespace, plan=plan, hook=reaper.hook, start=False
+    ) as on:
         attending = asyncio.create_task(reaper.attend(on.operator, on.proxy))
         try:
             await on.create(*_manifests(namespace))
@@ -221,7 +223,7 @@ def _manifests(namespace: str) -> list[Manifest]:
     return [plugin, project("auto", ("x", "y")), project("hand", ENTRIES, trainOn="Manual")]
 
 
-async def check(on: Stage, expected: dict[str, Scenario]) -> None:
+async def check(on: OperatorHarness, expected: dict[str, Scenario]) -> None:
     """No duplicate Job, no lost run, no wrong final phase, attempts counted right, nothing said in vain."""
     runs = on.runs
     ends = {name: (run["status"]["phase"], run["status"]["attempts"]) for name, run in runs.items()}

@@ -15,8 +15,8 @@ from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually
 from harness.kubelet import Container, Exit
 from harness.operator import LEASE, NAMESPACE, Operator
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import DELIVERY_SECONDS, Attempt, by_run, chorus, open_sender
-from harness.stage import Stage, stage
 
 LEASE_SECONDS = 15
 RETRY_SECONDS = 3
@@ -24,7 +24,7 @@ SLACK_SECONDS = 10  # for a loaded machine
 
 
 @asynccontextmanager
-async def standby(control_plane: ControlPlane, on: Stage) -> AsyncIterator[Operator]:
+async def standby(control_plane: ControlPlane, on: OperatorHarness) -> AsyncIterator[Operator]:
     """Run a second operator behind the same proxy; it is ready, and the first one holds the Lease."""
     await eventually(lambda: operator.holder(on.api), what="the first operator holds the Lease")
     kubeconfig = await control_plane.kubeconfig_for("chorus-operator", namespace=NAMESPACE, server=on.proxy.url)
@@ -33,7 +33,7 @@ async def standby(control_plane: ControlPlane, on: Stage) -> AsyncIterator[Opera
         yield second
 
 
-async def until_held_by(on: Stage, identity: str, *, seconds: float) -> float:
+async def until_held_by(on: OperatorHarness, identity: str, *, seconds: float) -> float:
     """Wait until that operator holds the Lease; how many seconds that took."""
     began = time.monotonic()
 
@@ -44,7 +44,7 @@ async def until_held_by(on: Stage, identity: str, *, seconds: float) -> float:
     return time.monotonic() - began
 
 
-async def apply_project(on: Stage, name: str = "home") -> None:
+async def apply_project(on: OperatorHarness, name: str = "home") -> None:
     """One plugin, one automatic run."""
     if await on.api.find("Plugin", "soft", namespace=on.namespace) is None:
         spec = {"lora": {"baseModel": {"uri": "file:///models/tiny"}}}
@@ -56,7 +56,7 @@ async def apply_project(on: Stage, name: str = "home") -> None:
 async def test_one_reconciles_and_both_receive_and_the_second_goes_on_when_the_first_is_asked_to_end(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace) as on, standby(installed, on) as second:
+    async with operator_harness(installed, api, namespace=namespace) as on, standby(installed, on) as second:
         on.kubelet.program = chorus(by_run({}), on.mailbag, url=second.url)
         await apply_project(on)
         await on.reaches("Project", "home", "TRAINED")
@@ -73,7 +73,7 @@ async def test_when_the_holder_dies_the_other_takes_over_within_the_time_of_the_
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
     plan = by_run({"home-a-1": [Attempt(exit_code=75), Attempt(exit_code=137)]})
-    async with stage(installed, api, namespace=namespace, plan=plan) as on, standby(installed, on) as second:
+    async with operator_harness(installed, api, namespace=namespace, plan=plan) as on, standby(installed, on) as second:
         on.kubelet.program = chorus(plan, on.mailbag, url=second.url)
         on.kill_at_first_attempt()
         await apply_project(on)
@@ -88,7 +88,7 @@ async def test_when_the_holder_dies_the_other_takes_over_within_the_time_of_the_
 async def test_a_holder_that_loses_its_lease_ends_with_an_error(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace) as on:
+    async with operator_harness(installed, api, namespace=namespace) as on:
         await eventually(lambda: operator.holder(api), what="the operator holds the Lease")
         robbed = {"spec": {"holderIdentity": "a-robber", "leaseDurationSeconds": 3600}}
         await api.patch("Lease", LEASE, robbed, namespace=NAMESPACE)
@@ -121,7 +121,7 @@ async def test_an_operator_that_ends_writes_the_progress_that_it_has_not_written
         return Exit(75)
 
     async with AsyncExitStack() as stack:
-        on = await stack.enter_async_context(stage(installed, api, namespace=namespace))
+        on = await stack.enter_async_context(operator_harness(installed, api, namespace=namespace))
         prepare = on.kubelet.program
         on.kubelet.program = program
         await apply_project(on)

@@ -8,8 +8,8 @@ from builders import make_plugin, make_project
 from child_names import plain
 from harness.apiserver import ControlPlane
 from harness.client import Api
+from harness.operator_harness import operator_harness
 from harness.pods import Attempt, by_run
-from harness.stage import stage
 
 GRACE_SECONDS = 5
 LOST_SECONDS = GRACE_SECONDS + 60 + 30
@@ -22,7 +22,7 @@ async def test_a_run_whose_node_is_lost_is_tried_again_elsewhere(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
     plan = by_run({"home-a-1": [Attempt(lingers=True)]})
-    async with stage(installed, api, namespace=namespace, plan=plan) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=plan) as on:
         spec = {"lora": {"baseModel": {"uri": "file:///models/tiny"}}, "checkpoint": {"graceSeconds": GRACE_SECONDS}}
         await on.create(make_plugin("soft", namespace=namespace, spec=spec))
         entries = [{"name": "a", "pluginRef": {"name": "soft"}}]

@@ -19,11 +19,11 @@ from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY, kustomize
 from harness.client import Api, Manifest, eventually
 from harness.operator import Operator
+from harness.operator_harness import OperatorHarness, place
 from harness.pods import by_run
 from harness.proxy import ApiRequest, FaultProxy
-from harness.stage import Stage, place
 from message_builders import message
-from message_stage import claims_of, signed
+from message_harness import claims_of, signed
 from operator_story import ENTRIES, PLAN, UNASKED, Right, automatic_runs, rights_asked, rights_in, runs_by_hand
 from token_builders import encode
 
@@ -76,7 +76,7 @@ async def _record(control_plane: ControlPlane) -> Recorded:
             phases = await asyncio.gather(*(_play(on) for on in stages))
             answers = await _bad_tokens(control_plane, api, process)
             exit_code, _ = await process.terminate()
-        own = Stage(api, OWN, proxy, process, stages[0].kubelet, stages[0].mailbag, stages[0].witness)
+        own = OperatorHarness(api, OWN, proxy, process, stages[0].kubelet, stages[0].mailbag, stages[0].witness)
         return Recorded(
             dict(zip(SERVED, phases, strict=True)),
             {on.namespace: rights_asked(on) for on in [*stages, own]},
@@ -89,7 +89,7 @@ async def _record(control_plane: ControlPlane) -> Recorded:
         )
 
 
-async def _play(on: Stage) -> list[str]:
+async def _play(on: OperatorHarness) -> list[str]:
     phases = await automatic_runs(on)
     await runs_by_hand(on)
     return phases

@@ -8,22 +8,22 @@ from builders import make_plugin, make_project
 from chorus_api.contract import RUN_LABEL
 from harness.apiserver import ControlPlane
 from harness.client import Api, eventually
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import Attempt, by_run
 from harness.proxy import ApiRequest, Cut, Fault
-from harness.proxy import Stage as When
-from harness.stage import Stage, stage
+from harness.proxy import Moment as When
 
 SAID = ["DATA_REPORT", "MODEL_NAME", "TRAINING_START"]
 
 
-async def apply_project(on: Stage) -> None:
+async def apply_project(on: OperatorHarness) -> None:
     spec = {"lora": {"baseModel": {"uri": "file:///models/tiny"}}}
     await on.create(make_plugin("soft", namespace=on.namespace, spec=spec))
     entries = [{"name": "a", "pluginRef": {"name": "soft"}}]
     await on.create(make_project("home", namespace=on.namespace, plugins=entries))
 
 
-async def until_job_ends(on: Stage, run: str) -> None:
+async def until_job_ends(on: OperatorHarness, run: str) -> None:
     async def ended() -> bool:
         jobs = await on.api.list("Job", namespace=on.namespace, labels=f"{RUN_LABEL}={run}")
         conditions = [each for job in jobs for each in job.get("status", {}).get("conditions", ())]
@@ -35,7 +35,7 @@ async def until_job_ends(on: Stage, run: str) -> None:
 async def test_pods_that_speak_to_nobody_go_on_trying_and_are_heard_when_the_operator_is_back(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace) as on:
+    async with operator_harness(installed, api, namespace=namespace) as on:
         on.kill_at_first_attempt()
         await apply_project(on)
 
@@ -56,7 +56,7 @@ async def test_pods_that_speak_to_nobody_go_on_trying_and_are_heard_when_the_ope
 
 async def test_the_end_of_a_pod_alone_tells_how_its_run_went(installed: ControlPlane, api: Api, namespace: str) -> None:
     plan = by_run({"home-a-1": [Attempt(speaks=False)]})
-    async with stage(installed, api, namespace=namespace, plan=plan) as on:
+    async with operator_harness(installed, api, namespace=namespace, plan=plan) as on:
         on.kill_at_first_attempt()
         await apply_project(on)
         await until_job_ends(on, "home-a-1")
@@ -87,7 +87,7 @@ async def test_a_message_is_acknowledged_only_once_it_is_stored(
             return Cut()
         return None
 
-    async with stage(installed, api, namespace=namespace) as on:
+    async with operator_harness(installed, api, namespace=namespace) as on:
         on.proxy.hook = hook
         reviving = asyncio.create_task(on.operator.keep_alive())
         try:

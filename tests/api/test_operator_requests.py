@@ -15,9 +15,9 @@ import pytest
 
 from builders import make_plugin, make_project, make_run
 from harness.apiserver import ControlPlane
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import Attempt, by_run
 from harness.proxy import ApiRequest
-from harness.stage import Stage, stage
 
 PLACE = "requests"
 IDLE_SECONDS = 6.0
@@ -45,7 +45,7 @@ async def _ask(control_plane: ControlPlane) -> Asked:
     planned = {f"silent-{n}": [Attempt(speaks=False)] for n in range(RUNS)} | {"goes-on": [Attempt(lingers=True)]}
     async with control_plane.api() as api:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
-        async with stage(control_plane, api, namespace=PLACE, plan=by_run(planned)) as on:
+        async with operator_harness(control_plane, api, namespace=PLACE, plan=by_run(planned)) as on:
             await _apply_project(on)
             await _run(on, "first")
             await on.rests()
@@ -63,7 +63,7 @@ async def _ask(control_plane: ControlPlane) -> Asked:
             return Asked(by_kind, on.proxy.requests[before:])
 
 
-async def _apply_project(on: Stage) -> None:
+async def _apply_project(on: OperatorHarness) -> None:
     spec = {"lora": {"baseModel": {"uri": "file:///models/tiny"}}}
     await on.create(make_plugin("soft", namespace=PLACE, spec=spec))
     entries = [{"name": "a", "pluginRef": {"name": "soft"}}]
@@ -71,7 +71,7 @@ async def _apply_project(on: Stage) -> None:
     await on.reaches("Project", "home", "queued")
 
 
-async def _run(on: Stage, name: str, *, until: str = "TRAINED") -> None:
+async def _run(on: OperatorHarness, name: str, *, until: str = "TRAINED") -> None:
     await on.create(make_run(name, namespace=PLACE, project="home", plugin="a"))
     await on.reaches("TrainingRun", name, until)
 

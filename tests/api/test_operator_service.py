@@ -15,8 +15,8 @@ from chorus_operator.decisions import names
 from far_service import REPORT, WEIGHTS, FarService, check_signature, far_service
 from harness.apiserver import ControlPlane
 from harness.client import Api, ApiError, Manifest, eventually
+from harness.operator_harness import OperatorHarness, operator_harness
 from harness.pods import EXCHANGED
-from harness.stage import Stage, stage
 from message_builders import service_account, service_pod
 
 RUN = "home-far-1"
@@ -33,7 +33,7 @@ def conditions(stored: Manifest) -> dict[str, str]:
 async def test_a_service_is_asked_trains_and_leaves_its_model(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+    async with operator_harness(installed, api, namespace=namespace, loopback_services=True) as on:
         async with far_service(on.mailbag.exchanges) as far:
             await on.create(make_service_plugin(namespace=namespace, service={"url": far.url}), project(namespace))
             run = await on.reaches("TrainingRun", RUN, "TRAINED")
@@ -67,7 +67,7 @@ async def test_a_message_to_one_namespace_does_not_verify_as_one_to_another_and_
 ) -> None:
     other = f"{namespace}-other"
     await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
-    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+    async with operator_harness(installed, api, namespace=namespace, loopback_services=True) as on:
         async with far_service({}) as ours, far_service({}) as theirs:
             services = {namespace: ours, other: theirs}
             for where, far in services.items():
@@ -91,7 +91,7 @@ async def was_asked(far: FarService) -> bool:
     return bool(far.of("ONLINE_INQUIRY"))
 
 
-async def is_heard_no_more(on: Stage, far: Any) -> None:
+async def is_heard_no_more(on: OperatorHarness, far: Any) -> None:
     """After its end, a run takes nothing of the service, and says so."""
     _, event = far.of("TRAINING_DATA")[0]
     ids = {"project_id": event["data"]["project_id"], "plugin_id": event["data"]["plugin_id"]}
@@ -109,7 +109,7 @@ async def token_of(control_plane: ControlPlane, api: Api, namespace: str, *, acc
 async def test_a_service_in_the_cluster_speaks_with_its_service_account_and_a_pod_of_another_is_not_heard(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+    async with operator_harness(installed, api, namespace=namespace, loopback_services=True) as on:
         own = await token_of(installed, api, namespace, account="far")
         stranger = await token_of(installed, api, namespace, account="stranger")
         async with far_service(on.mailbag.exchanges, account_token=own, dies_after="TRAINING_START") as far:
@@ -135,7 +135,7 @@ async def test_a_service_in_the_cluster_speaks_with_its_service_account_and_a_po
 async def test_an_operator_that_is_killed_in_between_loses_nothing(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+    async with operator_harness(installed, api, namespace=namespace, loopback_services=True) as on:
         async with far_service(on.mailbag.exchanges, refuses=2, on_data=on.operator.kill) as far:
             await on.create(make_service_plugin(namespace=namespace, service={"url": far.url}), project(namespace))
 
@@ -154,7 +154,7 @@ async def test_an_operator_that_is_killed_in_between_loses_nothing(
 async def test_a_service_that_dies_ends_the_run_at_a_deadline_and_cancel_ends_the_exchange(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace, loopback_services=True) as on:
+    async with operator_harness(installed, api, namespace=namespace, loopback_services=True) as on:
         async with far_service(on.mailbag.exchanges, dies_after="DATA_REPORT") as far:
             plugin = make_service_plugin(
                 namespace=namespace,
@@ -176,7 +176,7 @@ async def test_a_service_that_dies_ends_the_run_at_a_deadline_and_cancel_ends_th
 async def test_without_leave_the_operator_does_not_speak_to_its_own_machine(
     installed: ControlPlane, api: Api, namespace: str
 ) -> None:
-    async with stage(installed, api, namespace=namespace) as on:
+    async with operator_harness(installed, api, namespace=namespace) as on:
         async with far_service(on.mailbag.exchanges) as far:
             await on.create(make_service_plugin(namespace=namespace, service={"url": far.url}), project(namespace))
             run = await on.reaches("TrainingRun", RUN, "failed")

@@ -13,8 +13,8 @@ from harness.apiserver import ControlPlane
 from harness.binaries import REPOSITORY, kustomize
 from harness.client import Manifest
 from harness.operator import NAMESPACE
+from harness.operator_harness import operator_harness
 from harness.pods import by_run
-from harness.stage import stage
 from operator_story import PLAN, UNASKED, Right, automatic_runs, rights_in, runs_by_hand
 
 PLACE = "story"
@@ -48,7 +48,7 @@ async def _record(control_plane: ControlPlane) -> Recorded:
         await api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLACE}})
         if await api.find("Secret", CA_SECRET, namespace=NAMESPACE) is not None:  # an earlier test's operator made it
             await api.delete("Secret", CA_SECRET, namespace=NAMESPACE)
-        async with stage(control_plane, api, namespace=PLACE, plan=by_run(PLAN), forked=False) as on:
+        async with operator_harness(control_plane, api, namespace=PLACE, plan=by_run(PLAN), forked=False) as on:
             project_phases = await automatic_runs(on)
             runs = await runs_by_hand(on)
             exit_code, _ = await on.operator.terminate()

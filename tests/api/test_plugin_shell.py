@@ -22,7 +22,7 @@ from plugin_process import Frame, PluginPlace, assert_kit_passes, penguin_rows, 
 FOLDER = REPOSITORY / "examples" / "plugins" / "shell"
 SCRIPT = FOLDER / "naive_bayes.sh"
 OUTCOME = {"outcome": "species"}
-Place = Callable[..., AbstractContextManager[PluginPlace]]
+Env = Callable[..., AbstractContextManager[PluginPlace]]
 
 
 def sha256(path: Path) -> str:
@@ -30,7 +30,7 @@ def sha256(path: Path) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Env:
     def make(frame: Frame | None = None, **more: Any) -> AbstractContextManager[PluginPlace]:
         settings: dict[str, Any] = {"info": OUTCOME, "command": ["sh", SCRIPT.name]} | more
         return plugin_place(tmp_path, cwd=FOLDER, frame=frame, channel="File", **settings)
@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Place:
     return make
 
 
-def test_it_says_what_it_is_and_needs(place: Place) -> None:
+def test_it_says_what_it_is_and_needs(place: Env) -> None:
     with place() as here:
         ended = here.run(role="describe", attempt=0)
     assert (ended.code, ended.kinds) == (0, ["ONLINE_REPORT"]), ended.log
@@ -48,7 +48,7 @@ def test_it_says_what_it_is_and_needs(place: Place) -> None:
     assert (report["needed_info"], report["min_rows"]) == (["outcome"], 10)
 
 
-def test_it_tells_species_far_better_than_a_guess(place: Place, tmp_path: Path) -> None:
+def test_it_tells_species_far_better_than_a_guess(place: Env, tmp_path: Path) -> None:
     with place(penguins(tmp_path)) as here:
         ended = here.run()
         out = here.out_dir
@@ -68,7 +68,7 @@ def test_it_tells_species_far_better_than_a_guess(place: Place, tmp_path: Path) 
     assert percents == [*range(10, 100, 10), 100]
 
 
-def test_the_model_holds_what_the_rows_say(place: Place, tmp_path: Path) -> None:
+def test_the_model_holds_what_the_rows_say(place: Env, tmp_path: Path) -> None:
     """Counted again, with another tool: missing values are left out of both."""
     frame = penguins(tmp_path)
     with place(frame) as here:
@@ -82,7 +82,7 @@ def test_the_model_holds_what_the_rows_say(place: Place, tmp_path: Path) -> None
     assert model["columns"]["island"]["of"]["Gentoo"] == {"Biscoe": len(gentoo), "Dream": 0, "Torgersen": 0}
 
 
-def test_names_and_values_with_quotes_commas_and_line_breaks_come_through(place: Place, tmp_path: Path) -> None:
+def test_names_and_values_with_quotes_commas_and_line_breaks_come_through(place: Env, tmp_path: Path) -> None:
     kinds = ('the "big", one', "zwei\nZeilen \\ süß", "\N{PENGUIN}")
     rows = [{"the kind, of it": kinds[n % 3], 'size "in" mm': str(n % 3 + n / 1000), "note": ""} for n in range(60)]
     with place(penguins(tmp_path, rows=rows), info={"outcome": "the kind, of it"}) as here:
@@ -102,7 +102,7 @@ def test_names_and_values_with_quotes_commas_and_line_breaks_come_through(place:
         ({"smoothing": 'a "lot"'}, 'parameters.smoothing: a "lot" is not a whole number'),
     ],
 )
-def test_a_wrong_parameter_is_named(place: Place, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
+def test_a_wrong_parameter_is_named(place: Env, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
     with place(penguins(tmp_path), parameters=parameters) as here:
         ended = here.run()
     assert (ended.code, ended.kinds) == (64, ["ERROR_REPORT"]), ended.log
@@ -120,7 +120,7 @@ def test_a_wrong_parameter_is_named(place: Place, tmp_path: Path, parameters: di
     ],
 )
 def test_a_frame_that_does_not_suit_is_not_applicable(
-    place: Place, tmp_path: Path, info: dict[str, str], words: str
+    place: Env, tmp_path: Path, info: dict[str, str], words: str
 ) -> None:
     with place(penguins(tmp_path), info=info) as here:
         ended = here.run()
@@ -130,7 +130,7 @@ def test_a_frame_that_does_not_suit_is_not_applicable(
     assert words in report["reason"]
 
 
-def test_a_single_class_is_bad_data(place: Place, tmp_path: Path) -> None:
+def test_a_single_class_is_bad_data(place: Env, tmp_path: Path) -> None:
     adelie = [row for row in penguin_rows() if row["species"] == "Adelie"]
     with place(penguins(tmp_path, rows=adelie)) as here:
         ended = here.run()
@@ -138,7 +138,7 @@ def test_a_single_class_is_bad_data(place: Place, tmp_path: Path) -> None:
     assert "one value only" in ended.data("ERROR_REPORT")["detail"]
 
 
-def test_stopped_while_it_counts_it_ends_with_75_and_begins_again(place: Place, tmp_path: Path) -> None:
+def test_stopped_while_it_counts_it_ends_with_75_and_begins_again(place: Env, tmp_path: Path) -> None:
     """Its rows come from a pipe that gives none until the process was told to stop."""
     with place(penguins(tmp_path)) as here:
         environment = here.environment(role="train", attempt=1)

@@ -22,13 +22,13 @@ FOLDER = REPOSITORY / "examples" / "plugins" / "sklearn"
 OUTCOME = {"outcome": "species"}
 SLOW: dict[str, Any] = {"model": "forest", "candidates": 3, "folds": 4, "trees": 120}
 """Twelve fits of a tenth of a second each: time enough to be stopped in."""
-Place = Callable[..., AbstractContextManager[PluginPlace]]
+Env = Callable[..., AbstractContextManager[PluginPlace]]
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Env:
     def make(frame: Frame | None = None, **more: Any) -> AbstractContextManager[PluginPlace]:
         settings: dict[str, Any] = {"info": OUTCOME} | more
         command = python("-m", "tabular_classifier")
@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Place:
     return make
 
 
-def test_it_says_what_it_is_and_needs(place: Place) -> None:
+def test_it_says_what_it_is_and_needs(place: Env) -> None:
     with place() as here:
         ended = here.run(role="describe", attempt=0)
     assert (ended.code, ended.kinds) == (0, ["ONLINE_REPORT"]), ended.log
@@ -47,9 +47,7 @@ def test_it_says_what_it_is_and_needs(place: Place) -> None:
     assert (report["needed_info"], report["min_rows"]) == (["outcome"], 20)
 
 
-def test_it_tells_species_far_better_than_a_guess(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_tells_species_far_better_than_a_guess(place: Env, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = penguins(tmp_path)
     with place(frame) as here:
         for status in (503, 500, 429):  # a control plane that is away for a moment gets the message all the same
@@ -86,7 +84,7 @@ def predicted(out: Path, frame: Frame) -> float:
     return float(np.mean([row["species"] for row in rows] == told))
 
 
-def test_stopped_it_ends_with_75_and_goes_on_with_what_is_left(place: Place, tmp_path: Path) -> None:
+def test_stopped_it_ends_with_75_and_goes_on_with_what_is_left(place: Env, tmp_path: Path) -> None:
     with place(penguins(tmp_path), parameters=SLOW) as here:
         process = here.start()
         here.receiver.wait_for_posts(3)  # DATA_REPORT, TRAINING_START and the first progress
@@ -112,7 +110,7 @@ def test_stopped_it_ends_with_75_and_goes_on_with_what_is_left(place: Place, tmp
         ({"trees": "many"}, "parameters.trees: 'many' is not a whole number"),
     ],
 )
-def test_a_wrong_parameter_is_named(place: Place, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
+def test_a_wrong_parameter_is_named(place: Env, tmp_path: Path, parameters: dict[str, Any], words: str) -> None:
     with place(penguins(tmp_path), parameters=parameters) as here:
         ended = here.run()
     assert (ended.code, ended.kinds) == (64, ["ERROR_REPORT"]), ended.log
@@ -126,7 +124,7 @@ def test_a_wrong_parameter_is_named(place: Place, tmp_path: Path, parameters: di
     [({}, "info has no key 'outcome'"), ({"outcome": "colour"}, "'colour'; there are species, island")],
 )
 def test_a_frame_that_does_not_suit_is_not_applicable(
-    place: Place, tmp_path: Path, info: dict[str, str], words: str
+    place: Env, tmp_path: Path, info: dict[str, str], words: str
 ) -> None:
     with place(penguins(tmp_path), info=info) as here:
         ended = here.run()
@@ -136,7 +134,7 @@ def test_a_frame_that_does_not_suit_is_not_applicable(
     assert words in report["reason"]
 
 
-def test_a_single_class_is_bad_data(place: Place, tmp_path: Path) -> None:
+def test_a_single_class_is_bad_data(place: Env, tmp_path: Path) -> None:
     adelie = [row for row in penguin_rows() if row["species"] == "Adelie"]
     with place(penguins(tmp_path, rows=adelie)) as here:
         ended = here.run()
@@ -144,7 +142,7 @@ def test_a_single_class_is_bad_data(place: Place, tmp_path: Path) -> None:
     assert "one value only, 'Adelie'" in ended.data("ERROR_REPORT")["detail"]
 
 
-def test_a_name_of_a_model_that_is_refused_for_good_ends_as_an_error(place: Place, tmp_path: Path) -> None:
+def test_a_name_of_a_model_that_is_refused_for_good_ends_as_an_error(place: Env, tmp_path: Path) -> None:
     with place(penguins(tmp_path), parameters={"candidates": 1, "folds": 2}) as here:
         for _ in range(10):
             here.receiver.answer(422, body='{"cause": "malformed"}')

@@ -19,7 +19,7 @@ import pytest_asyncio
 from builders import make_config_map, make_run
 from cluster_builders import claim_project, from_claim, lora_plugin, table
 from harness.client import Manifest
-from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place, command, conditions
+from harness.cluster import OPERATOR_NAMESPACE, Cluster, Env, command, conditions
 from harness.hands import lay_hands, tree
 
 SECONDS = 420
@@ -200,14 +200,14 @@ def faulty_plugins() -> list[Manifest]:
 class Batch:
     """The namespace with all of them, and the operator's pods as they were before."""
 
-    place: Place
+    place: Env
     restarts: Mapping[str, int]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def batch(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Batch]:
     restarts = await operator_restarts(cluster)
-    async with Place.make(cluster.api, "bad") as place:
+    async with Env.make(cluster.api, "bad") as place:
         made = files(tmp_path_factory.mktemp("files"))
         await lay_hands(place, image=cluster.operator_image, models=cluster.models, files=made)
         await place.apply(
@@ -227,7 +227,7 @@ async def operator_restarts(cluster: Cluster) -> dict[str, int]:
     return {pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
 
 
-async def assert_told(place: Place, kind: str, name: str, *, phase: str, reason: str, words: tuple[str, ...]) -> None:
+async def assert_told(place: Env, kind: str, name: str, *, phase: str, reason: str, words: tuple[str, ...]) -> None:
     """`kubectl get` shows phase and reason, `kubectl describe` the message, as does an Event."""
     row = await place.row(kind, name)
     assert (row["PHASE"], row["REASON"]) == (phase, reason)
@@ -352,7 +352,7 @@ def row_of(project: Manifest, plugin: str) -> Manifest:
     return row
 
 
-async def frame_of(place: Place, project: Manifest) -> Manifest:
+async def frame_of(place: Env, project: Manifest) -> Manifest:
     """The full profile of a Project's frame, from its ConfigMap."""
     name = project["status"]["dataset"]["configMap"]
     stored = await place.api.get("ConfigMap", name, namespace=place.namespace)

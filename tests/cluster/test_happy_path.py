@@ -17,7 +17,7 @@ from chorus_api.run_config import RunRecord
 from cluster_builders import claim_project, lora_plugin, table
 from harness.binaries import REPOSITORY
 from harness.client import Manifest
-from harness.cluster import Cluster, Place, conditions, mounts
+from harness.cluster import Cluster, Env, conditions, mounts
 from harness.hands import CLAIM, lay_hands, read, tree
 
 PROJECT = "home"
@@ -32,7 +32,7 @@ WHOLE_SECONDS = 420
 class Trained:
     """What is there after the Project is TRAINED."""
 
-    place: Place
+    place: Env
     project: Manifest
     runs: Mapping[str, Manifest]
     files: Mapping[str, Mapping[str, Any]]
@@ -52,7 +52,7 @@ class Trained:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def trained(cluster: Cluster) -> AsyncIterator[Trained]:
     accelerated = {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}} if cluster.gpus else {}
-    async with Place.make(cluster.api, "happy") as place:
+    async with Env.make(cluster.api, "happy") as place:
         await lay_hands(place, image=cluster.operator_image, models=cluster.models, files={"t.csv": table().encode()})
         await place.apply(
             lora_plugin("t5", lora={"epochs": 3}, spec=accelerated),

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from cluster_builders import claim_project, lora_plugin
 from harness.client import Manifest
-from harness.cluster import Cluster, Place
+from harness.cluster import Cluster, Env
 from harness.hands import lay_hands
 
 SECONDS = 420
@@ -45,13 +45,13 @@ print(json.dumps(written))
 class Stories:
     """The namespace, and the stories that are being lived in it."""
 
-    place: Place
+    place: Env
     tasks: Mapping[str, asyncio.Task[Any]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stories(cluster: Cluster) -> AsyncIterator[Stories]:
-    async with Place.make(cluster.api, "life") as place:
+    async with Env.make(cluster.api, "life") as place:
         await lay_hands(place, image=cluster.operator_image, models=cluster.models)
         await place.apply(
             lora_plugin("endless", lora=ENDLESS),
@@ -78,7 +78,7 @@ def entry(name: str, plugin: str) -> dict[str, Any]:
     return {"name": name, "pluginRef": {"name": plugin}}
 
 
-async def cancel(place: Place) -> list[str]:
+async def cancel(place: Env) -> list[str]:
     """Cancel a run while it trains; what its pod could write to before."""
     run = "story-cancelled-1"
     pod = await place.pod_of(run, seconds=START_SECONDS)
@@ -88,7 +88,7 @@ async def cancel(place: Place) -> list[str]:
     return written
 
 
-async def pause(place: Place) -> tuple[Manifest, list[Manifest]]:
+async def pause(place: Env) -> tuple[Manifest, list[Manifest]]:
     """Suspend a run while it trains, then let it go on; the run while it stood still, and its pods then."""
     run = RUN_PAUSED
     await place.wait("TrainingRun", run, phase="TRAINING", where=has_learned, seconds=START_SECONDS)
@@ -104,7 +104,7 @@ def has_learned(run: Manifest) -> bool:
     return bool(run["status"].get("progress", {}).get("step"))
 
 
-async def rob(place: Place) -> str:
+async def rob(place: Env) -> str:
     """Delete the pod of a run while it trains; its name."""
     run = "other-robbed-1"
     pod = await place.pod_of(run, seconds=START_SECONDS)
@@ -153,7 +153,7 @@ async def test_a_resumed_run_goes_on_where_it_stopped_and_costs_no_retry(stories
     assert phases == ["queued", "PREPROCESSING", "TRAINING", "suspended", "TRAINING", "TRAINED"]
 
 
-def what_happened(place: Place, run: str) -> str:
+def what_happened(place: Env, run: str) -> str:
     """Every state of the run's Jobs and pods, and what the run said of them, for people."""
     told = []
     for kind in ("Job", "Pod", "TrainingRun"):
@@ -211,7 +211,7 @@ def counted(run: Manifest) -> dict[str, int]:
     return {name: count for name, count in run["status"]["attempts"].items() if name != "current"}
 
 
-def steps_of(place: Place, run: str) -> list[int]:
+def steps_of(place: Env, run: str) -> list[int]:
     """The steps that progress told of, in order."""
     seen = place.record.versions("TrainingRun", name=run)
     return [version["status"]["progress"]["step"] for version in seen if "progress" in version.get("status", {})]

@@ -15,7 +15,7 @@ from builders import Manifest
 from child_names import plain
 from cluster_builders import claim_project, lora_plugin
 from harness.client import Api
-from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place
+from harness.cluster import OPERATOR_NAMESPACE, Cluster, Env
 from harness.hands import lay_hands, tree
 from harness.killer import Killer
 from harness.record import Record
@@ -61,7 +61,7 @@ async def runs_go_through_kills(cluster: Cluster, killer: Killer, size: Size) ->
     print(f"seed {SEED}: CHORUS_SEED={SEED} repeats it")
     entries = [{"name": f"e{number}", "pluginRef": {"name": "t5"}} for number in range(size.plugins)]
     projects = [claim_project(f"p{number}", plugins=entries) for number in range(size.projects)]
-    async with Place.make(cluster.api, "kills") as place:
+    async with Env.make(cluster.api, "kills") as place:
         await lay_hands(place, image=cluster.operator_image, models=cluster.models)
         await place.apply(lora_plugin("t5", lora={"maxSamples": 8}))
         await kill_and_apply(place, killer, projects=projects, kills=size.kills)
@@ -70,7 +70,7 @@ async def runs_go_through_kills(cluster: Cluster, killer: Killer, size: Size) ->
         await everything_is_there_once(place, size)
 
 
-async def kill_and_apply(place: Place, killer: Killer, *, projects: Sequence[Manifest], kills: int) -> None:
+async def kill_and_apply(place: Env, killer: Killer, *, projects: Sequence[Manifest], kills: int) -> None:
     """Kill every leader a while after it leads; the Projects are applied one by one, spread over the kills."""
     chance = random.Random(SEED)
     waiting = list(projects)
@@ -123,7 +123,7 @@ async def delete_now(api: Api, pod: str) -> None:
     await api.request("DELETE", path, query={"gracePeriodSeconds": "0"})
 
 
-async def everything_is_there_once(place: Place, size: Size) -> None:
+async def everything_is_there_once(place: Env, size: Size) -> None:
     """No duplicate Job, no lost run, no wrong phase: by everything that was ever seen of the namespace."""
     record = place.record
     prepares = {name for name in record.uids("Job") if "-prepare-" in name}

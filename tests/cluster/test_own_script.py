@@ -13,7 +13,7 @@ from builders import overlay
 from cluster_builders import LORA, PIECES, claim_project
 from harness.binaries import REPOSITORY
 from harness.client import Manifest
-from harness.cluster import Cluster, Place
+from harness.cluster import Cluster, Env
 from harness.hands import CLAIM, lay_hands, read, tree
 
 RECIPE = REPOSITORY / "examples" / "plugins" / "recipe"
@@ -34,9 +34,9 @@ def recipe(name: str = "own-recipe", *, script: Mapping[str, Any] | None = None)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def place(cluster: Cluster) -> AsyncIterator[Place]:
+async def place(cluster: Cluster) -> AsyncIterator[Env]:
     """A namespace with the script, one that was changed, and a Project that runs every Plugin side by side."""
-    async with Place.make(cluster.api, "own-script") as made:
+    async with Env.make(cluster.api, "own-script") as made:
         await lay_hands(made, image=cluster.operator_image, models=cluster.models)
         code = (RECIPE / "train.py").read_text(encoding="utf-8")
         touched = f"open('/chorus/run/executed', 'w').close()\n{code}"
@@ -50,7 +50,7 @@ async def place(cluster: Cluster) -> AsyncIterator[Place]:
         yield made
 
 
-async def test_the_script_of_the_example_trains_and_its_adapter_is_published(place: Place) -> None:
+async def test_the_script_of_the_example_trains_and_its_adapter_is_published(place: Env) -> None:
     run = await place.wait("TrainingRun", "own-own-recipe-1", phase="TRAINED", seconds=SECONDS)
     status = run["status"]
     assert status["report"]["modelName"]["modelName"] == "own-recipe"
@@ -66,7 +66,7 @@ async def test_the_script_of_the_example_trains_and_its_adapter_is_published(pla
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_script_that_is_not_the_one_stated_is_refused_before_anything_of_it_is_executed(
-    place: Place, name: str
+    place: Env, name: str
 ) -> None:
     _, reason, words = REFUSED[name]
     run = await place.wait("TrainingRun", f"own-{name}-1", phase="failed", seconds=SECONDS)

@@ -17,7 +17,7 @@ from child_names import plain
 from cluster_builders import lora_plugin
 from harness.binaries import REPOSITORY
 from harness.client import Manifest
-from harness.cluster import Cluster, Place, conditions
+from harness.cluster import Cluster, Env, conditions
 from harness.hands import CLAIM, lay_hands, read, tree
 
 PLUGINS = REPOSITORY / "examples" / "plugins"
@@ -48,9 +48,9 @@ def image(name: str) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def place(cluster: Cluster) -> AsyncIterator[Place]:
+async def place(cluster: Cluster) -> AsyncIterator[Env]:
     """A namespace with the claim, the data, every example Plugin and the Projects that use them."""
-    async with Place.make(cluster.api, "plugins") as made:
+    async with Env.make(cluster.api, "plugins") as made:
         await lay_hands(made, image=cluster.operator_image, models=cluster.models)
         for name, file in (
             ("penguins", f"penguins.csv={PENGUINS}"),
@@ -96,7 +96,7 @@ async def place(cluster: Cluster) -> AsyncIterator[Place]:
 @pytest.mark.parametrize(
     ("name", "needed"), [("sklearn", "outcome"), ("naive-bayes", "outcome"), ("nearest-mean", "outcome")]
 )
-async def test_an_image_is_asked_once_what_it_is(place: Place, name: str, needed: str) -> None:
+async def test_an_image_is_asked_once_what_it_is(place: Env, name: str, needed: str) -> None:
     plugin = await place.wait("Plugin", name, where=has_report, seconds=SECONDS)
     report = plugin["status"]["report"]
     assert report["neededInfo"] == [needed]
@@ -117,7 +117,7 @@ def has_report(plugin: Manifest) -> bool:
         ("my-penguins-mean-1", {"model.json"}),
     ],
 )
-async def test_a_plugin_learns_and_its_artefact_is_published(place: Place, run: str, files: set[str]) -> None:
+async def test_a_plugin_learns_and_its_artefact_is_published(place: Env, run: str, files: set[str]) -> None:
     trained = await place.wait("TrainingRun", run, phase="TRAINED", seconds=SECONDS)
     model = trained["status"]["model"]
     assert float(model["metrics"]["accuracy"]) > 0.9
@@ -130,20 +130,20 @@ async def test_a_plugin_learns_and_its_artefact_is_published(place: Place, run: 
     assert trained["status"]["attempts"]["current"] == 1
 
 
-async def test_the_project_of_both_is_trained_and_ranks_them(place: Place) -> None:
+async def test_the_project_of_both_is_trained_and_ranks_them(place: Env) -> None:
     project = await place.wait("Project", "penguins", phase="TRAINED", seconds=SECONDS)
     board = project["status"]["leaderboard"]
     assert {row["plugin"] for row in board} == {"sklearn", "bayes"}
     assert all(float(row["value"]) > 0.9 for row in board)
 
 
-async def test_nothing_of_a_script_with_another_digest_is_executed(place: Place) -> None:
+async def test_nothing_of_a_script_with_another_digest_is_executed(place: Env) -> None:
     run = await place.wait("TrainingRun", "mistrust-tampered-1", phase="failed", seconds=SECONDS)
     assert run["status"]["reason"] == "ScriptHashMismatch"
     assert not [path for path in await tree(place, f"runs/{run['metadata']['uid']}") if "executed" in path]
 
 
-async def test_a_misspelt_parameter_is_refused_with_the_name_that_was_meant(place: Place) -> None:
+async def test_a_misspelt_parameter_is_refused_with_the_name_that_was_meant(place: Env) -> None:
     await place.wait("TrainingRun", "penguins-bayes-1", phase="TRAINED", seconds=SECONDS)
     by_hand = make_run("misspelt", project="penguins", plugin="bayes", spec={"parameters": {"smoothin": 2}})
     await place.apply(by_hand)
@@ -154,7 +154,7 @@ async def test_a_misspelt_parameter_is_refused_with_the_name_that_was_meant(plac
     assert conditions(run)["ParametersValid"]["status"] == "False"
 
 
-async def test_lora_a_container_and_a_service_train_on_one_frame(place: Place) -> None:
+async def test_lora_a_container_and_a_service_train_on_one_frame(place: Env) -> None:
     project = await place.wait("Project", "side-by-side", phase="TRAINED", seconds=SECONDS)
     runs = {row["name"]: row["run"] for row in project["status"]["plugins"]}
     assert runs.keys() == {"t5", "sklearn", "service"}
@@ -170,7 +170,7 @@ async def test_lora_a_container_and_a_service_train_on_one_frame(place: Place) -
     assert float(sklearn["accuracy"]) > float(sklearn["majority_accuracy"])
 
 
-async def test_a_service_is_online(place: Place) -> None:
+async def test_a_service_is_online(place: Env) -> None:
     plugin = await place.wait("Plugin", "nearest-answer", where=is_online, seconds=SECONDS)
     assert plugin["status"]["report"]["neededColumns"] == ["prompt", "response"]
 

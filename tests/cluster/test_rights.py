@@ -11,7 +11,7 @@ from builders import make_project, make_run
 from child_names import plain
 from harness.audit import requests_of_the_operator
 from harness.binaries import REPOSITORY
-from harness.cluster import Cluster, Place
+from harness.cluster import Cluster, Env
 
 pytestmark = pytest.mark.audit
 SECONDS = 60.0
@@ -46,7 +46,7 @@ async def test_the_operator_has_the_rights_that_it_uses_and_no_others(
 
 async def what_no_other_test_has(cluster: Cluster) -> None:
     """A Project that brings no claim, and a run that is removed after its time."""
-    async with Place.make(cluster.api, "rights") as place:
+    async with Env.make(cluster.api, "rights") as place:
         await place.apply(
             make_project("own"), make_run("gone", project="own", spec={"cancel": True, "ttlSecondsAfterFinished": 0})
         )

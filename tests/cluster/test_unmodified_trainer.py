@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from builders import make_plugin, make_project
 from harness.client import Manifest
-from harness.cluster import Cluster, Place
+from harness.cluster import Cluster, Env
 
 RUN = "birds-tiny-1"
 SECONDS = 420
@@ -44,9 +44,9 @@ SAY = """printf '{"type": "MODEL_NAME", "data": {"model_name": "tiny-bert"}}\\n'
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def place(cluster: Cluster) -> AsyncIterator[Place]:
+async def place(cluster: Cluster) -> AsyncIterator[Env]:
     """A namespace with the script, a Plugin that runs it in the trainer's image, and a Project."""
-    async with Place.make(cluster.api, "unmodified") as made:
+    async with Env.make(cluster.api, "unmodified") as made:
         await made.kubectl("create", "configmap", "code", f"--from-literal=train.py={SCRIPT}")
         digest = hashlib.sha256(SCRIPT.encode()).hexdigest()
         container = {
@@ -70,7 +70,7 @@ def shows_everything(run: Manifest) -> bool:
     return 0 < progress.get("percent", 0) < 100 and "etaSeconds" in progress and "loss" in progress
 
 
-async def test_percent_eta_and_loss_are_shown_while_it_trains(place: Place) -> None:
+async def test_percent_eta_and_loss_are_shown_while_it_trains(place: Env) -> None:
     await place.wait("TrainingRun", RUN, where=shows_everything, seconds=SECONDS)
     row = await place.row("TrainingRun", RUN)
     assert (row["PHASE"], row["PLUGIN"]) == ("TRAINING", "tiny")
@@ -78,7 +78,7 @@ async def test_percent_eta_and_loss_are_shown_while_it_trains(place: Place) -> N
     assert float(row["LOSS"]) > 0
 
 
-async def test_what_it_saved_is_published(place: Place) -> None:
+async def test_what_it_saved_is_published(place: Env) -> None:
     run = await place.wait("TrainingRun", RUN, phase="TRAINED", seconds=SECONDS)
     assert run["status"]["report"]["modelName"]["modelName"] == "tiny-bert"
     assert run["status"]["model"]["bytes"] > 1000

@@ -11,7 +11,7 @@ import limited_server
 import message_receiver
 from dataset_builders import Preparer
 from lean_worker import plain_tracebacks, pytest_collection_finish
-from limited_server import Place
+from limited_server import Env
 from message_receiver import Receiver
 
 __all__ = ["plain_tracebacks", "pytest_collection_finish"]
@@ -31,6 +31,6 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.fixture(params=[True, False], ids=["TLS", "plain"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Env]:
     async with limited_server.serving(tmp_path, secure=request.param) as running:
         yield running

@@ -16,7 +16,7 @@ from builders import make_plugin, make_service_plugin
 from chorus_api.contract import MAX_BODY_BYTES
 from cluster_builders import PIECES, claim_project
 from harness.client import Manifest
-from harness.cluster import OPERATOR_NAMESPACE, Cluster, Place, command, conditions
+from harness.cluster import OPERATOR_NAMESPACE, Cluster, Env, command, conditions
 from harness.hands import POD, lay_hands
 from harness.killer import Killer
 from harness.post import Letter, Post, forged, receivers, token_of
@@ -103,7 +103,7 @@ class Part:
 class Talk:
     """The parts of the talk, in order; what was refused, as the operators count it; and their logs."""
 
-    place: Place
+    place: Env
     speakers: Mapping[str, Speaker]
     inquiry: Answers
     reports: Part
@@ -117,7 +117,7 @@ class Talk:
 @asynccontextmanager
 async def talking(cluster: Cluster, killer: Killer) -> AsyncIterator[Talk]:
     """Hold the talk, part by part, in a namespace of its own."""
-    async with Place.make(cluster.api, "talk") as place:
+    async with Env.make(cluster.api, "talk") as place:
         await lay_hands(place, image=cluster.operator_image, models=cluster.models)
         await place.apply(*plugins(cluster.operator_image))
         inquiry = await event(place, "ONLINE_INQUIRY")
@@ -165,7 +165,7 @@ def plugins(image: str) -> list[Manifest]:
     return [account, pod, name, make_plugin("pod", spec=container), make_service_plugin("service", service=service)]
 
 
-async def event(place: Place, kind: str, *, run: str | None = None, attempt: int = 0) -> Manifest:
+async def event(place: Env, kind: str, *, run: str | None = None, attempt: int = 0) -> Manifest:
     """Wait for an event at the service; of a run's attempt, if one is given."""
     await place.wait("Pod", SERVICE, where=_is_ready, seconds=SECONDS)
     wanted = {"type": f"dev.chorus.{kind}"} | ({"subjectuid": run, "attempt": str(attempt)} if run else {})
@@ -177,12 +177,12 @@ def _is_ready(pod: Manifest) -> bool:
     return bool(conditions(pod).get("Ready", {}).get("status") == "True")
 
 
-async def pod_name(place: Place) -> str:
+async def pod_name(place: Env) -> str:
     """The container's pod of the second attempt."""
     return str((await place.pod_of(RUNS["pod"], attempt=2))["metadata"]["name"])
 
 
-async def second_attempts(place: Place, killer: Killer, post: Post) -> dict[str, Speaker]:
+async def second_attempts(place: Env, killer: Killer, post: Post) -> dict[str, Speaker]:
     """End the first attempt of both runs as their surroundings would, and wait for the second."""
     pod = await place.pod_of(RUNS["pod"], seconds=SECONDS)
     service = await place.wait("TrainingRun", RUNS["service"], phase="PREPROCESSING", seconds=SECONDS)
@@ -235,9 +235,7 @@ def data_reports(who: Speaker) -> list[list[Letter]]:
     ]
 
 
-async def refused_letters(
-    place: Place, speakers: Mapping[str, Speaker], *, asked: str
-) -> dict[str, list[list[Letter]]]:
+async def refused_letters(place: Env, speakers: Mapping[str, Speaker], *, asked: str) -> dict[str, list[list[Letter]]]:
     """A letter for each thing that can be wrong, from each speaker, all at once and in turns to both receivers."""
     pod, service = speakers["pod"], speakers["service"]
     hands = await place.api.get("Pod", POD, namespace=place.namespace)

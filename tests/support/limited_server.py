@@ -36,7 +36,7 @@ class Clock:
 
 
 @dataclass
-class Place:
+class Env:
     """A server that runs, and what a peer can do to it."""
 
     server: LimitedServer
@@ -134,7 +134,7 @@ async def socket_ended(opened: socket.socket) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncIterator[Place]:
+async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncIterator[Env]:
     release = asyncio.Event()
     with (folder / "big").open("wb") as file:
         file.truncate(BIG)
@@ -175,6 +175,6 @@ async def serving(folder: Path, *, secure: bool, limits: Limits = FEW) -> AsyncI
     )
     await server.start()
     try:
-        yield Place(server, secure, release, clock)
+        yield Env(server, secure, release, clock)
     finally:
         await server.stop()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from builders import make_plugin, make_project, make_run
 from harness.client import Manifest
+from harness.operator_harness import OperatorHarness
 from harness.pods import Attempt
-from harness.stage import Stage
 
 Right = tuple[str, str, str]  # API group, resource or resource/subresource, verb
 ENTRIES = [{"name": name, "pluginRef": {"name": "soft"}} for name in ("a", "b")]
@@ -31,7 +31,7 @@ UNASKED: dict[Right, str] = {
 """Rights that the operator needs without this story's asking for them."""
 
 
-async def automatic_runs(on: Stage) -> list[str]:
+async def automatic_runs(on: OperatorHarness) -> list[str]:
     """Two plugins, one of which needs three attempts."""
     plugin = make_plugin("soft", namespace=on.namespace, spec={"lora": {"baseModel": {"uri": "file:///models/tiny"}}})
     spec = {"history": {"succeeded": 1, "failed": 1}}
@@ -40,7 +40,7 @@ async def automatic_runs(on: Stage) -> list[str]:
     return list(on.witness.of("Project", "home"))
 
 
-async def runs_by_hand(on: Stage) -> dict[str, Manifest]:
+async def runs_by_hand(on: OperatorHarness) -> dict[str, Manifest]:
     """One is cancelled, one is suspended for a while, and one more makes the history too long."""
     await on.create(make_run("stopped", namespace=on.namespace, project="home", plugin="a"))
     await on.reaches("TrainingRun", "stopped", "TRAINING")
@@ -61,7 +61,7 @@ async def runs_by_hand(on: Stage) -> dict[str, Manifest]:
     return {**runs, **on.runs}
 
 
-def rights_asked(on: Stage) -> set[Right]:
+def rights_asked(on: OperatorHarness) -> set[Right]:
     """What the operator has asked for in the stage's namespace."""
     return {
         (request.group, "/".join(part for part in (request.resource, request.subresource) if part), request.verb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builders import make_plugin
 from harness.binaries import REPOSITORY
 from harness.client import Api
-from harness.cluster import Place, command
+from harness.cluster import Env, command
 from harness.helm import NAMESPACE, RELEASE, Helm
 from harness.release import CRDS, Release, clear, kubectl
 
@@ -24,7 +24,7 @@ async def test_a_release_takes_over_what_kubectl_has_made(helm: Helm, api: Api) 
     await command(str(REPOSITORY / "scripts" / "install"), seconds=240)
     release = Release(helm, RELEASE, NAMESPACE)
     try:
-        async with Place.make(api, "over") as place:
+        async with Env.make(api, "over") as place:
             await place.apply(make_plugin())
             before = await uids()
             await release.install(flags=FLAGS[helm.version])

@@ -18,7 +18,7 @@ import pytest_asyncio
 from builders import make_run
 from cluster_builders import claim_project, lora_plugin
 from harness.client import Api, Manifest, eventually
-from harness.cluster import Place
+from harness.cluster import Env
 from harness.hands import lay_hands, make_models
 from harness.helm import NAMESPACE, RELEASE, Helm
 from harness.killer import Killer
@@ -50,7 +50,7 @@ class Story:
     """The release, and a namespace with a run in each state."""
 
     release: Release
-    place: Place
+    place: Env
     killer: Killer
 
     async def state(self) -> Manifest:
@@ -95,7 +95,10 @@ async def story(api: Api, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     await make_namespace(api, NAMESPACE)
     release = Release(Helm("helm4"), RELEASE, NAMESPACE)
     await release.install()
-    async with Place.make(api, "chart") as place, Killer.make(api, image=os.environ["CHORUS_OPERATOR_IMAGE"]) as killer:
+    async with (
+        Env.make(api, "chart") as place,
+        Killer.make(api, image=os.environ["CHORUS_OPERATOR_IMAGE"]) as killer,
+    ):
         await tell(place, models)
         story = Story(release, place, killer)
         await hold_one(story)
@@ -103,7 +106,7 @@ async def story(api: Api, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     await clear(api)
 
 
-async def tell(place: Place, models: Path) -> None:
+async def tell(place: Env, models: Path) -> None:
     """Bring a run into each state."""
     greedy = {"accelerator": {"resourceName": "chorus.example/none"}}
     await lay_hands(place, image=os.environ["CHORUS_OPERATOR_IMAGE"], models=models)

@@ -16,19 +16,19 @@ from chorus_net import limits as times
 from chorus_net.connection import HttpProtocol, missing_of_hello
 from chorus_net.limits import ANSWER_BYTES_PER_SECOND, HEAD_BYTES, HEAD_SECONDS, HELLO_BYTES, WRITE_SECONDS
 from chorus_net.serve import ClosedFor
-from limited_server import BIG, FEW, GET, PART, POST, Place, ended, leave, serving, socket_ended, status_of, until
+from limited_server import BIG, FEW, GET, PART, POST, Env, ended, leave, serving, socket_ended, status_of, until
 
 # A head has its time
 
 
-async def test_a_connection_that_begins_nothing_is_closed(place: Place) -> None:
+async def test_a_connection_that_begins_nothing_is_closed(place: Env) -> None:
     async with place.time_passing():
         for number, sent in enumerate((b"", place.beginning), start=1):
             await socket_ended(place.raw(sends=sent))
             assert place.server.closed[ClosedFor.LATE] == number
 
 
-async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(place: Place) -> None:
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(place: Env) -> None:
     reader, writer = await place.open()
 
     async def trickle() -> None:
@@ -45,7 +45,7 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(place: Place) ->
     assert place.server.closed[ClosedFor.LATE] == 1
 
 
-async def test_the_next_head_has_its_time_too_and_no_more(place: Place) -> None:
+async def test_the_next_head_has_its_time_too_and_no_more(place: Env) -> None:
     reader, writer = await place.open()
     for _ in range(4):
         writer.write(GET)
@@ -58,7 +58,7 @@ async def test_the_next_head_has_its_time_too_and_no_more(place: Place) -> None:
     assert place.server.closed[ClosedFor.LATE] == 1
 
 
-async def test_a_request_may_take_longer_than_its_head(place: Place) -> None:
+async def test_a_request_may_take_longer_than_its_head(place: Env) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/wait ", 1))
     await until(lambda: place.server.requests_begun == 1)
@@ -68,7 +68,7 @@ async def test_a_request_may_take_longer_than_its_head(place: Place) -> None:
     await leave(writer)
 
 
-async def test_a_head_that_grows_and_grows_ends_its_connection(place: Place) -> None:
+async def test_a_head_that_grows_and_grows_ends_its_connection(place: Env) -> None:
     reader, writer = await place.open()
     with contextlib.suppress(OSError):
         for number in range(HEAD_BYTES // 1000 * 20):
@@ -79,7 +79,7 @@ async def test_a_head_that_grows_and_grows_ends_its_connection(place: Place) -> 
     await leave(writer)
 
 
-async def test_a_body_that_was_not_wanted_does_not_cost_its_sender_the_answer(place: Place) -> None:
+async def test_a_body_that_was_not_wanted_does_not_cost_its_sender_the_answer(place: Env) -> None:
     reader, writer = await place.open()
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
     for _ in range(30):
@@ -93,7 +93,7 @@ async def test_a_body_that_was_not_wanted_does_not_cost_its_sender_the_answer(pl
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_who_asks_at_once_is_served_beside_many_who_only_connect(place: Place, begins: bool) -> None:
+async def test_who_asks_at_once_is_served_beside_many_who_only_connect(place: Env, begins: bool) -> None:
     held = [place.raw(sends=place.beginning if begins else b"") for _ in range(40)]
     assert await place.get() == b"200"
     assert place.server.closed[ClosedFor.FULL] == 37  # and the last one is gone
@@ -102,7 +102,7 @@ async def test_who_asks_at_once_is_served_beside_many_who_only_connect(place: Pl
 
 
 @pytest.mark.parametrize("addresses", [1, 40])
-async def test_who_asks_at_once_is_served_beside_many_unfinished_heads(place: Place, addresses: int) -> None:
+async def test_who_asks_at_once_is_served_beside_many_unfinished_heads(place: Env, addresses: int) -> None:
     held = []
     for number in range(40):
         _, writer = await place.open(f"127.0.1.{number % addresses + 1}")
@@ -115,7 +115,7 @@ async def test_who_asks_at_once_is_served_beside_many_unfinished_heads(place: Pl
         await leave(writer)
 
 
-async def test_requests_that_are_under_way_are_not_closed_for_new_connections(place: Place) -> None:
+async def test_requests_that_are_under_way_are_not_closed_for_new_connections(place: Env) -> None:
     held = []
     for _ in range(FEW.for_each_address):
         reader, writer = await place.open()
@@ -131,7 +131,7 @@ async def test_requests_that_are_under_way_are_not_closed_for_new_connections(pl
         await leave(writer)
 
 
-async def hold_every_place(place: Place, sends: bytes) -> list[asyncio.StreamWriter]:
+async def hold_every_place(place: Env, sends: bytes) -> list[asyncio.StreamWriter]:
     """Take all places, from two addresses; each sends a head and takes nothing of an answer."""
     held = []
     for number in range(FEW.connections):
@@ -148,7 +148,7 @@ ANYBODYS = ("127.0.0.1", "127.0.1.1", "127.0.2.1")
 
 
 @pytest.mark.parametrize("source", ANYBODYS)
-async def test_who_asks_is_served_beside_many_who_do_not_take_their_answers(place: Place, source: str) -> None:
+async def test_who_asks_is_served_beside_many_who_do_not_take_their_answers(place: Env, source: str) -> None:
     held = await hold_every_place(place, GET.replace(b"/ ", b"/text ", 1))
     assert await place.get(source) == b"200"
     for writer in held:
@@ -156,14 +156,14 @@ async def test_who_asks_is_served_beside_many_who_do_not_take_their_answers(plac
 
 
 @pytest.mark.parametrize("source", ANYBODYS)
-async def test_who_asks_is_served_beside_many_whose_bodies_do_not_come(place: Place, source: str) -> None:
+async def test_who_asks_is_served_beside_many_whose_bodies_do_not_come(place: Env, source: str) -> None:
     held = await hold_every_place(place, POST + b"{")
     assert await place.get(source) == b"200"
     for writer in held:
         await leave(writer)
 
 
-async def test_a_whole_body_is_taken_beside_others_that_do_not_come(place: Place) -> None:
+async def test_a_whole_body_is_taken_beside_others_that_do_not_come(place: Env) -> None:
     held = await hold_every_place(place, POST + b"{")
     reader, writer = await place.open()
     writer.write(POST + bytes(1000))
@@ -186,7 +186,7 @@ async def test_files_are_not_cut_off_for_new_connections(tmp_path: Path, sends: 
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: upgrade\r\nUpgrade: websocket\r\n"], ids=["plain", "upgrade"])
-async def test_of_requests_in_a_row_one_is_answered(place: Place, more: bytes) -> None:
+async def test_of_requests_in_a_row_one_is_answered(place: Env, more: bytes) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n") * 2000)
     async with asyncio.timeout(10):
@@ -196,7 +196,7 @@ async def test_of_requests_in_a_row_one_is_answered(place: Place, more: bytes) -
     await leave(writer)
 
 
-async def test_requests_that_come_while_one_is_handled_end_the_connection(place: Place) -> None:
+async def test_requests_that_come_while_one_is_handled_end_the_connection(place: Env) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/wait ", 1))
     await until(lambda: place.server.requests_begun == 1)
@@ -209,7 +209,7 @@ async def test_requests_that_come_while_one_is_handled_end_the_connection(place:
     await leave(writer)
 
 
-async def test_one_who_asks_again_after_each_answer_keeps_the_connection(place: Place) -> None:
+async def test_one_who_asks_again_after_each_answer_keeps_the_connection(place: Env) -> None:
     reader, writer = await place.open()
     for path in (b"/text ", b"/ ") * 3:
         writer.write(GET.replace(b"/ ", path, 1))
@@ -219,7 +219,7 @@ async def test_one_who_asks_again_after_each_answer_keeps_the_connection(place: 
 
 
 async def test_no_more_than_its_share_is_read_of_a_connection_at_once(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     take = HttpProtocol.data_received
@@ -237,7 +237,7 @@ async def test_no_more_than_its_share_is_read_of_a_connection_at_once(
 
 
 async def test_without_descriptors_it_waits_for_some_and_does_not_ask_again_and_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Env, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(times, "OUT_OF_DESCRIPTORS_SECONDS", 0.1)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -256,7 +256,7 @@ async def test_without_descriptors_it_waits_for_some_and_does_not_ask_again_and_
 # Answers are taken
 
 
-async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(place: Place) -> None:
+async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(place: Env) -> None:
     _, writer = await place.open()
     writer.transport.pause_reading()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
@@ -267,7 +267,7 @@ async def test_a_peer_that_takes_nothing_of_its_answer_is_given_up(place: Place)
 
 
 async def test_a_peer_that_takes_its_answer_byte_by_byte_is_given_up(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(times, "WRITE_SECONDS", math.inf)  # a byte now and then is something
     monkeypatch.setattr(times, "ANSWER_BYTES_PER_SECOND", 1 << 30)
@@ -284,7 +284,7 @@ async def test_a_peer_that_takes_its_answer_byte_by_byte_is_given_up(
     await leave(writer)
 
 
-async def test_a_slow_peer_gets_its_whole_answer(place: Place) -> None:
+async def test_a_slow_peer_gets_its_whole_answer(place: Env) -> None:
     reader, writer = await place.open()
     writer.write(GET.replace(b"/ ", b"/big ", 1))
     assert await status_of(reader) == b"200"
@@ -303,7 +303,7 @@ async def test_a_slow_peer_gets_its_whole_answer(place: Place) -> None:
 # The end
 
 
-async def test_it_ends_whatever_is_open(place: Place) -> None:
+async def test_it_ends_whatever_is_open(place: Env) -> None:
     held = [place.raw(), place.raw(sends=place.beginning)]
     reader, writer = await place.open()
     writer.write(GET)

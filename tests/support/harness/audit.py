@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from builders import Manifest
 from harness.client import Api
-from harness.cluster import Place
+from harness.cluster import Env
 
 AUDIT_LOG = "/var/log/chorus-audit/audit.log"
 LABELS = {"pod-security.kubernetes.io/enforce": "privileged"}
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 async def requests_of_the_operator(api: Api, *, image: str) -> list[Asked]:
     """Read the audit log. `image` has a Python."""
     nodes = await api.list("Node", labels="node-role.kubernetes.io/control-plane")
-    async with Place.make(api, "audit", labels=LABELS) as place:
+    async with Env.make(api, "audit", labels=LABELS) as place:
         await place.apply(_reader(node=nodes[0]["metadata"]["name"], image=image))
         await place.wait("Pod", NAME, phase="Running", seconds=START_SECONDS)
         return [Asked(*seen) for seen in await place.python(NAME, SCRIPT)]

@@ -1,6 +1,6 @@
 """A namespace of a real cluster for tests: apply, wait on what is watched, run programs in pods, and say what is so.
 
-    async with Place.make(api, "happy") as place:
+    async with Env.make(api, "happy") as place:
         await place.apply(make_project(...))
         await place.wait("Project", "shop", phase="TRAINED", seconds=120)
 
@@ -63,8 +63,8 @@ async def command(*words: str, stdin: bytes | None = None, seconds: float = COMM
     return printed.decode()
 
 
-class Place:
-    """One namespace. Make it with `Place.make`."""
+class Env:
+    """One namespace. Make it with `Env.make`."""
 
     def __init__(self, api: Api, namespace: str, record: Record) -> None:
         self.api = api
@@ -73,7 +73,7 @@ class Place:
 
     @classmethod
     @asynccontextmanager
-    async def make(cls, api: Api, name: str, *, labels: Mapping[str, str] | None = None) -> AsyncIterator[Place]:
+    async def make(cls, api: Api, name: str, *, labels: Mapping[str, str] | None = None) -> AsyncIterator[Env]:
         """Make a fresh namespace and follow it; KEEP in the environment leaves it."""
         namespace = f"test-{name}-{secrets.token_hex(3)}"
         metadata = {"name": namespace, "labels": dict(RESTRICTED if labels is None else labels)}

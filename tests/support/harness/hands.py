@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.binaries import REPOSITORY
 from harness.client import Manifest
-from harness.cluster import Place, command
+from harness.cluster import Env, command
 
 POD = "hands"
 CLAIM = "data"
@@ -98,7 +98,7 @@ def _key_of_models() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:16]
 
 
-async def lay_hands(place: Place, *, image: str, models: Path, files: Mapping[str, bytes] | None = None) -> None:
+async def lay_hands(place: Env, *, image: str, models: Path, files: Mapping[str, bytes] | None = None) -> None:
     """Make the claim with base-models/t5, base-models/decoder and `files`, and the pod that holds it."""
     await place.apply(*manifests(image))
     await place.wait("Pod", POD, where=_runs, seconds=START_SECONDS)
@@ -140,12 +140,12 @@ print(json.dumps(found))
 """
 
 
-async def tree(place: Place, path: str = "") -> dict[str, dict[str, Any]]:
+async def tree(place: Env, path: str = "") -> dict[str, dict[str, Any]]:
     """Every file and link below a directory of the claim: where the link points, or sha256 and size."""
     found: dict[str, dict[str, Any]] = await place.python(POD, TREE, given=f"{MOUNT}/{path}".rstrip("/"))
     return found
 
 
-async def read(place: Place, path: str) -> str:
+async def read(place: Env, path: str) -> str:
     """The text of a file of the claim."""
     return await place.kubectl("exec", POD, "--", "cat", f"{MOUNT}/{path}")

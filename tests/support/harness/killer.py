@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from builders import Manifest
 from harness.client import Api
-from harness.cluster import Place
+from harness.cluster import Env
 
 LABELS = {"pod-security.kubernetes.io/enforce": "privileged"}
 START_SECONDS = 60.0
@@ -39,7 +39,7 @@ print(json.dumps(told))
 class Killer:
     """Kills, stops and continues what runs in a pod. Make it with `Killer.make`."""
 
-    def __init__(self, place: Place, *, image: str) -> None:
+    def __init__(self, place: Env, *, image: str) -> None:
         self._place = place
         self._image = image
         self._nodes: dict[str, str] = {}
@@ -48,7 +48,7 @@ class Killer:
     @asynccontextmanager
     async def make(cls, api: Api, *, image: str) -> AsyncIterator[Killer]:
         """Make it with a namespace of its own. `image` has a Python."""
-        async with Place.make(api, "killer", labels=LABELS) as place:
+        async with Env.make(api, "killer", labels=LABELS) as place:
             yield cls(place, image=image)
 
     async def kill(self, pod: Manifest) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, RUN_SERVICE_ACCOUNT
 from harness.client import Manifest
-from harness.cluster import OPERATOR_NAMESPACE, Place
+from harness.cluster import OPERATOR_NAMESPACE, Env
 from harness.record import Record
 
 OPERATOR = "chorus-operator"
@@ -59,7 +59,7 @@ class Letter:
 class Post:
     """The receivers, as `pod` reaches them."""
 
-    place: Place
+    place: Env
     pod: str
     receivers: Sequence[str]
 
@@ -85,7 +85,7 @@ class Post:
 
 
 @asynccontextmanager
-async def receivers(place: Place, *, count: int) -> AsyncIterator[list[str]]:
+async def receivers(place: Env, *, count: int) -> AsyncIterator[list[str]]:
     """Let so many operators run while this is open; the addresses of their pods. Then it is one again."""
     async with Record(place.api, OPERATOR_NAMESPACE, kinds=("Pod",)) as pods:
         try:
@@ -94,7 +94,7 @@ async def receivers(place: Place, *, count: int) -> AsyncIterator[list[str]]:
             await _scale(place, pods, 1)
 
 
-async def _scale(place: Place, pods: Record, count: int) -> list[str]:
+async def _scale(place: Env, pods: Record, count: int) -> list[str]:
     await place.api.patch("Deployment", OPERATOR, {"spec": {"replicas": count}}, namespace=OPERATOR_NAMESPACE)
     there: list[Manifest] = []
 
@@ -112,7 +112,7 @@ def _is_ready(pod: Manifest) -> bool:
 
 
 async def token_of(
-    place: Place, pod: Manifest | None, *, audience: str = "chorus", account: str = RUN_SERVICE_ACCOUNT
+    place: Env, pod: Manifest | None, *, audience: str = "chorus", account: str = RUN_SERVICE_ACCOUNT
 ) -> str:
     """A token of a service account for an audience, bound to a pod as the kubelet would have it bound."""
     spec: Manifest = {"audiences": [audience], "expirationSeconds": 600}

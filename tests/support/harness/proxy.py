@@ -3,7 +3,7 @@
 A `hook` is asked twice about each request: `before` it goes on to the API server, and `after` the API server has done
 it but the client does not know yet. It may record, wait (the request waits too), and return a fault:
 
-    async def hook(request: ApiRequest, stage: Stage) -> Fault | None:
+    async def hook(request: ApiRequest, stage: Moment) -> Fault | None:
         if stage == "after" and request.verb == "create" and request.resource == "jobs":
             return Cut()
 
@@ -24,7 +24,7 @@ from aiohttp import web
 from harness.apiserver import HOST, ControlPlane
 from harness.client import hang_up, load_pair
 
-Stage = Literal["before", "after"]
+Moment = Literal["before", "after"]
 
 # Belong to one connection, or are written anew by the next one.
 _OWN_HEADERS = {"host", "connection", "transfer-encoding", "content-length", "keep-alive", "upgrade"}
@@ -84,10 +84,10 @@ class Cut:
 
 
 Fault = Refuse | Cut
-Hook = Callable[[ApiRequest, Stage], Awaitable[Fault | None]]
+Hook = Callable[[ApiRequest, Moment], Awaitable[Fault | None]]
 
 
-async def _let_pass(request: ApiRequest, stage: Stage) -> Fault | None:
+async def _let_pass(request: ApiRequest, stage: Moment) -> Fault | None:
     return None
 
 

@@ -48,7 +48,7 @@ def pods_token(signer: Signer, pod: Manifest) -> str:
 
 
 @dataclass
-class Place:
+class Env:
     """A run at its first attempt with its pod, a Project with its prepare pod, and the inbox."""
 
     kube: FakeKube = field(default_factory=FakeKube)
@@ -120,26 +120,26 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
 # Tokens
 
 
 @pytest.mark.parametrize("header", [None, "", "train", "Basic train", "Bearer", "Bearer  "])
-async def test_a_message_without_a_token_is_refused(place: Place, header: str | None) -> None:
+async def test_a_message_without_a_token_is_refused(place: Env, header: str | None) -> None:
     with pytest.raises(Refused) as caught:
         await place.inbox.identify(header)
     assert (caught.value.cause, caught.value.status) == (Cause.NO_TOKEN, 401)
 
 
 @pytest.mark.parametrize("token", ["forged", "x" * 9000, "tökén"])
-async def test_an_unknown_token_is_refused(place: Place, token: str) -> None:
+async def test_an_unknown_token_is_refused(place: Env, token: str) -> None:
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid), token=token) is Cause.BAD_TOKEN
 
 
-async def test_a_token_for_another_audience_is_refused(place: Place) -> None:
+async def test_a_token_for_another_audience_is_refused(place: Env) -> None:
     place.kube.tokens["train"] = accepted(place.pod, audiences=("https://kubernetes.default.svc",))
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.BAD_TOKEN
 
@@ -153,12 +153,12 @@ async def test_a_token_for_another_audience_is_refused(place: Place) -> None:
         lambda user: user.pop("extra"),
     ],
 )
-async def test_a_token_that_is_no_pods_is_refused(place: Place, change: Callable[[Manifest], None]) -> None:
+async def test_a_token_that_is_no_pods_is_refused(place: Env, change: Callable[[Manifest], None]) -> None:
     change(place.kube.tokens["train"]["user"])
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.NOT_A_POD
 
 
-async def test_a_token_is_reviewed_once_a_minute_and_a_bad_one_every_ten_seconds(place: Place) -> None:
+async def test_a_token_is_reviewed_once_a_minute_and_a_bad_one_every_ten_seconds(place: Env) -> None:
     for second in range(180):
         place.seconds = second
         await place.inbox.identify("Bearer train")
@@ -167,14 +167,14 @@ async def test_a_token_is_reviewed_once_a_minute_and_a_bad_one_every_ten_seconds
     assert place.calls("token_review") == 3 + 18
 
 
-async def test_a_token_whose_pod_was_deleted_is_refused_after_a_minute(place: Place) -> None:
+async def test_a_token_whose_pod_was_deleted_is_refused_after_a_minute(place: Env) -> None:
     await place.say("DATA_REPORT", applicable=True)
     place.kube.tokens["train"] = {"authenticated": False}
     place.seconds = 61
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.BAD_TOKEN
 
 
-async def test_by_published_keys_nothing_is_asked_about_a_token(place: Place) -> None:
+async def test_by_published_keys_nothing_is_asked_about_a_token(place: Env) -> None:
     signer = Signer()
     place.kube.issuer = discovery(signer)
     token, inbox = pods_token(signer, place.pod), place.receiver(token_check=TokenCheck.PUBLISHED_KEYS)
@@ -182,7 +182,7 @@ async def test_by_published_keys_nothing_is_asked_about_a_token(place: Place) ->
     assert (place.calls("token_review"), place.calls("token_keys")) == (0, 1)
 
 
-async def test_by_published_keys_a_deleted_pod_is_not_heard_though_it_spoke_a_moment_ago(place: Place) -> None:
+async def test_by_published_keys_a_deleted_pod_is_not_heard_though_it_spoke_a_moment_ago(place: Env) -> None:
     """Its token is good for an hour, and only the API server's review would tell that the pod is gone."""
     signer = Signer()
     place.kube.issuer = discovery(signer)
@@ -201,7 +201,7 @@ async def test_by_published_keys_a_deleted_pod_is_not_heard_though_it_spoke_a_mo
 
 
 @pytest.mark.parametrize("check", TokenCheck)
-async def test_a_pod_of_a_namespace_that_is_not_served_is_refused_unlooked_at(place: Place, check: TokenCheck) -> None:
+async def test_a_pod_of_a_namespace_that_is_not_served_is_refused_unlooked_at(place: Env, check: TokenCheck) -> None:
     signer = Signer()
     place.kube.issuer = discovery(signer)
     inbox = place.receiver(token_check=check, namespaces=["team-a", "team-b"])
@@ -214,7 +214,7 @@ async def test_a_pod_of_a_namespace_that_is_not_served_is_refused_unlooked_at(pl
 
 
 @pytest.mark.parametrize(("after", "heard"), [(59, True), (61, False)])
-async def test_a_pod_that_should_have_ended_a_minute_ago_is_not_heard(place: Place, after: int, heard: bool) -> None:
+async def test_a_pod_that_should_have_ended_a_minute_ago_is_not_heard(place: Env, after: int, heard: bool) -> None:
     end = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 120}
     place.kube.put({**place.pod, "metadata": {**place.pod["metadata"], **end}})
     place.seconds = after
@@ -225,14 +225,14 @@ async def test_a_pod_that_should_have_ended_a_minute_ago_is_not_heard(place: Pla
         assert await place.refusal(body) is Cause.WRONG_POD
 
 
-async def test_a_pod_of_the_same_name_but_another_uid_is_refused(place: Place) -> None:
+async def test_a_pod_of_the_same_name_but_another_uid_is_refused(place: Env) -> None:
     await place.kube.delete(PODS, namespace="default", name="pod-1")
     place.kube.put(training_pod(place.run))
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.WRONG_POD
 
 
 @pytest.mark.parametrize("role", ["publish", "fetch", "", None])
-async def test_a_pod_that_does_not_report_is_refused(place: Place, role: str | None) -> None:
+async def test_a_pod_that_does_not_report_is_refused(place: Env, role: str | None) -> None:
     pod = training_pod(place.run, name="other")
     pod["metadata"]["labels"][ROLE_LABEL] = role
     place.add_pod(pod, token="other")
@@ -240,7 +240,7 @@ async def test_a_pod_that_does_not_report_is_refused(place: Place, role: str | N
 
 
 @pytest.mark.parametrize("part", ["labels", "annotations"])
-async def test_a_pod_without_the_marks_of_the_operator_is_refused(place: Place, part: str) -> None:
+async def test_a_pod_without_the_marks_of_the_operator_is_refused(place: Env, part: str) -> None:
     whole = training_pod(place.run)["metadata"][part]
     for number, name in enumerate(name for name in whole if "managed-by" not in name and not name.endswith("project")):
         pod = training_pod(place.run, name=f"{part}-{number}")
@@ -262,13 +262,13 @@ async def test_a_pod_without_the_marks_of_the_operator_is_refused(place: Place, 
 )
 @pytest.mark.parametrize("kind", ["TRAINING_START", "progress"])
 async def test_a_message_about_something_else_is_refused(
-    place: Place, kind: str, envelope: Manifest, ids: dict[str, int] | None, cause: Cause
+    place: Env, kind: str, envelope: Manifest, ids: dict[str, int] | None, cause: Cause
 ) -> None:
     body = message(kind, **{"subject": place.run_uid, **envelope}, ids=ids, percent=1)
     assert await place.refusal(body) is cause
 
 
-async def test_another_runs_pod_cannot_speak_for_this_run(place: Place) -> None:
+async def test_another_runs_pod_cannot_speak_for_this_run(place: Env) -> None:
     other = place.kube.put(training_run("home-soft-2"))
     place.add_pod(training_pod(other, name="other"), token="other")
     assert await place.refusal(message("MODEL_NAME", subject=place.run_uid, model_name="m"), token="other") is (
@@ -277,12 +277,12 @@ async def test_another_runs_pod_cannot_speak_for_this_run(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["TRAINING_START", "progress"])
-async def test_an_older_attempt_is_refused(place: Place, kind: str) -> None:
+async def test_an_older_attempt_is_refused(place: Env, kind: str) -> None:
     place.set_status(attempts={"current": 2})
     assert await place.refusal(message(kind, subject=place.run_uid, percent=1)) is Cause.WRONG_ATTEMPT
 
 
-async def test_an_attempt_that_the_status_does_not_know_yet_is_asked_to_come_again(place: Place) -> None:
+async def test_an_attempt_that_the_status_does_not_know_yet_is_asked_to_come_again(place: Env) -> None:
     place.set_status(attempts={"current": 0})
     with pytest.raises(Refused) as caught:
         await place.say("DATA_REPORT", applicable=True)
@@ -290,14 +290,14 @@ async def test_an_attempt_that_the_status_does_not_know_yet_is_asked_to_come_aga
 
 
 @pytest.mark.parametrize("kind", ["TRAINING_START", "progress"])
-async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(place: Place, kind: str) -> None:
+async def test_a_second_pod_of_the_attempt_is_refused_while_the_first_lives(place: Env, kind: str) -> None:
     await place.say("DATA_REPORT", applicable=True)
     place.add_pod(training_pod(place.run, name="pod-2"), token="second")
     assert await place.refusal(message(kind, subject=place.run_uid, percent=1), token="second") is Cause.WRONG_POD
 
 
 @pytest.mark.parametrize("phase", ["Failed", None])
-async def test_a_second_pod_of_the_attempt_takes_over_when_the_first_has_ended(place: Place, phase: str | None) -> None:
+async def test_a_second_pod_of_the_attempt_takes_over_when_the_first_has_ended(place: Env, phase: str | None) -> None:
     await place.say("DATA_REPORT", applicable=True)
     second = place.add_pod(training_pod(place.run, name="pod-2"), token="second")
     if phase is None:
@@ -308,13 +308,13 @@ async def test_a_second_pod_of_the_attempt_takes_over_when_the_first_has_ended(p
     assert place.status()["report"]["podUid"] == second["metadata"]["uid"]
 
 
-async def test_a_run_that_is_gone_is_refused(place: Place) -> None:
+async def test_a_run_that_is_gone_is_refused(place: Env) -> None:
     await place.kube.delete(TRAINING_RUNS, namespace="default", name="home-soft-1")
     place.kube.put(training_run())
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.WRONG_RUN
 
 
-async def test_a_training_pod_cannot_report_a_frame_nor_a_prepare_pod_train(place: Place) -> None:
+async def test_a_training_pod_cannot_report_a_frame_nor_a_prepare_pod_train(place: Env) -> None:
     frame = message("FRAME_READY", subject=place.project_uid, prepare_key="abc123", frame=FRAME)
     assert await place.refusal(frame) is Cause.WRONG_POD
     start = message("TRAINING_START", subject=place.project_uid)
@@ -325,7 +325,7 @@ async def test_a_training_pod_cannot_report_a_frame_nor_a_prepare_pod_train(plac
 # What is stored
 
 
-async def test_a_report_is_stored_before_it_is_acknowledged(place: Place) -> None:
+async def test_a_report_is_stored_before_it_is_acknowledged(place: Env) -> None:
     assert await place.say("DATA_REPORT", applicable=True) is Outcome.TAKEN
     assert await place.say("MODEL_NAME", sequence=2, model_name="m", metrics={"loss": 0.5}) is Outcome.TAKEN
     report = place.status()["report"]
@@ -335,7 +335,7 @@ async def test_a_report_is_stored_before_it_is_acknowledged(place: Place) -> Non
     assert place.inbox.taken[MessageType.MODEL_NAME, Outcome.TAKEN] == 1
 
 
-async def test_a_duplicate_is_acknowledged_and_writes_nothing(place: Place) -> None:
+async def test_a_duplicate_is_acknowledged_and_writes_nothing(place: Env) -> None:
     await place.say("TRAINING_START")
     before = place.calls("apply_status")
     assert await place.say("TRAINING_START") is Outcome.KNOWN
@@ -344,14 +344,14 @@ async def test_a_duplicate_is_acknowledged_and_writes_nothing(place: Place) -> N
 
 @pytest.mark.parametrize("status", ["True", "False"])
 @pytest.mark.parametrize("kind", ["ERROR_REPORT", "progress"])
-async def test_an_ended_run_is_not_changed(place: Place, kind: str, status: str) -> None:
+async def test_an_ended_run_is_not_changed(place: Env, kind: str, status: str) -> None:
     place.set_status(conditions=[ended(status)])
     before = place.status()
     assert await place.say(kind, detail="late", percent=3) is Outcome.KNOWN
     assert place.status() == before
 
 
-async def test_two_receivers_that_write_at_once_lose_nothing(place: Place) -> None:
+async def test_two_receivers_that_write_at_once_lose_nothing(place: Env) -> None:
     inboxes = [place.receiver() for _ in range(4)]
     bodies = [
         message("DATA_REPORT", subject=place.run_uid, applicable=True, sequence=1),
@@ -368,7 +368,7 @@ async def test_two_receivers_that_write_at_once_lose_nothing(place: Place) -> No
     assert place.status()["report"]["sequence"] == 4
 
 
-async def test_endless_conflicts_end_in_come_again(place: Place) -> None:
+async def test_endless_conflicts_end_in_come_again(place: Env) -> None:
     def conflict(call: Call) -> None:
         if call.verb == "apply_status":
             raise Conflict("changed")
@@ -381,7 +381,7 @@ async def test_endless_conflicts_end_in_come_again(place: Place) -> None:
 
 
 @pytest.mark.parametrize("verb", ["token_review", "get", "apply_status"])
-async def test_an_api_server_that_is_away_means_come_again(place: Place, verb: str) -> None:
+async def test_an_api_server_that_is_away_means_come_again(place: Env, verb: str) -> None:
     def refuse(call: Call) -> None:
         if call.verb == verb:
             raise Unavailable("away")
@@ -394,7 +394,7 @@ async def test_an_api_server_that_is_away_means_come_again(place: Place, verb: s
     assert await place.say("TRAINING_START") is Outcome.TAKEN
 
 
-async def test_what_the_api_server_refuses_to_store_is_the_senders_fault(place: Place) -> None:
+async def test_what_the_api_server_refuses_to_store_is_the_senders_fault(place: Env) -> None:
     def refuse(call: Call) -> None:
         if call.verb == "apply_status":
             raise Invalid("status.report.modelName: too long")
@@ -403,14 +403,14 @@ async def test_what_the_api_server_refuses_to_store_is_the_senders_fault(place: 
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.MALFORMED
 
 
-async def test_progress_is_kept_and_written(place: Place) -> None:
+async def test_progress_is_kept_and_written(place: Env) -> None:
     assert await place.say("progress", percent=40, step=4) is Outcome.TAKEN
     assert await place.say("progress", percent=40, step=4) is Outcome.KNOWN
     await place.inbox.progress.flush()
     assert place.status()["progress"]["percent"] == 40
 
 
-async def test_steady_progress_asks_the_api_server_seldom(place: Place) -> None:
+async def test_steady_progress_asks_the_api_server_seldom(place: Env) -> None:
     for second in range(60):
         place.seconds = second
         await place.say("progress", percent=1, sequence=second + 1)
@@ -420,7 +420,7 @@ async def test_steady_progress_asks_the_api_server_seldom(place: Place) -> None:
 # Frames
 
 
-def frame(place: Place, kind: str = "FRAME_READY", **data: Any) -> bytes:
+def frame(place: Env, kind: str = "FRAME_READY", **data: Any) -> bytes:
     fields: Manifest = (
         {"prepare_key": "abc123", "frame": FRAME}
         if kind == "FRAME_READY"
@@ -433,7 +433,7 @@ def frame(place: Place, kind: str = "FRAME_READY", **data: Any) -> bytes:
     return message(kind, subject=data.pop("subject", place.project_uid), attempt=0, **{**fields, **data})
 
 
-async def test_a_frame_is_kept_in_an_immutable_config_map_of_the_project(place: Place) -> None:
+async def test_a_frame_is_kept_in_an_immutable_config_map_of_the_project(place: Env) -> None:
     assert await place.send(frame(place), token="prepare") is Outcome.TAKEN
     stored = place.frame_result()
     assert stored is not None
@@ -445,7 +445,7 @@ async def test_a_frame_is_kept_in_an_immutable_config_map_of_the_project(place: 
     assert (result.ready.name, result.failed) == (FRAME["name"], None)
 
 
-async def test_a_failed_preparation_is_kept_too(place: Place) -> None:
+async def test_a_failed_preparation_is_kept_too(place: Env) -> None:
     await place.send(frame(place, "FRAME_FAILED"), token="prepare")
     stored = place.frame_result()
     assert stored is not None
@@ -455,14 +455,14 @@ async def test_a_failed_preparation_is_kept_too(place: Place) -> None:
 
 
 @pytest.mark.parametrize("second", ["FRAME_READY", "FRAME_FAILED"])
-async def test_the_first_result_of_a_key_stands(place: Place, second: str) -> None:
+async def test_the_first_result_of_a_key_stands(place: Env, second: str) -> None:
     await place.send(frame(place), token="prepare")
     before = place.frame_result()
     assert await place.send(frame(place, second, sequence=2), token="prepare") is Outcome.KNOWN
     assert place.frame_result() == before
 
 
-async def test_a_result_left_by_a_deleted_project_of_the_same_name_is_not_taken_for_ours(place: Place) -> None:
+async def test_a_result_left_by_a_deleted_project_of_the_same_name_is_not_taken_for_ours(place: Env) -> None:
     await place.send(frame(place), token="prepare")
     stored = place.frame_result()
     assert stored is not None
@@ -481,6 +481,6 @@ async def test_a_result_left_by_a_deleted_project_of_the_same_name_is_not_taken_
         ({"ids": {"project_id": 1}}, Cause.WRONG_IDS),
     ],
 )
-async def test_a_frame_of_something_else_is_refused(place: Place, change: Manifest, cause: Cause) -> None:
+async def test_a_frame_of_something_else_is_refused(place: Env, change: Manifest, cause: Cause) -> None:
     assert await place.refusal(frame(place, **change), token="prepare") is cause
     assert place.kube.all(CONFIG_MAPS) == []

@@ -22,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPORT = {"id": "classifier", "needed_columns": ["species"], "parameters": {"epochs": 5}}
 
 
-class Place:
+class Env:
     """A Plugin with the pod that asks its image."""
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ def identity(pod: dict[str, Any]) -> PodIdentity:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
-async def test_an_online_report_is_written_into_the_plugins_status(place: Place) -> None:
+async def test_an_online_report_is_written_into_the_plugins_status(place: Env) -> None:
     assert await place.say() is Outcome.TAKEN
     report = place.report()
     assert report is not None
@@ -74,29 +74,29 @@ async def test_an_online_report_is_written_into_the_plugins_status(place: Place)
     assert report["generation"] == 1
 
 
-async def test_the_same_report_again_is_known(place: Place) -> None:
+async def test_the_same_report_again_is_known(place: Env) -> None:
     await place.say()
     assert await place.say() is Outcome.KNOWN
 
 
-async def test_a_report_for_another_plugin_is_refused(place: Place) -> None:
+async def test_a_report_for_another_plugin_is_refused(place: Env) -> None:
     assert await place.refusal(subject="another") is Cause.WRONG_IDS
     assert place.report() is None
 
 
-async def test_a_report_about_what_a_plugin_was_is_refused(place: Place) -> None:
+async def test_a_report_about_what_a_plugin_was_is_refused(place: Env) -> None:
     place.plugin["metadata"]["generation"] = 2
     place.kube.put(place.plugin)
     assert await place.refusal() is Cause.WRONG_IDS
     assert place.report() is None
 
 
-async def test_a_report_for_a_plugin_that_is_gone_is_refused(place: Place) -> None:
+async def test_a_report_for_a_plugin_that_is_gone_is_refused(place: Env) -> None:
     place.kube.objects.pop(("Plugin", "default", "soft"))
     assert await place.refusal() is Cause.WRONG_IDS
 
 
-async def test_a_training_pod_does_not_speak_for_a_plugin_nor_the_other_way_round(place: Place) -> None:
+async def test_a_training_pod_does_not_speak_for_a_plugin_nor_the_other_way_round(place: Env) -> None:
     run = place.kube.put(training_run())
     pod = place.kube.put(training_pod(run))
     assert await place.refusal(pod=pod) is Cause.WRONG_POD
@@ -106,7 +106,7 @@ async def test_a_training_pod_does_not_speak_for_a_plugin_nor_the_other_way_roun
     assert caught.value.cause is Cause.WRONG_POD
 
 
-async def test_a_report_is_written_again_over_what_came_between(place: Place) -> None:
+async def test_a_report_is_written_again_over_what_came_between(place: Env) -> None:
     conflicts = [Conflict("somebody else wrote", status=409, reason="Conflict")]
 
     def disturb(call: Call) -> None:
@@ -119,7 +119,7 @@ async def test_a_report_is_written_again_over_what_came_between(place: Place) ->
     assert place.report() is not None
 
 
-async def test_progress_in_kubeflows_form_is_written_as_the_runs_progress(place: Place) -> None:
+async def test_progress_in_kubeflows_form_is_written_as_the_runs_progress(place: Env) -> None:
     run = place.kube.put(training_run())
     pod = place.kube.put(training_pod(run))
     for percent in (10, 20):
@@ -131,13 +131,13 @@ async def test_progress_in_kubeflows_form_is_written_as_the_runs_progress(place:
     assert (stored["status"]["progress"]["percent"], stored["status"]["progress"]["attempt"]) == (20, 1)
 
 
-async def test_progress_of_a_run_that_has_ended_is_ignored(place: Place) -> None:
+async def test_progress_of_a_run_that_has_ended_is_ignored(place: Env) -> None:
     run = place.kube.put(training_run(conditions=[ended()]))
     pod = place.kube.put(training_pod(run))
     assert await place.inbox.take_progress(identity(pod), b'{"trainerStatus": {}}') is Outcome.KNOWN
 
 
-async def test_progress_of_a_pod_that_does_not_train_is_refused(place: Place) -> None:
+async def test_progress_of_a_pod_that_does_not_train_is_refused(place: Env) -> None:
     with pytest.raises(Refused) as caught:
         await place.inbox.take_progress(identity(place.pod), b'{"trainerStatus": {}}')
     assert caught.value.cause is Cause.WRONG_POD

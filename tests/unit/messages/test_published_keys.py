@@ -46,7 +46,7 @@ POD = PodIdentity("default", "pod-1", "pod-uid", "chorus-run")
 
 
 @dataclass
-class Place:
+class Env:
     """An API server that publishes keys, and a clock."""
 
     kube: FakeKube = field(default_factory=FakeKube)
@@ -72,18 +72,18 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_a_pods_token_names_its_pod(place: Place, algorithm: str) -> None:
+async def test_a_pods_token_names_its_pod(place: Env, algorithm: str) -> None:
     signer = Signer("another", algorithm)
     place.kube.issuer = discovery(SIGNER, signer)
     assert await place.keys.identify(signer.token()) == POD
 
 
-async def test_one_of_several_audiences_is_enough(place: Place) -> None:
+async def test_one_of_several_audiences_is_enough(place: Env) -> None:
     for audience in (AUDIENCE, ["other", AUDIENCE]):
         assert await place.keys.identify(SIGNER.token(pod_claims(aud=audience))) == POD
 
@@ -115,20 +115,20 @@ FORGED: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-async def test_a_forged_token_is_refused_and_not_looked_into_twice(place: Place, name: str) -> None:
+async def test_a_forged_token_is_refused_and_not_looked_into_twice(place: Env, name: str) -> None:
     refused = await place.refusal(FORGED[name]())
     assert (refused.cause, refused.status) == (Cause.BAD_TOKEN, 401)
     assert place.fetches <= 1
 
 
 @pytest.mark.parametrize("algorithm", ["PS256", "RS384", "RS512"])
-async def test_an_algorithm_that_the_key_is_not_for_is_refused(place: Place, algorithm: str) -> None:
+async def test_an_algorithm_that_the_key_is_not_for_is_refused(place: Env, algorithm: str) -> None:
     text = signing_input({"alg": algorithm, "kid": "key-1"}, pod_claims())
     token = f"{text}.{encode(SIGNER.sign(text.encode(), algorithm))}"
     assert (await place.refusal(token)).cause is Cause.BAD_TOKEN
 
 
-async def test_a_key_on_one_curve_does_not_speak_for_another(place: Place) -> None:
+async def test_a_key_on_one_curve_does_not_speak_for_another(place: Env) -> None:
     signer = Signer("curve", "ES256")
     place.kube.issuer = discovery(signer)
     for algorithm in set(CURVES) - {"ES256"}:
@@ -157,17 +157,17 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_genuine_token_that_is_not_for_us_or_not_for_now_is_refused(place: Place, name: str) -> None:
+async def test_a_genuine_token_that_is_not_for_us_or_not_for_now_is_refused(place: Env, name: str) -> None:
     refused = await place.refusal(SIGNER.token(pod_claims(**WRONG[name])))
     assert (refused.cause, refused.status) == (Cause.BAD_TOKEN, 401)
 
 
-async def test_clocks_may_differ_by_half_a_minute(place: Place) -> None:
+async def test_clocks_may_differ_by_half_a_minute(place: Env) -> None:
     for claims in (pod_claims(exp=NOW + 61 - LEEWAY_SECONDS), pod_claims(nbf=NOW + 60 + LEEWAY_SECONDS)):
         assert await place.keys.identify(SIGNER.token(claims)) == POD
 
 
-async def test_a_token_is_refused_once_it_has_expired_however_often_it_came_before(place: Place) -> None:
+async def test_a_token_is_refused_once_it_has_expired_however_often_it_came_before(place: Env) -> None:
     token = SIGNER.token()
     await place.keys.identify(token)
     place.now = NOW + HOUR + LEEWAY_SECONDS
@@ -196,13 +196,13 @@ NOT_A_POD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", NOT_A_POD)
-async def test_a_genuine_token_that_is_bound_to_no_pod_is_refused(place: Place, name: str) -> None:
+async def test_a_genuine_token_that_is_bound_to_no_pod_is_refused(place: Env, name: str) -> None:
     refused = await place.refusal(SIGNER.token(pod_claims(**NOT_A_POD[name])))
     assert (refused.cause, refused.status) == (Cause.NOT_A_POD, 403)
 
 
 @pytest.mark.parametrize("payload", [[], "text", 5, None, {}])
-async def test_a_signed_payload_that_holds_no_claims_is_refused(place: Place, payload: Any) -> None:
+async def test_a_signed_payload_that_holds_no_claims_is_refused(place: Env, payload: Any) -> None:
     text = signing_input({"alg": "RS256", "kid": "key-1"}, payload)
     token = f"{text}.{encode(SIGNER.sign(text.encode(), 'RS256'))}"
     assert (await place.refusal(token)).cause is Cause.BAD_TOKEN
@@ -226,7 +226,7 @@ SEGMENT = st.one_of(
 
 async def identified(token: str) -> PodIdentity | Refused:
     try:
-        return await Place().keys.identify(token)
+        return await Env().keys.identify(token)
     except Refused as refused:
         return refused
 
@@ -265,7 +265,7 @@ def test_a_token_with_one_changed_character_is_refused(position: int, character:
 # Keys come and go
 
 
-async def test_keys_are_fetched_once_for_many_tokens_and_again_after_ten_minutes(place: Place) -> None:
+async def test_keys_are_fetched_once_for_many_tokens_and_again_after_ten_minutes(place: Env) -> None:
     await asyncio.gather(*(place.keys.identify(SIGNER.token()) for _ in range(20)))
     place.seconds = KEYS_SECONDS - 1
     await place.keys.identify(SIGNER.token())
@@ -275,7 +275,7 @@ async def test_keys_are_fetched_once_for_many_tokens_and_again_after_ten_minutes
     assert place.fetches == 2
 
 
-async def test_a_key_that_is_new_is_found_at_once(place: Place) -> None:
+async def test_a_key_that_is_new_is_found_at_once(place: Env) -> None:
     await place.keys.identify(SIGNER.token())
     new = Signer("key-2")
     place.kube.issuer = discovery(SIGNER, new)
@@ -283,14 +283,14 @@ async def test_a_key_that_is_new_is_found_at_once(place: Place) -> None:
     assert await place.keys.identify(new.token()) == POD
 
 
-async def test_a_key_that_is_no_longer_published_counts_for_ten_minutes_at_most(place: Place) -> None:
+async def test_a_key_that_is_no_longer_published_counts_for_ten_minutes_at_most(place: Env) -> None:
     await place.keys.identify(SIGNER.token())
     place.kube.issuer = discovery(Signer("key-2"))
     place.seconds = KEYS_SECONDS
     assert (await place.refusal(SIGNER.token())).cause is Cause.BAD_TOKEN
 
 
-async def test_tokens_with_invented_key_ids_cannot_make_the_operator_ask_and_ask(place: Place) -> None:
+async def test_tokens_with_invented_key_ids_cannot_make_the_operator_ask_and_ask(place: Env) -> None:
     genuine = SIGNER.token()
     for second in range(50):
         place.seconds = second
@@ -300,7 +300,9 @@ async def test_tokens_with_invented_key_ids_cannot_make_the_operator_ask_and_ask
     assert place.fetches == 50 / FETCH_PAUSE_SECONDS
 
 
-async def test_who_comes_with_a_new_key_right_after_a_forger_shall_come_again_and_is_then_heard(place: Place) -> None:
+async def test_who_comes_with_a_new_key_right_after_a_forger_shall_come_again_and_is_then_heard(
+    place: Env,
+) -> None:
     """A sender gives up a message that is answered 401."""
     await place.refusal(STRANGER.token(kid="invented"))
     new = Signer("key-2")
@@ -312,7 +314,7 @@ async def test_who_comes_with_a_new_key_right_after_a_forger_shall_come_again_an
     assert await place.keys.identify(new.token()) == POD
 
 
-async def test_an_api_server_that_is_away_is_not_asked_by_every_message(place: Place) -> None:
+async def test_an_api_server_that_is_away_is_not_asked_by_every_message(place: Env) -> None:
     def refuse(call: Call) -> None:
         raise Unavailable("away")
 
@@ -328,7 +330,7 @@ async def test_an_api_server_that_is_away_is_not_asked_by_every_message(place: P
     assert await place.keys.identify(SIGNER.token()) == POD
 
 
-async def test_a_fetch_that_is_given_up_does_not_hold_up_the_next(place: Place) -> None:
+async def test_a_fetch_that_is_given_up_does_not_hold_up_the_next(place: Env) -> None:
     hanging = asyncio.Event()
 
     async def hang() -> dict[str, Any]:
@@ -347,7 +349,7 @@ async def test_a_fetch_that_is_given_up_does_not_hold_up_the_next(place: Place) 
 # What is published
 
 
-async def test_the_start_fails_where_keys_may_not_be_read(place: Place) -> None:
+async def test_the_start_fails_where_keys_may_not_be_read(place: Env) -> None:
     def refuse(call: Call) -> None:
         raise Forbidden("forbidden", status=403)
 

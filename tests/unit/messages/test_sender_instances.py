@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from chorus_operator.messages.runs import Outcome
 from chorus_protocol.refusals import Refused
-from message_place import Manifest, Place
+from message_environment import Env, Manifest
 from simulated_time import simulate
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-async def test_progress_of_another_instance_that_counts_from_one_is_heard_at_once(place: Place, change: Change) -> None:
+async def test_progress_of_another_instance_that_counts_from_one_is_heard_at_once(place: Env, change: Change) -> None:
     who, instance = change.before
     for sequence in range(1, 51):
         await place.say(who, "progress", sequence=sequence, instance=instance, percent=40, step=sequence)
@@ -59,7 +59,7 @@ async def test_progress_of_another_instance_that_counts_from_one_is_heard_at_onc
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 async def test_what_another_instance_that_counts_from_one_reports_replaces_what_is_known(
-    place: Place, change: Change
+    place: Env, change: Change
 ) -> None:
     for (who, instance), detail in ((change.before, "no room"), (change.after, "no network")):
         for sequence, kind in ((8, "DATA_REPORT"), (9, "ERROR_REPORT")):
@@ -69,7 +69,7 @@ async def test_what_another_instance_that_counts_from_one_reports_replaces_what_
     assert place.report()["error"]["detail"] == "no network"
 
 
-async def test_a_late_word_of_an_instance_never_replaces_what_a_newer_one_said(place: Place) -> None:
+async def test_a_late_word_of_an_instance_never_replaces_what_a_newer_one_said(place: Env) -> None:
     await place.say("far-0", "DATA_REPORT", sequence=1, applicable=True)
     await place.say("far-1", "ERROR_REPORT", sequence=1, detail="of the second")
     before = place.stored()
@@ -78,7 +78,7 @@ async def test_a_late_word_of_an_instance_never_replaces_what_a_newer_one_said(p
     assert await place.say("far-0", "TRAINING_START", sequence=2) is Outcome.TAKEN, "nobody has said that yet"
 
 
-async def test_progress_that_comes_twice_changes_nothing_whichever_receiver_gets_it(place: Place) -> None:
+async def test_progress_that_comes_twice_changes_nothing_whichever_receiver_gets_it(place: Env) -> None:
     await place.say("far-0", "progress", sequence=7, percent=10, step=7)
     await place.flush()
     place.seconds = 10
@@ -92,7 +92,7 @@ async def test_progress_that_comes_twice_changes_nothing_whichever_receiver_gets
     assert place.stored() == before
 
 
-async def test_progress_in_kubeflows_form_and_as_a_message_are_both_heard(place: Place) -> None:
+async def test_progress_in_kubeflows_form_and_as_a_message_are_both_heard(place: Env) -> None:
     inbox = place.receivers[0]
     for second in range(1, 4):
         place.seconds = second
@@ -108,14 +108,14 @@ async def test_progress_in_kubeflows_form_and_as_a_message_are_both_heard(place:
 
 
 @pytest.mark.parametrize("instance", ["", "a b", "x" * 65, "../x", "é"])
-async def test_an_instance_that_is_no_plain_name_is_refused(place: Place, instance: str) -> None:
+async def test_an_instance_that_is_no_plain_name_is_refused(place: Env, instance: str) -> None:
     with pytest.raises(Refused) as caught:
         await place.say("told", "TRAINING_START", instance=instance)
     assert caught.value.status == 422
     assert caught.value.fields[0].field == "instance"
 
 
-async def test_a_report_that_an_older_operator_wrote_goes_on(place: Place) -> None:
+async def test_a_report_that_an_older_operator_wrote_goes_on(place: Env) -> None:
     time = "2026-01-01T00:00:00Z"
     report = {"attempt": 1, "podUid": "service", "sequence": 4, "dataReport": {"applicable": True, "time": time}}
     run = place.stored()
@@ -170,7 +170,7 @@ def test_in_any_history_the_last_word_of_the_newest_instance_stands_and_204_says
     history: list[tuple[Said, int]],
 ) -> None:
     async def main() -> None:
-        place, order, heard = Place(), [], []  # type: ignore[var-annotated]
+        place, order, heard = Env(), [], []  # type: ignore[var-annotated]
         for said, receiver in history:
             before, place.seconds = place.stored(), place.seconds + 1
             words = WORDS[said.kind](said.content)
@@ -209,7 +209,7 @@ def test_in_any_history_progress_shows_what_was_heard_last_and_repetitions_chang
     history: list[tuple[Said, int]],
 ) -> None:
     async def main() -> None:
-        place = Place()
+        place = Env()
         last: dict[int, int] = {}
         for said, receiver in history:
             place.seconds += 10
@@ -234,7 +234,7 @@ def test_in_any_history_progress_shows_what_was_heard_last_and_repetitions_chang
 @given(histories(("progress",)))
 def test_two_receivers_that_write_when_they_like_never_take_progress_back(history: list[tuple[Said, int]]) -> None:
     async def main() -> None:
-        place, known, percent = Place(), dict[str, int](), 0
+        place, known, percent = Env(), dict[str, int](), 0
         for said, receiver in history:
             place.seconds += 1
             await asyncio.sleep(1)

@@ -25,7 +25,7 @@ from chorus_operator.settings import TokenCheck
 from chorus_protocol.refusals import Cause, Refused
 from chorus_protocol.sender_limits import MALFORMED, NAMESPACES, Cost, Limit, SenderLimits, TokenBuckets
 from message_builders import PLUGIN_ID, describe_pod, message, plugin, training_pod, training_run
-from message_place import NOW, RUN, TOKENS, Place
+from message_environment import NOW, RUN, TOKENS, Env
 
 REPORTS, MESSAGES, PROGRESS, LOOKUPS = (
     cost.value[0] for cost in (Cost.REPORT, Cost.MESSAGE, Cost.PROGRESS, Cost.LOOKUP)
@@ -36,11 +36,11 @@ SECONDS = 1.5
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
-async def flood(place: Place, sends: Callable[[int], Awaitable[Any]], *, count: int = FLOOD) -> list[Refused]:
+async def flood(place: Env, sends: Callable[[int], Awaitable[Any]], *, count: int = FLOOD) -> list[Refused]:
     """Send so many messages in a moment; those that were refused for their number."""
     refused = []
     for number in range(count):
@@ -61,7 +61,7 @@ def at_most(limit: Limit) -> float:
 @pytest.mark.parametrize("check", TokenCheck)
 @pytest.mark.parametrize("who", ["train", "told", "far-0"])
 async def test_300_error_reports_of_one_sender_are_not_300_writes(who: str, check: TokenCheck) -> None:
-    place = Place(check)
+    place = Env(check)
     refused = await flood(place, lambda n: place.say(who, "ERROR_REPORT", sequence=n + 1, detail=f"wrong: {n}"))
     assert place.calls("apply_status", TRAINING_RUNS.kind) <= at_most(REPORTS)
     assert len(refused) >= FLOOD - at_most(REPORTS)
@@ -73,7 +73,7 @@ async def test_300_error_reports_of_one_sender_are_not_300_writes(who: str, chec
 @pytest.mark.parametrize("check", TokenCheck)
 @pytest.mark.parametrize("kind", ["ERROR_REPORT", "progress", "ONLINE_REPORT"])
 async def test_random_subjects_of_a_services_pod_are_not_as_many_reads(kind: str, check: TokenCheck) -> None:
-    place = Place(check)
+    place = Env(check)
 
     async def send(number: int) -> None:
         subject = f"far/{number + 1}" if kind == "ONLINE_REPORT" else f"run-{number}"
@@ -86,7 +86,7 @@ async def test_random_subjects_of_a_services_pod_are_not_as_many_reads(kind: str
     assert place.calls("get", "Pod") <= at_most(LOOKUPS)
 
 
-async def test_attempts_that_a_services_pod_makes_up_are_not_as_many_reads(place: Place) -> None:
+async def test_attempts_that_a_services_pod_makes_up_are_not_as_many_reads(place: Env) -> None:
     async def send(number: int) -> None:
         body = message("MODEL_NAME", subject=place.uid, attempt=number + 2, attributes={"subject": RUN}, model_name="m")
         await place.send(body, token=place.tokens["far-0"])
@@ -97,7 +97,7 @@ async def test_attempts_that_a_services_pod_makes_up_are_not_as_many_reads(place
 
 
 @pytest.mark.parametrize("form", ["message", "kubeflow"])
-async def test_progress_that_is_refused_each_time_is_not_as_many_reads(place: Place, form: str) -> None:
+async def test_progress_that_is_refused_each_time_is_not_as_many_reads(place: Env, form: str) -> None:
     """The run is at a later attempt: that is looked up for each message that may be new."""
     run = place.stored()
     place.kube.put({**run, "status": {**run["status"], "attempts": {"current": 2}}})
@@ -115,7 +115,7 @@ async def test_progress_that_is_refused_each_time_is_not_as_many_reads(place: Pl
 
 
 @pytest.mark.parametrize("who", ["a describe pod", "a service that was asked", "a service's pod"])
-async def test_300_online_reports_of_one_sender_are_not_300_writes(place: Place, who: str) -> None:
+async def test_300_online_reports_of_one_sender_are_not_300_writes(place: Env, who: str) -> None:
     manifest = plugin("far") if who == "a describe pod" else make_service_plugin(service={"serviceAccountName": "far"})
     stored = place.kube.put(manifest)
     uid = stored["metadata"]["uid"]
@@ -135,7 +135,7 @@ async def test_300_online_reports_of_one_sender_are_not_300_writes(place: Place,
     assert 0 < place.calls("apply_status", PLUGINS.kind) <= at_most(REPORTS)
 
 
-async def test_many_pods_of_a_namespace_cannot_do_together_what_one_cannot(place: Place) -> None:
+async def test_many_pods_of_a_namespace_cannot_do_together_what_one_cannot(place: Env) -> None:
     tokens = [place.token_of(training_pod(place.run, name=f"pod-{number}", attempt=9)) for number in range(40)]
     elsewhere = place.kube.put({**place.run, "metadata": {"name": "other-1", "namespace": "elsewhere"}})
     theirs = place.token_of(training_pod(elsewhere, name="theirs"))
@@ -155,7 +155,7 @@ async def test_many_pods_of_a_namespace_cannot_do_together_what_one_cannot(place
     assert await place.send(body, token=theirs) is Outcome.TAKEN
 
 
-async def test_one_that_floods_takes_nothing_from_the_others_of_its_namespace(place: Place) -> None:
+async def test_one_that_floods_takes_nothing_from_the_others_of_its_namespace(place: Env) -> None:
     other = place.kube.put({**place.run, "metadata": {"name": "home-far-2", "namespace": "default"}})
     theirs = place.token_of(training_pod(other, name="theirs"))
     await flood(place, lambda n: place.say("train", "ERROR_REPORT", sequence=n + 1, detail=str(n)), count=5000)
@@ -164,7 +164,7 @@ async def test_one_that_floods_takes_nothing_from_the_others_of_its_namespace(pl
         assert await place.send(body, token=theirs) is Outcome.TAKEN
 
 
-async def test_a_service_with_many_runs_is_heard_about_each(place: Place) -> None:
+async def test_a_service_with_many_runs_is_heard_about_each(place: Env) -> None:
     """One pod speaks for 60 runs that begin at once, five messages about each."""
     for number in range(60):
         run = place.accept(training_run(f"r-{number}"))
@@ -177,7 +177,9 @@ async def test_a_service_with_many_runs_is_heard_about_each(place: Place) -> Non
             assert await place.send(body, token=place.tokens["far-0"]) is Outcome.TAKEN
 
 
-async def test_a_sidecar_that_sends_a_whole_file_gets_all_of_it_through_by_waiting_as_it_is_told(place: Place) -> None:
+async def test_a_sidecar_that_sends_a_whole_file_gets_all_of_it_through_by_waiting_as_it_is_told(
+    place: Env,
+) -> None:
     waited = 0.0
     for number in range(1, 201):
         while True:
@@ -197,7 +199,7 @@ async def test_a_sidecar_that_sends_a_whole_file_gets_all_of_it_through_by_waiti
     [(who, form) for who in ("train", "told", "far-0") for form in ("message", "unknown", "kubeflow")][:-1],
 )
 async def test_300_bodies_of_one_sender_that_are_no_messages_are_not_300_that_are_read(
-    place: Place, who: str, form: str
+    place: Env, who: str, form: str
 ) -> None:
     metrics = {f"m{number}": "x" for number in range(5000)}
     kind = "unheard-of" if form == "unknown" else "progress"
@@ -220,7 +222,7 @@ async def test_300_bodies_of_one_sender_that_are_no_messages_are_not_300_that_ar
 @pytest.mark.parametrize("check", TokenCheck)
 async def test_a_services_pod_that_trains_a_hundred_runs_is_heard_about_each_all_the_time(check: TokenCheck) -> None:
     """Each run reports progress every 5 seconds, as our own sender does, and then its model."""
-    place = Place(check)
+    place = Env(check)
     runs = [place.accept(training_run(f"r-{number}"))["metadata"] for number in range(100)]
 
     async def say(number: int, sequence: int, kind: str, **data: Any) -> Outcome:
@@ -237,7 +239,7 @@ async def test_a_services_pod_that_trains_a_hundred_runs_is_heard_about_each_all
 
 
 @pytest.mark.parametrize("who", ["train", "told", "far-0"])
-async def test_progress_without_end_leaves_room_for_what_is_stored(place: Place, who: str) -> None:
+async def test_progress_without_end_leaves_room_for_what_is_stored(place: Env, who: str) -> None:
     count = MESSAGES.burst - 10
     refused = await flood(place, lambda n: place.say(who, "progress", sequence=n + 1, percent=1), count=count)
     assert refused
@@ -246,7 +248,7 @@ async def test_progress_without_end_leaves_room_for_what_is_stored(place: Place,
 
 @pytest.mark.parametrize(("who", "limit"), [("train", OF_SENDER), ("told", OF_SENDER), ("far-0", OF_SERVICE_POD)])
 async def test_a_sender_that_begins_many_messages_at_once_is_told_to_wait_before_they_are_read(
-    place: Place, who: str, limit: int
+    place: Env, who: str, limit: int
 ) -> None:
     inbox = place.receivers[0]
     identity = await inbox.identify(f"Bearer {place.tokens[who]}")
@@ -262,7 +264,7 @@ async def test_a_sender_that_begins_many_messages_at_once_is_told_to_wait_before
         pass
 
 
-async def test_the_senders_of_a_namespace_have_a_limit_of_messages_under_way_together(place: Place) -> None:
+async def test_the_senders_of_a_namespace_have_a_limit_of_messages_under_way_together(place: Env) -> None:
     inbox = place.receivers[0]
     with ExitStack() as under_way:
         for number in range(OF_NAMESPACE):
@@ -274,7 +276,7 @@ async def test_the_senders_of_a_namespace_have_a_limit_of_messages_under_way_tog
     assert await place.say("train", "TRAINING_START") is Outcome.TAKEN
 
 
-async def test_a_configuration_as_large_as_a_config_map_is_not_kept_for_each_run(place: Place) -> None:
+async def test_a_configuration_as_large_as_a_config_map_is_not_kept_for_each_run(place: Env) -> None:
     """What is remembered of a run that a service's pod speaks for is what its messages are held against."""
     bodies = []
     for number in range(20):

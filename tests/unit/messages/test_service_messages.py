@@ -24,7 +24,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIB\n-----END CERTIFICA
 
 
 @dataclass
-class Place:
+class Env:
     """A service's run at its second attempt, its exchange, and the inbox."""
 
     kube: FakeKube = field(default_factory=FakeKube)
@@ -103,11 +103,11 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def place() -> Env:
+    return Env()
 
 
-async def test_a_service_reports_with_the_token_of_its_attempt(place: Place) -> None:
+async def test_a_service_reports_with_the_token_of_its_attempt(place: Env) -> None:
     assert await place.say("DATA_REPORT", applicable=True) is Outcome.TAKEN
     assert await place.say("TRAINING_START", sequence=2) is Outcome.TAKEN
     assert await place.say("progress", percent=40, sequence=3) is Outcome.TAKEN
@@ -119,7 +119,7 @@ async def test_a_service_reports_with_the_token_of_its_attempt(place: Place) -> 
     assert place.status()["progress"]["percent"] == 40
 
 
-async def test_a_service_may_report_progress_in_kubeflows_form(place: Place) -> None:
+async def test_a_service_may_report_progress_in_kubeflows_form(place: Env) -> None:
     body = b'{"trainerStatus": {"progressPercentage": 30, "lastUpdatedTime": "2026-01-01T00:00:00Z"}}'
     assert await place.inbox.take_progress(await place.inbox.identify(f"Bearer {place.token()}"), body) is Outcome.TAKEN
     await place.inbox.progress.flush()
@@ -128,24 +128,24 @@ async def test_a_service_may_report_progress_in_kubeflows_form(place: Place) -> 
         await place.inbox.take_progress(await place.inbox.identify(f"Bearer {place.exchange()}"), body)
 
 
-async def test_nobody_is_asked_about_a_services_token(place: Place) -> None:
+async def test_nobody_is_asked_about_a_services_token(place: Env) -> None:
     await place.say("TRAINING_START")
     assert not [call for call in place.kube.calls if call.verb == "token_review" or call.kind == "Pod"]
 
 
-async def test_a_repeated_message_is_acknowledged_and_changes_nothing(place: Place) -> None:
+async def test_a_repeated_message_is_acknowledged_and_changes_nothing(place: Env) -> None:
     assert await place.say("TRAINING_START") is Outcome.TAKEN
     assert await place.say("TRAINING_START") is Outcome.KNOWN
 
 
 @pytest.mark.parametrize("kind", ["MODEL_NAME", "progress"])
-async def test_a_message_after_the_end_of_the_run_is_refused(place: Place, kind: str) -> None:
+async def test_a_message_after_the_end_of_the_run_is_refused(place: Env, kind: str) -> None:
     place.set_status(conditions=[ended("False")])
     data = {"MODEL_NAME": {"model_name": "late"}, "progress": {"percent": 90}}[kind]
     assert await place.refusal(kind, **data) is Cause.WRONG_RUN
 
 
-async def test_an_older_attempt_is_refused_with_the_token_that_it_was_given(place: Place) -> None:
+async def test_an_older_attempt_is_refused_with_the_token_that_it_was_given(place: Env) -> None:
     assert (
         await place.refusal("MODEL_NAME", token=place.token(attempt=1), attempt=1, model_name="m")
         is Cause.WRONG_ATTEMPT
@@ -153,50 +153,50 @@ async def test_an_older_attempt_is_refused_with_the_token_that_it_was_given(plac
     assert await place.refusal("progress", token=place.token(attempt=1), attempt=1, percent=9) is Cause.WRONG_ATTEMPT
 
 
-async def test_a_token_of_an_older_attempt_does_not_speak_for_the_present_one(place: Place) -> None:
+async def test_a_token_of_an_older_attempt_does_not_speak_for_the_present_one(place: Env) -> None:
     assert await place.refusal("MODEL_NAME", token=place.token(attempt=1), model_name="m") is Cause.WRONG_ATTEMPT
 
 
-async def test_a_token_of_another_run_does_not_speak_for_this_one(place: Place) -> None:
+async def test_a_token_of_another_run_does_not_speak_for_this_one(place: Env) -> None:
     assert await place.refusal("TRAINING_START", token=place.token(uid="another", name="other")) is Cause.WRONG_RUN
 
 
-async def test_a_run_of_the_same_name_is_not_the_run_of_an_old_token(place: Place) -> None:
+async def test_a_run_of_the_same_name_is_not_the_run_of_an_old_token(place: Env) -> None:
     body = message("TRAINING_START", subject="deleted", attempt=2)
     with pytest.raises(Refused) as caught:
         await place.send(body, token=place.token(uid="deleted"))
     assert caught.value.cause is Cause.WRONG_RUN
 
 
-async def test_ids_of_another_project_or_plugin_are_refused(place: Place) -> None:
+async def test_ids_of_another_project_or_plugin_are_refused(place: Env) -> None:
     assert await place.refusal("TRAINING_START", ids={"project_id": 1, "plugin_id": PLUGIN_ID}) is Cause.WRONG_IDS
     assert await place.refusal("TRAINING_START", ids={"project_id": PROJECT_ID, "plugin_id": 1}) is Cause.WRONG_IDS
 
 
-async def test_an_attempt_that_is_not_written_down_yet_shall_come_again(place: Place) -> None:
+async def test_an_attempt_that_is_not_written_down_yet_shall_come_again(place: Env) -> None:
     assert await place.refusal("TRAINING_START", token=place.token(attempt=3), attempt=3) is Cause.NOT_YET
 
 
-async def test_a_token_that_has_run_out_is_refused(place: Place) -> None:
+async def test_a_token_that_has_run_out_is_refused(place: Env) -> None:
     token = place.token()
     place.seconds = 3601
     assert await place.refusal("TRAINING_START", token=token) is Cause.BAD_TOKEN
 
 
-async def test_a_token_that_another_operator_made_is_refused(place: Place) -> None:
+async def test_a_token_that_another_operator_made_is_refused(place: Env) -> None:
     grant = RunGrant(namespace="default", name="r", uid="u", attempt=1, project_id=1, plugin_id=1)
     token = ServiceTokens(b"x" * 32).issue(grant, expires=NOW + timedelta(hours=1))
     assert await place.refusal("TRAINING_START", token=token) is Cause.BAD_TOKEN
 
 
-async def test_a_namespace_that_is_not_served_has_no_services_either(place: Place) -> None:
+async def test_a_namespace_that_is_not_served_has_no_services_either(place: Env) -> None:
     inbox = place.receiver(namespaces=["team"])
     with pytest.raises(Refused) as caught:
         await place.send(message("TRAINING_START", subject=place.run_uid, attempt=2), token=place.token(), inbox=inbox)
     assert caught.value.cause is Cause.WRONG_POD
 
 
-async def test_the_token_of_an_inquiry_does_not_speak_for_a_run(place: Place) -> None:
+async def test_the_token_of_an_inquiry_does_not_speak_for_a_run(place: Env) -> None:
     grant = PluginGrant(namespace="default", name="far", uid="uid", generation=1, plugin_id=PLUGIN_ID)
     token = TOKENS.issue(grant, expires=NOW + timedelta(minutes=10))
     assert await place.refusal("TRAINING_START", token=token) is Cause.WRONG_POD
@@ -207,7 +207,7 @@ async def test_the_token_of_an_inquiry_does_not_speak_for_a_run(place: Place) ->
 REPORT = {"id": "far", "name": "Far", "type": "classifier", "description": "", "parameters": {"depth": 3}}
 
 
-def plugin_token(place: Place, *, generation: int = 1, uid: str | None = None) -> str:
+def plugin_token(place: Env, *, generation: int = 1, uid: str | None = None) -> str:
     plugin = place.kube.find(PLUGINS, "far") or place.kube.put(make_service_plugin())
     grant = PluginGrant(
         namespace="default",
@@ -219,7 +219,7 @@ def plugin_token(place: Place, *, generation: int = 1, uid: str | None = None) -
     return TOKENS.issue(grant, expires=NOW + timedelta(minutes=10))
 
 
-async def report(place: Place, *, token: str | None = None, subject: str | None = None) -> Outcome:
+async def report(place: Env, *, token: str | None = None, subject: str | None = None) -> Outcome:
     token = token or plugin_token(place)
     plugin = place.kube.find(PLUGINS, "far")
     assert plugin is not None
@@ -227,7 +227,7 @@ async def report(place: Place, *, token: str | None = None, subject: str | None 
     return await place.send(body, token=token)
 
 
-async def test_a_service_that_was_asked_says_what_it_is_and_each_time_that_it_is_there(place: Place) -> None:
+async def test_a_service_that_was_asked_says_what_it_is_and_each_time_that_it_is_there(place: Env) -> None:
     assert await report(place) is Outcome.TAKEN
     assert await report(place) is Outcome.KNOWN
     place.seconds = 300
@@ -238,7 +238,7 @@ async def test_a_service_that_was_asked_says_what_it_is_and_each_time_that_it_is
     assert plugin["status"]["report"]["time"] == "2026-01-01T00:05:00Z"
 
 
-async def test_an_answer_about_another_plugin_or_generation_is_refused(place: Place) -> None:
+async def test_an_answer_about_another_plugin_or_generation_is_refused(place: Env) -> None:
     wrong: list[dict[str, str]] = [
         {"token": plugin_token(place, uid="other")},
         {"token": plugin_token(place, generation=2)},
@@ -250,7 +250,7 @@ async def test_an_answer_about_another_plugin_or_generation_is_refused(place: Pl
         assert caught.value.cause is Cause.WRONG_IDS
 
 
-async def test_an_answer_is_not_taken_ten_minutes_later(place: Place) -> None:
+async def test_an_answer_is_not_taken_ten_minutes_later(place: Env) -> None:
     token = plugin_token(place)
     place.seconds = 601
     with pytest.raises(Refused) as caught:
@@ -261,7 +261,7 @@ async def test_an_answer_is_not_taken_ten_minutes_later(place: Place) -> None:
 # The exchange
 
 
-async def test_an_exchange_says_what_it_is_known_by_and_the_service_reports_beside_it(place: Place) -> None:
+async def test_an_exchange_says_what_it_is_known_by_and_the_service_reports_beside_it(place: Env) -> None:
     token = place.exchange()
     assert await place.say("EXCHANGE_READY", token=token, certificate=CERTIFICATE) is Outcome.TAKEN
     assert await place.say("EXCHANGE_READY", token=token, certificate=CERTIFICATE) is Outcome.KNOWN
@@ -272,7 +272,7 @@ async def test_an_exchange_says_what_it_is_known_by_and_the_service_reports_besi
     assert report["dataReport"]["applicable"]
 
 
-async def test_an_exchange_says_nothing_else_and_nobody_else_says_that(place: Place) -> None:
+async def test_an_exchange_says_nothing_else_and_nobody_else_says_that(place: Env) -> None:
     token = place.exchange()
     assert await place.refusal("DATA_REPORT", token=token, applicable=True) is Cause.WRONG_POD
     assert await place.refusal("EXCHANGE_READY", certificate=CERTIFICATE) is Cause.WRONG_POD
@@ -288,11 +288,11 @@ async def test_an_exchange_says_nothing_else_and_nobody_else_says_that(place: Pl
         "-----BEGIN CERTIFICATE-----\n" + "A" * 9000,
     ],
 )
-async def test_what_is_no_certificate_is_refused(place: Place, certificate: str) -> None:
+async def test_what_is_no_certificate_is_refused(place: Env, certificate: str) -> None:
     assert await place.refusal("EXCHANGE_READY", token=place.exchange(), certificate=certificate) is Cause.MALFORMED
 
 
-async def test_another_attempt_forgets_the_exchange_of_the_one_before(place: Place) -> None:
+async def test_another_attempt_forgets_the_exchange_of_the_one_before(place: Env) -> None:
     assert await place.say("EXCHANGE_READY", token=place.exchange(), certificate=CERTIFICATE) is Outcome.TAKEN
     place.set_status(attempts={"current": 3})
     assert await place.say("DATA_REPORT", token=place.token(attempt=3), attempt=3, applicable=True) is Outcome.TAKEN

@@ -62,7 +62,7 @@ class SlowKube(FakeKube):
 
 
 @dataclass
-class Place:
+class Env:
     """TokenReviews behind the filter, with a clock."""
 
     kube: SlowKube = field(default_factory=SlowKube)
@@ -90,8 +90,8 @@ class Place:
 
 
 @pytest.fixture
-async def place() -> Place:
-    place = Place()
+async def place() -> Env:
+    place = Env()
     place.kube.issuer = discovery(SIGNER)
     await place.reviews.start()
     place.kube.reviews = 0
@@ -99,15 +99,15 @@ async def place() -> Place:
 
 
 @pytest.fixture
-async def without_keys() -> Place:
+async def without_keys() -> Env:
     """The keys may not be read, or no one publishes them."""
-    place = Place()
+    place = Env()
     await place.reviews.start()
     place.kube.reviews = 0
     return place
 
 
-async def several(place: Place, tokens: list[str], *, peer: Callable[[int], str]) -> list[asyncio.Task[Cause | None]]:
+async def several(place: Env, tokens: list[str], *, peer: Callable[[int], str]) -> list[asyncio.Task[Cause | None]]:
     tasks = [asyncio.create_task(place.cause(token, peer(number))) for number, token in enumerate(tokens)]
     for _ in range(5):
         await asyncio.sleep(0)
@@ -127,7 +127,7 @@ BAD: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_token_that_the_published_keys_show_to_be_bad_costs_no_review(place: Place, name: str) -> None:
+async def test_a_token_that_the_published_keys_show_to_be_bad_costs_no_review(place: Env, name: str) -> None:
     assert await place.cause(place.accepts(BAD[name]())) is Cause.BAD_TOKEN
     assert place.kube.reviews == 0
 
@@ -144,7 +144,7 @@ UNDECIDED: dict[str, Callable[[], str]] = {
 
 @pytest.mark.parametrize("name", UNDECIDED)
 async def test_what_the_published_keys_do_not_show_to_be_bad_is_for_the_api_server_to_decide(
-    place: Place, name: str
+    place: Env, name: str
 ) -> None:
     token = UNDECIDED[name]()
     assert await place.cause(token) is Cause.BAD_TOKEN  # this API server does not know it
@@ -154,12 +154,12 @@ async def test_what_the_published_keys_do_not_show_to_be_bad_is_for_the_api_serv
 
 
 @pytest.mark.parametrize("token", ["not a token in three parts", STRANGER.token(), ELSEWHERE.token()])
-async def test_without_published_keys_every_token_is_reviewed(without_keys: Place, token: str) -> None:
+async def test_without_published_keys_every_token_is_reviewed(without_keys: Env, token: str) -> None:
     assert await without_keys.cause(without_keys.accepts(token)) is None
 
 
 async def test_an_operator_that_may_not_read_the_keys_starts_and_reviews() -> None:
-    place = Place()
+    place = Env()
 
     def refuse(call: Call) -> None:
         if call.verb == "token_keys":
@@ -171,7 +171,7 @@ async def test_an_operator_that_may_not_read_the_keys_starts_and_reviews() -> No
     assert await place.cause(place.accepts(SIGNER.token())) is None
 
 
-async def test_keys_that_appear_later_are_used_then(without_keys: Place) -> None:
+async def test_keys_that_appear_later_are_used_then(without_keys: Env) -> None:
     without_keys.kube.issuer = discovery(SIGNER)
     without_keys.seconds = FETCH_PAUSE_SECONDS
     assert await without_keys.cause(SIGNER.token()) is Cause.BAD_TOKEN
@@ -182,7 +182,7 @@ async def test_keys_that_appear_later_are_used_then(without_keys: Place) -> None
     assert without_keys.kube.reviews == before
 
 
-async def test_good_tokens_do_not_wait_for_keys_that_do_not_come(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_good_tokens_do_not_wait_for_keys_that_do_not_come(place: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     """Discovery hangs when the keys are old: what is known of them still refuses, and the rest is reviewed."""
     monkeypatch.setattr(published_keys, "REFRESH_SECONDS", 0.05)
     asked = 0
@@ -205,7 +205,7 @@ async def test_good_tokens_do_not_wait_for_keys_that_do_not_come(place: Place, m
 
 
 async def test_four_hundred_made_up_tokens_are_reviewed_eight_at_once_and_most_are_told_to_come_again(
-    without_keys: Place,
+    without_keys: Env,
 ) -> None:
     place = without_keys
     place.kube.answers.clear()
@@ -219,7 +219,7 @@ async def test_four_hundred_made_up_tokens_are_reviewed_eight_at_once_and_most_a
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "its own"])
-async def test_a_good_token_behind_a_flood_of_made_up_ones_is_reviewed_next(without_keys: Place, address: str) -> None:
+async def test_a_good_token_behind_a_flood_of_made_up_ones_is_reviewed_next(without_keys: Env, address: str) -> None:
     place = without_keys
     place.kube.answers.clear()
     flood = await several(place, [f"made-up-{number}" for number in range(400)], peer=lambda n: "192.0.2.1")
@@ -231,7 +231,7 @@ async def test_a_good_token_behind_a_flood_of_made_up_ones_is_reviewed_next(with
     await asyncio.gather(*flood)
 
 
-async def test_who_gives_up_while_waiting_leaves_the_turn_to_others(without_keys: Place) -> None:
+async def test_who_gives_up_while_waiting_leaves_the_turn_to_others(without_keys: Env) -> None:
     place = without_keys
     place.kube.answers.clear()
     tasks = await several(place, [f"made-up-{number}" for number in range(AT_ONCE + 20)], peer=lambda n: "192.0.2.1")
@@ -246,7 +246,7 @@ async def test_who_gives_up_while_waiting_leaves_the_turn_to_others(without_keys
     assert place.kube.most_at_once <= AT_ONCE
 
 
-async def test_a_turn_that_was_given_to_who_has_just_given_up_goes_to_the_next(without_keys: Place) -> None:
+async def test_a_turn_that_was_given_to_who_has_just_given_up_goes_to_the_next(without_keys: Env) -> None:
     place = without_keys
     place.kube.answers.clear()
     tasks = await several(place, [f"made-up-{number}" for number in range(AT_ONCE + 2)], peer=lambda n: "192.0.2.1")
@@ -259,7 +259,7 @@ async def test_a_turn_that_was_given_to_who_has_just_given_up_goes_to_the_next(w
     assert await asyncio.gather(*tasks) == [Cause.BAD_TOKEN] * AT_ONCE
 
 
-async def test_bad_tokens_do_not_push_good_ones_out_of_memory(without_keys: Place) -> None:
+async def test_bad_tokens_do_not_push_good_ones_out_of_memory(without_keys: Env) -> None:
     place = without_keys
     assert await place.cause(place.accepts("good")) is None
     for number in range(BAD_TOKENS * 5):
@@ -269,13 +269,13 @@ async def test_bad_tokens_do_not_push_good_ones_out_of_memory(without_keys: Plac
     assert place.kube.reviews == before
 
 
-async def test_a_bad_token_is_looked_into_once_in_a_while_only(without_keys: Place) -> None:
+async def test_a_bad_token_is_looked_into_once_in_a_while_only(without_keys: Env) -> None:
     for _ in range(20):
         assert await without_keys.cause("made-up") is Cause.BAD_TOKEN
     assert without_keys.kube.reviews == 1
 
 
-async def test_who_was_told_to_come_again_is_heard_when_there_is_room(without_keys: Place) -> None:
+async def test_who_was_told_to_come_again_is_heard_when_there_is_room(without_keys: Env) -> None:
     place = without_keys
     place.kube.answers.clear()
     good = await several(place, [place.accepts("good-0")], peer=lambda n: "192.0.2.1")

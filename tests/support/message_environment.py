@@ -32,7 +32,7 @@ Manifest = dict[str, Any]
 
 
 @dataclass
-class Place:
+class Env:
     """A run that two pods of a service and a training pod may speak for, and two receivers.
 
     `tokens` holds what each shows: `far-0`, `far-1`, `train`, and `told` for the token of TRAINING_DATA.

@@ -55,7 +55,7 @@ class Speaker:
     attempt: int
 
 
-class MessageStage:
+class MessageHarness:
     """Receivers with the operator's own rights, and a namespace with what messages are about."""
 
     def __init__(self, control_plane: ControlPlane, api: Api, namespace: str, receivers: Sequence[Receiver]):
@@ -136,14 +136,14 @@ class MessageStage:
 
 
 @asynccontextmanager
-async def message_stage(
+async def message_harness(
     control_plane: ControlPlane,
     api: Api,
     namespace: str,
     *,
     receivers: int = 1,
     token_check: TokenCheck = TokenCheck.REVIEW,
-) -> AsyncIterator[MessageStage]:
+) -> AsyncIterator[MessageHarness]:
     """Start receivers, each with a client of its own as in replicas, and end them."""
     kubeconfig = str(await control_plane.kubeconfig_for("chorus-operator", namespace=OPERATOR_NAMESPACE))
     async with await Kube.connect(kubeconfig) as kube:
@@ -163,7 +163,7 @@ async def message_stage(
             receiver.start()
             stack.push_async_callback(_end, receiver)
             started.append(receiver)
-        stage = MessageStage(control_plane, api, namespace, started)
+        stage = MessageHarness(control_plane, api, namespace, started)
         stage.context = ssl.create_default_context(cadata=authority.certificate.decode())
         stack.push_async_callback(stage.session.close)
         await api.create(service_account(RUN_SERVICE_ACCOUNT, namespace=namespace))

@@ -1,6 +1,6 @@
 """A stage for stories: a namespace with the real operator behind a proxy, pretend pods, and a witness of every phase.
 
-async with stage(control_plane, api, namespace=namespace, plan=by_run({})) as on:
+async with operator_harness(control_plane, api, namespace=namespace, plan=by_run({})) as on:
     await on.create(make_plugin(namespace=namespace), make_project(namespace=namespace))
     await on.reaches("Project", "shop", "TRAINED")
 """
@@ -22,7 +22,7 @@ from harness.client import Api, Manifest, eventually
 from harness.kubelet import Kubelet, Program
 from harness.operator import Operator
 from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook
-from harness.proxy import Stage as When
+from harness.proxy import Moment as When
 
 ORDER = ("queued", "PREPROCESSING", "TRAINING")
 FINAL = ("TRAINED", "failed", "notApplicable", "cancelled")
@@ -67,7 +67,7 @@ class Witness:
 
 
 @dataclass
-class Stage:
+class OperatorHarness:
     """What a story plays on."""
 
     api: Api
@@ -168,7 +168,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def operator_harness(
     control_plane: ControlPlane,
     api: Api,
     *,
@@ -180,7 +180,7 @@ async def stage(
     forked: bool = True,
     program: Sequence[str] | None = None,
     pods_do: Callable[[Program], Program] = lambda program: program,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[OperatorHarness]:
     """Set a stage up; with `start`, the operator is ready. What earlier stories left is removed first.
 
     `loopback_services`: plugins may be services on this machine. `forked`, `program`: how the operator starts, see
@@ -221,7 +221,7 @@ async def place(
     namespace: str,
     plan: pods.Plan,
     pods_do: Callable[[Program], Program] = lambda program: program,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[OperatorHarness]:
     """Set up one namespace of those that an operator serves: its pretend pods, and the witness."""
     mailbag, witness = pods.Mailbag(), Witness()
     async with AsyncExitStack() as stack:
@@ -230,7 +230,7 @@ async def place(
         for kind in ("Project", "TrainingRun"):
             task = asyncio.create_task(witness.follow(api, kind, namespace=namespace))
             stack.push_async_callback(_cancel, task)
-        yield Stage(api, namespace, proxy, process, kubelet, mailbag, witness)
+        yield OperatorHarness(api, namespace, proxy, process, kubelet, mailbag, witness)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
