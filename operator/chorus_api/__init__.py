@@ -1,4 +1,4 @@
-"""What crosses a boundary: the kinds, the messages and the run configuration. Pydantic only."""
+"""The kinds, the configuration files of pods, reasons and other fixed names, the CRD generator. Needs only pydantic."""
 
 VERSION = "0.1.0"
 """Version of Chorus, as in pyproject.toml."""

@@ -1,1 +1,1 @@
-"""The `chorus` command: what authors and users of Chorus do at their own machine."""
+"""The `chorus` command, which plugin authors and users of Chorus run on their own machine."""

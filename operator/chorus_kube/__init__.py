@@ -1,4 +1,4 @@
-"""The only code that talks to the API server: a client for plain dicts with a deadline on every call and one error type
-for each decision, the work queue that gives keys to reconcilers one at a time, and leader election by a Lease. It knows
-kinds by name and path, and nothing of what they mean.
+"""The API server client for plain dicts (a deadline on every call, one error type for each decision), the work queue of
+keys, and leader election with a Lease. Only kopf's watches bypass the client. The package knows kinds by name and path,
+not what they mean.
 """

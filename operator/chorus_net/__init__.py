@@ -1,1 +1,1 @@
-"""How Chorus listens and connects: limits of listeners, addresses that nobody may reach. For operator and pods."""
+"""Listening and connecting, for the operator and pods: limits of listeners, and addresses that must not be reached."""

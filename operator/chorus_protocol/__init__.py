@@ -1,4 +1,3 @@
-"""What Chorus and plugins say to each other: the messages' models, their parser, how many of them are taken, why one is
-refused, and the signature of what services are sent. The receiver, the pods and the check of a plugin use the same
-code; nothing here talks to an API server.
+"""The messages between Chorus and plugins: models, parser, rate limits, causes of refusal, and the signature of
+messages to services. The receiver, the pods and the plugin check share this code. Nothing here talks to an API server.
 """

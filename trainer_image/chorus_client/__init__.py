@@ -1,4 +1,4 @@
-"""A pod's side of the protocol: messages to the control plane, the termination record, stopping, masked secrets."""
+"""The pod's side of the protocol: messages to the control plane, the termination record, stopping, masked secrets."""
 
 from chorus_client.masking import mask
 from chorus_client.sender import Pace, Sender, Undelivered

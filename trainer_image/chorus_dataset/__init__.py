@@ -1,1 +1,1 @@
-"""Read, check and split a table into a training frame; publish a finished artefact. No torch."""
+"""The CPU Jobs: prepare a frame from a table, fetch a base model, publish an artefact, run an exchange. No torch."""

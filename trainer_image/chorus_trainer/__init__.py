@@ -1,1 +1,1 @@
-"""The LoRA trainer: one training pod, from the frame to a finished adapter, and the tools around it."""
+"""The LoRA trainer: one training pod, from the frame to a finished adapter, and its tools."""

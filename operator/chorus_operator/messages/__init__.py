@@ -1,1 +1,1 @@
-"""The receiver of what pods report."""
+"""The HTTPS receiver of what pods and services report."""

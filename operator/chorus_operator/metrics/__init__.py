@@ -1,1 +1,1 @@
-"""What /metrics shows. Labels are closed sets of words: never a run, a Project, a namespace or free text."""
+"""The metrics that /metrics serves. Labels come from closed sets: never a run, a Project, a namespace or free text."""

@@ -1,4 +1,4 @@
-"""The plugin types, a folder each: what its Plugins need (requirements), what its runs use (resolve), what is made for
-them (manifests), and what follows from what is observed (observe). `registry` lists them;
-`decisions/run/plugin_type.py` says what a type must answer.
+"""The plugin types, a folder each: what Plugins need (requirements), what runs use (resolve), which objects an attempt
+has (manifests), and what follows from their observed state (observe). `registry` lists the types;
+`decisions/run/plugin_type.py` declares their interface.
 """

@@ -1,4 +1,4 @@
-"""Read, decide, act: one reconcile for each kind, behind one function of a key."""
+"""Read, decide, act: one reconcile function for each kind, behind one function of a key."""
 
 from __future__ import annotations
 

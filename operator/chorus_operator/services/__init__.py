@@ -1,1 +1,1 @@
-"""Plugins that are services: what Chorus sends them, where to, and by what they and we are known."""
+"""Messages to service plugins: their content, where they are sent, and how the two sides authenticate."""

@@ -1,3 +1,3 @@
-"""The training frame: rows are mapped, spooled, split by content, profiled and written under a name made of what they
-are; frames that nothing uses are removed.
+"""The training frame: map, spool, split by content and profile rows, write them under a name derived from the content,
+and remove frames that nothing uses.
 """

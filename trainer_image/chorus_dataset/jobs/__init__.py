@@ -1,3 +1,3 @@
-"""What pods of Chorus run: prepare, fetch, publish and the exchange. `job` wraps each: its configuration file, signals,
-exit code and termination record.
+"""The programs of Chorus's own pods: prepare, fetch, publish and the exchange. `job` gives each its configuration file,
+signal handling, exit code and termination record.
 """

@@ -1,3 +1,3 @@
-"""Rows out of files: CSV, JSON lines and Parquet, read in batches of columns; what cannot be read is counted by reason.
-A file is opened without following links.
+"""Readers of CSV, JSON lines and Parquet files. They read rows in bounded memory and count unusable rows by reason.
+Links are followed, but never out of the source's volume.
 """

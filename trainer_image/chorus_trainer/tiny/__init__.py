@@ -1,5 +1,4 @@
-"""Small base models for the demo and the tests: a T5 and a decoder, made from a table of requests in a minute each.
-
-They have learned to read and write texts like the table's, and to repeat and complete them; which answer belongs to
-which request they have never seen. That is left to LoRA.
+"""Small base models for the demo and the tests: a T5 and a decoder, built from a table of requests in a minute each.
+They learn to read, write, repeat and complete texts like those of the table. They never see which answer belongs to
+which request: LoRA has to learn that.
 """

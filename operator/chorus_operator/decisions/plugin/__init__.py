@@ -1,3 +1,3 @@
-"""What is decided about a Plugin: an image is described once, a service is asked again and again whether it is online.
-`describe` is the way in, `state` the view that both share.
+"""What all plugin types share to decide about a Plugin: `state` has the view, `status` the status and its conditions.
+The rules of a type are in its folder of `plugin_types`.
 """

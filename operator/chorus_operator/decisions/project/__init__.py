@@ -1,3 +1,3 @@
-"""What is decided about a Project: its claim, its training frame, which runs are made and which of them may start, what
-becomes of those that have ended. `decide` is the way in, `state` the view and the draft that its rules share.
+"""Decisions about a Project: its claim, its training frame, which runs to create and admit, and what happens to ended
+runs. `decide` is the entry point; `state` has the view and the draft that the rules share.
 """

@@ -1,3 +1,3 @@
-"""What is decided about a TrainingRun, from its acceptance to its published model. `decide` is the way in, `state` the
-view and the draft that its rules share.
+"""Decisions about a TrainingRun, from acceptance to the published model. `decide` is the entry point; `state` has the
+view and the draft that the rules share.
 """

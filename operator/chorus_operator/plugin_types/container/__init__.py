@@ -1,1 +1,1 @@
-"""An image that speaks the plugin protocol, in a Job of its own."""
+"""Plugins that are images: the image runs in a Job and speaks the plugin protocol."""

@@ -1,1 +1,1 @@
-"""LoRA fine-tuning in the trainer image, of a base model that is mounted, or fetched first."""
+"""LoRA fine-tuning in the trainer image. The base model is mounted, or fetched first."""

@@ -1,1 +1,1 @@
-"""An HTTP service that speaks the plugin protocol; an exchange holds its frame and takes its artefact."""
+"""Plugins that are HTTP services and speak the plugin protocol. An exchange serves the frame and takes the artefact."""
