@@ -90,6 +90,7 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     NODE_LOST = "NodeLost"
     JOB_REJECTED = "JobRejected"
+    POD_REJECTED = "PodRejected"
     FROZEN_CONFIG_CHANGED = "FrozenConfigChanged"
     JOB_DELETED = "JobDeleted"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -110,6 +111,7 @@ class Reason(StrEnum):
     # Project
     PLUGIN_FAILED = "PluginFailed"
     LATEST_NOT_OWNED = "LatestNotOwned"
+    WORSE_THAN_BASE_MODEL = "WorseThanBaseModel"
     RUNS_ACTIVE = "RunsActive"
     ALL_WELL = "AllWell"
 

@@ -321,6 +321,9 @@ class TerminationRecord(FileModel):
     samples: int | None = Field(None, description="Rows that were trained on.")
     final_loss: FiniteFloat | None = Field(None, description="Training loss at the end.")
     eval_loss: FiniteFloat | None = Field(None, description="Loss on the rows held back.")
+    eval_loss_without_adapter: FiniteFloat | None = Field(
+        None, description="LoRA: loss of the base model alone on the rows held back."
+    )
     step: int | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
     promoted: bool | None = Field(None, description="Publish: whether `latest` was moved.")
     latest_owner: Annotated[str, StringConstraints(max_length=200)] | None = Field(

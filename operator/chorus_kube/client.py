@@ -138,15 +138,21 @@ class Kube:
         container: str | None = None,
         tail_lines: int | None = None,
         limit_bytes: int | None = None,
+        last_bytes: int | None = None,
     ) -> str | None:
-        """Read the log of a container; None when the pod is gone or the container has none yet."""
+        """Read the log of a container; None when the pod is gone or the container has none yet.
+
+        `limit_bytes` counts from the front of what would be read; `last_bytes` keeps its end, for a line may be long.
+        """
         query = {
             key: str(value)
             for key, value in (("container", container), ("tailLines", tail_lines), ("limitBytes", limit_bytes))
             if value is not None
         }
         try:
-            body = await self._transport.request("GET", PODS, namespace, name, "log", query=query)
+            body = await self._transport.request(
+                "GET", PODS, namespace, name, "log", query=query, last_bytes=last_bytes
+            )
         except (NotFound, Invalid):
             return None
         return body.decode(errors="replace")

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.rest import RESTResponse
 
 from chorus_kube.errors import Unavailable, from_response
 from chorus_kube.resources import Page, Resource
@@ -20,6 +21,7 @@ from chorus_kube.resources import Page, Resource
 Manifest = dict[str, Any]
 
 CONNECT_SECONDS = 10.0
+CHUNK_BYTES = 64 * 1024
 READ_SECONDS = 30.0
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 5.0
@@ -61,6 +63,17 @@ def yaml_body(manifest: Manifest) -> str:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
 
     return _ESCAPES.sub(join, json.dumps(manifest))
+
+
+async def _read(response: RESTResponse, last_bytes: int | None) -> bytes:
+    """Read a body, or its end."""
+    if last_bytes is None:
+        body: bytes = await response.read()
+        return body
+    kept = b""
+    async for chunk in response.response.content.iter_chunked(CHUNK_BYTES):
+        kept = (kept + chunk)[-last_bytes:]
+    return kept
 
 
 class Transport:
@@ -133,8 +146,12 @@ class Transport:
         body: Manifest | None = None,
         content_type: str = JSON,
         idempotent: bool = True,
+        last_bytes: int | None = None,
     ) -> bytes:
-        """Send a request and give the body of its answer; KubeError when that is not 2xx or does not come."""
+        """Send a request and give the body of its answer; KubeError when that is not 2xx or does not come.
+
+        `last_bytes`: give the end of the body alone, and never hold much more of it.
+        """
         path = resource.path(namespace, name, subresource)
         verb = "list" if method == "GET" and resource.kind and name is None else _VERBS[method]
         loop = asyncio.get_running_loop()
@@ -143,7 +160,15 @@ class Transport:
         while True:
             try:
                 return await self._once(
-                    method, resource, path, query, body, content_type, verb=verb, seconds=end - loop.time()
+                    method,
+                    resource,
+                    path,
+                    query,
+                    body,
+                    content_type,
+                    verb=verb,
+                    seconds=end - loop.time(),
+                    last_bytes=last_bytes,
                 )
             except Unavailable as error:
                 # 429 means that nothing was done; every other failure may hide a success.
@@ -166,6 +191,7 @@ class Transport:
         *,
         verb: str,
         seconds: float,
+        last_bytes: int | None,
     ) -> bytes:
         what = f"{method} {path}"
         timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
@@ -182,7 +208,7 @@ class Transport:
             )
             response = await self._api.call_api(*request, _request_timeout=timeout)
             status = response.status
-            answer: bytes = await response.read()
+            answer = await _read(response, last_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = f"{what}: the API server did not answer: {type(error).__name__} {error}".rstrip()
             raise Unavailable(text, reason="NoAnswer") from error

@@ -226,6 +226,7 @@ class FakeKube:
         container: str | None = None,
         tail_lines: int | None = None,
         limit_bytes: int | None = None,
+        last_bytes: int | None = None,
     ) -> str | None:
         async with self._call(Call("pod_log", "Pod", name)):
             log = self.logs.get(name)
@@ -233,7 +234,7 @@ class FakeKube:
                 return None
             if tail_lines is not None:
                 log = "".join(log.splitlines(keepends=True)[-tail_lines:])
-            return log if limit_bytes is None else log[:limit_bytes]
+            return log[:limit_bytes][-(last_bytes or len(log)) :] if log else log
 
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         async with self._call(Call("token_review", "TokenReview")):

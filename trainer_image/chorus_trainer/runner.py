@@ -90,6 +90,7 @@ def _trained(settings: Settings, config: RunConfig, *, messages: ClosingMessages
         samples=trained.record.samples_used,
         final_loss=trained.record.final_loss,
         eval_loss=trained.record.eval_loss,
+        eval_loss_without_adapter=trained.record.eval_loss_without_adapter,
         step=trained.record.steps,
     )
 

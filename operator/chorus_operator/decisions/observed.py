@@ -94,6 +94,9 @@ class PodView:
     raw_message: str
     forwarding: bool
     """Whether a sidecar still runs: it may have messages of the main container to send."""
+    pod_reason: str
+    """Why the pod as a whole failed, such as UnexpectedAdmissionError."""
+    pod_message: str
     tracked: bool
     """Whether the Job controller has yet to take note of how it ends: until then its Job may fail for it."""
 
@@ -127,14 +130,16 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
 
 
 def pod_view(pod: Mapping[str, Any]) -> PodView:
-    """Reduce a pod; the main container is the first one."""
+    """Reduce a pod. Its annotation names the main container: an injected sidecar may stand before it."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
-    container = (spec.get("containers") or [{"name": ""}])[0]["name"]
+    container = _main_container(metadata, spec)
     own: Mapping[str, Any] = next((c for c in status.get("containerStatuses", ()) if c.get("name") == container), {})
-    first = _failed_init(status)
-    if first is not None:  # the main container never started: this one is why
-        own, container = first, first["name"]
     state = own.get("state", {})
+    first = _failed_init(status)
+    if first is not None and not {"running", "terminated"} & state.keys():
+        # The main container never ran, and this one is why. A sidecar that is stopped after it ends with 143.
+        own, container = first, first["name"]
+        state = own.get("state", {})
     terminated = state.get("terminated") or {}
     waiting = state.get("waiting") or {}
     running = state.get("running") or {}
@@ -164,8 +169,16 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         record=termination_record(terminated.get("message", "")),
         raw_message=terminated.get("message", "") or status.get("message", ""),
         forwarding=any("running" in each.get("state", {}) for each in status.get("initContainerStatuses", ())),
+        pod_reason=status.get("reason", ""),
+        pod_message=status.get("message", ""),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
+
+
+def _main_container(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    names = [str(container["name"]) for container in spec.get("containers") or ()]
+    named = str(metadata.get("annotations", {}).get(contract.MAIN_CONTAINER_ANNOTATION, ""))
+    return named if named in names else next(iter(names), "")
 
 
 def _failed_init(status: Mapping[str, Any]) -> Mapping[str, Any] | None:

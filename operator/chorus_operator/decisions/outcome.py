@@ -1,16 +1,20 @@
-"""Why an attempt failed, and whose fault it was: from the pod if it is still there, else from the Job's condition.
+"""The table from what is observed to what is said: why an attempt or a Job failed, and whose fault it was.
 
-The rules of the Job's podFailurePolicy and the readings here are two sides of one table, so that the cause survives the
-pod: `POLICY_EXIT_CODES[i]` is rule i + 1, rule 0 is the disruption, the last rule is every other exit code.
+The first of `ROWS` that fits gives the Outcome: the first cause in time stands before what it led to.
+The rules of a Job's podFailurePolicy are the other side of this table, so that a cause survives the pod:
+`POLICY_EXIT_CODES[i]` is rule i + 1, rule 0 is the disruption, the last rule is every other exit code.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from chorus_api.reasons import ExitCode, FailureClass, Reason
 from chorus_api.scratch import SCRATCH_FIELD
+from chorus_operator.decisions.error_line import error_line
 from chorus_operator.decisions.observed import JobView, PodView
 
 POLICY_EXIT_CODES = (
@@ -23,9 +27,20 @@ POLICY_EXIT_CODES = (
 )
 
 
+class Actor(StrEnum):
+    """Who acts on a failure."""
+
+    USER = "user"
+    """Whoever wrote the Plugin, the Project or the run."""
+    ADMINISTRATOR = "administrator"
+    """Whoever runs the cluster or the namespace's quota."""
+    NOBODY = "nobody"
+    """It passes, or is tried again."""
+
+
 @dataclass(frozen=True)
-class FailureCause:
-    """Why an attempt or a Job failed."""
+class Outcome:
+    """Why an attempt or a Job failed: class, reason, the first cause in words, and what to do about it."""
 
     failure_class: FailureClass
     reason: Reason
@@ -33,6 +48,20 @@ class FailureCause:
     hint: str = ""
     not_applicable: bool = False
     exit_code: int | None = None
+    actor: Actor = Actor.USER
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A failed Job, and what is left of its pod."""
+
+    job: JobView
+    pod: PodView | None = None
+    log: str | None = None
+    """The end of the main container's log."""
+
+
+Row = Callable[[Observation], Outcome | None]
 
 
 @dataclass(frozen=True)
@@ -41,11 +70,15 @@ class _Meaning:
     reason: Reason
     message: str
     hint: str = ""
+    actor: Actor = Actor.USER
 
 
 _EXITS = {
     ExitCode.PREEMPTED: _Meaning(
-        FailureClass.DISRUPTION, Reason.DISRUPTED, "The pod was told to stop, saved its state and can go on."
+        FailureClass.DISRUPTION,
+        Reason.DISRUPTED,
+        "The pod was told to stop, saved its state and can go on.",
+        actor=Actor.NOBODY,
     ),
     ExitCode.BAD_CONFIGURATION: _Meaning(
         FailureClass.USER,
@@ -60,17 +93,23 @@ _EXITS = {
         FailureClass.USER, Reason.NOT_APPLICABLE, "The plugin says that it does not suit the frame."
     ),
     ExitCode.INTERNAL: _Meaning(
-        FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, "The program met an error of its own."
+        FailureClass.INFRASTRUCTURE,
+        Reason.INTERNAL_ERROR,
+        "The program met an error of its own.",
+        actor=Actor.NOBODY,
     ),
     ExitCode.KILLED: _Meaning(
-        FailureClass.INFRASTRUCTURE, Reason.KILLED, "The container was killed (SIGKILL) without saving."
+        FailureClass.INFRASTRUCTURE,
+        Reason.KILLED,
+        "The container was killed (SIGKILL) without saving.",
+        actor=Actor.NOBODY,
     ),
 }
 _OUT_OF_MEMORY = _Meaning(
     FailureClass.USER,
     Reason.OUT_OF_MEMORY,
     "The container went over its memory limit and was killed.",
-    "Raise the Plugin's resources.limits.memory, or lower batchSize or the token limits.",
+    "Raise the Plugin's resources.limits.memory, or have the program use less.",
 )
 _OTHER = _Meaning(
     FailureClass.USER,
@@ -88,77 +127,160 @@ _OF_THE_PROJECT = ("prepare", "fetch", "publish")
 REASONS = {reason.value: reason for reason in Reason}
 
 
-def cause_of(job: JobView, pod: PodView | None) -> FailureCause:
-    """Tell why a failed Job failed.
-
-    Evidence in order: an eviction for the pod's own limits, a disruption of the pod, its exit and own last word, the
-    Job's policy rule, the Job's reason.
-    """
-    if pod is not None and _OWN_LIMIT.match(pod.evicted):
-        return _evicted(pod)
-    if pod is not None and pod.disrupted:
-        return FailureCause(FailureClass.DISRUPTION, Reason.DISRUPTED, f"Pod {pod.name} was disrupted: {pod.disrupted}")
-    if pod is not None and pod.exit_code not in (None, 0):
-        return _from_pod(pod)
-    if job.failed_rule is not None:
-        return _from_rule(job, job.failed_rule)
-    if job.reason == "DeadlineExceeded":
-        return FailureCause(FailureClass.USER, Reason.ACTIVE_DEADLINE_EXCEEDED, job.message)
-    return FailureCause(
-        FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"Job {job.name} failed: {job.reason} {job.message}".strip()
-    )
+_NOT_STARTED = ("StartError", "ContainerCannotRun")
+"""What the kubelet says when the container runtime could not start the command."""
+_END_UNKNOWN = ("Unknown", "ContainerStatusUnknown")
+"""What a kubelet says of containers that were there before its node was restarted."""
+_NODE_STOPS = ("NodeShutdown", "Shutdown", "Terminated", "Preempting", "NodeLost")
+"""Reasons of a pod that its node could not keep."""
+_TERM_CODE = 143
 
 
-def _evicted(pod: PodView) -> FailureCause:
+def outcome_of(job: JobView, pod: PodView | None, log: str | None = None) -> Outcome:
+    """Say why a failed Job failed: the first row of the table that fits."""
+    observation = Observation(job, pod, log)
+    return next(outcome for row in ROWS if (outcome := row(observation)) is not None)
+
+
+def _over_own_limit(seen: Observation) -> Outcome | None:
     """Tell which field to raise: the same pod would go over the same limit again."""
+    pod = seen.pod
+    if pod is None or not _OWN_LIMIT.match(pod.evicted):
+        return None
     owner = "Project" if pod.container in _OF_THE_PROJECT else "Plugin"
     own = "" if owner == "Project" else ", and its resources.limits.ephemeral-storage where it sets one"
-    return FailureCause(
+    return Outcome(
         FailureClass.USER,
         Reason.SCRATCH_FULL,
-        f"Pod {pod.name} was evicted: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
+        f"Pod {pod.name} was evicted{_on_node(pod)}: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
         "Or write less to /tmp and to the log: what is large belongs into the run's directory, which is on the claim.",
         exit_code=pod.exit_code,
     )
 
 
-def _from_pod(pod: PodView) -> FailureCause:
-    code = pod.exit_code or 0
-    meaning = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
-    record = pod.record
-    if record is None or record.outcome == "succeeded":
-        return FailureCause(
-            meaning.failure_class,
-            meaning.reason,
-            f"{meaning.message} (pod {pod.name}, exit code {code})",
-            meaning.hint,
-            code == ExitCode.NOT_APPLICABLE,
-            code,
-        )
-    return FailureCause(
-        FailureClass.INFRASTRUCTURE if record.retryable and meaning is _OTHER else meaning.failure_class,
-        REASONS.get(record.reason, meaning.reason),
-        record.message or meaning.message,
-        record.hint or meaning.hint,
-        code == ExitCode.NOT_APPLICABLE,
-        code,
+def _disrupted(seen: Observation) -> Outcome | None:
+    """An eviction, a preemption, a drain, or a node that ran out of something: the pod's own words say who did it."""
+    pod = seen.pod
+    if pod is None or not (pod.disrupted or pod.evicted):
+        return None
+    what = pod.evicted.strip() or pod.disrupted
+    return _disruption(f"Pod {pod.name} was disrupted{_on_node(pod)}: {what}", pod.exit_code)
+
+
+def _node_restarted(seen: Observation) -> Outcome | None:
+    pod = seen.pod
+    if pod is None or pod.terminated_reason not in _END_UNKNOWN:
+        return None
+    where = f"Node {pod.node}" if pod.node else "Its node"
+    return _disruption(f"{where} was stopped or restarted while pod {pod.name} ran.", pod.exit_code)
+
+
+def _pod_rejected(seen: Observation) -> Outcome | None:
+    """A pod that the kubelet ended or never admitted, such as UnexpectedAdmissionError: no container says anything."""
+    pod = seen.pod
+    if pod is None or pod.phase != "Failed" or pod.exit_code is not None or not pod.pod_reason:
+        return None
+    message = f"Pod {pod.name} was refused{_on_node(pod)}: {pod.pod_reason}: {pod.pod_message}".rstrip(": ")
+    if pod.pod_reason in _NODE_STOPS:
+        return _disruption(message, None)
+    return Outcome(FailureClass.INFRASTRUCTURE, Reason.POD_REJECTED, message, actor=Actor.ADMINISTRATOR)
+
+
+def _not_started(seen: Observation) -> Outcome | None:
+    pod = seen.pod
+    if pod is None or pod.terminated_reason not in _NOT_STARTED:
+        return None
+    return Outcome(
+        FailureClass.USER,
+        Reason.CONTAINER_CONFIG_ERROR,
+        f"The container could not be started: {pod.raw_message.strip()} (pod {pod.name})",
+        "Correct the command, or the image that should hold it.",
+        exit_code=pod.exit_code,
     )
 
 
-def _from_rule(job: JobView, rule: int) -> FailureCause:
+def _deleted(seen: Observation) -> Outcome | None:
+    """SIGTERM ended a program that does not heed it, in a pod that somebody deleted."""
+    pod = seen.pod
+    if pod is None or pod.deleting_since is None or pod.exit_code not in (_TERM_CODE, ExitCode.KILLED):
+        return None
+    if pod.terminated_reason == "OOMKilled":
+        return None
+    return _disruption(f"Somebody deleted pod {pod.name}{_on_node(pod)}.", pod.exit_code)
+
+
+def _by_exit(seen: Observation) -> Outcome | None:
+    """The exit code, and the program's own last word where it left one, else the last error in its log."""
+    pod = seen.pod
+    if pod is None or pod.exit_code in (None, 0):
+        return None
+    code = pod.exit_code or 0
+    meaning = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
+    record, not_applicable = pod.record, code == ExitCode.NOT_APPLICABLE
+    if record is None or record.outcome == "succeeded":
+        said = error_line(seen.log) if meaning is _OTHER and seen.log else ""
+        message = f"{said or meaning.message} (pod {pod.name}, exit code {code})"
+        return Outcome(
+            meaning.failure_class, meaning.reason, message, meaning.hint, not_applicable, code, meaning.actor
+        )
+    retryable = record.retryable and meaning is _OTHER
+    return Outcome(
+        FailureClass.INFRASTRUCTURE if retryable else meaning.failure_class,
+        REASONS.get(record.reason, meaning.reason),
+        record.message or meaning.message,
+        record.hint or meaning.hint,
+        not_applicable,
+        code,
+        Actor.NOBODY if retryable else meaning.actor,
+    )
+
+
+def _by_rule(seen: Observation) -> Outcome | None:
+    """The pod is gone: the Job's condition names the rule that failed it."""
+    job, rule = seen.job, seen.job.failed_rule
+    if rule is None:
+        return None
     if rule == 0:
-        return FailureCause(
-            FailureClass.DISRUPTION, Reason.DISRUPTED, f"A pod of Job {job.name} was disrupted: {job.message}"
-        )
-    if rule <= len(POLICY_EXIT_CODES):
-        code = POLICY_EXIT_CODES[rule - 1]
-        meaning = _EXITS[code]
-        return FailureCause(
-            meaning.failure_class,
-            meaning.reason,
-            f"{meaning.message} ({job.message})",
-            meaning.hint,
-            code == ExitCode.NOT_APPLICABLE,
-            code,
-        )
-    return FailureCause(_OTHER.failure_class, _OTHER.reason, f"{_OTHER.message} ({job.message})", _OTHER.hint)
+        return _disruption(f"A pod of Job {job.name} was disrupted: {job.message}", None)
+    if rule > len(POLICY_EXIT_CODES):
+        return Outcome(_OTHER.failure_class, _OTHER.reason, f"{_OTHER.message} ({job.message})", _OTHER.hint)
+    code = POLICY_EXIT_CODES[rule - 1]
+    meaning, not_applicable = _EXITS[code], code == ExitCode.NOT_APPLICABLE
+    message = f"{meaning.message} ({job.message})"
+    return Outcome(meaning.failure_class, meaning.reason, message, meaning.hint, not_applicable, code, meaning.actor)
+
+
+def _too_long(seen: Observation) -> Outcome | None:
+    if seen.job.reason != "DeadlineExceeded":
+        return None
+    message = seen.job.message or f"Job {seen.job.name} took longer than its deadline."
+    return Outcome(FailureClass.USER, Reason.ACTIVE_DEADLINE_EXCEEDED, message)
+
+
+def _unknown(seen: Observation) -> Outcome:
+    job = seen.job
+    message = f"Job {job.name} failed: {job.reason} {job.message}".strip()
+    return Outcome(FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, message, actor=Actor.NOBODY)
+
+
+def _disruption(message: str, exit_code: int | None) -> Outcome:
+    return Outcome(FailureClass.DISRUPTION, Reason.DISRUPTED, message, exit_code=exit_code, actor=Actor.NOBODY)
+
+
+def _on_node(pod: PodView) -> str:
+    return f" on node {pod.node}" if pod.node else ""
+
+
+ROWS: tuple[Row, ...] = (
+    _over_own_limit,
+    _disrupted,
+    _node_restarted,
+    _pod_rejected,
+    _not_started,
+    _deleted,
+    _by_exit,
+    _by_rule,
+    _too_long,
+    _unknown,
+)
+"""The table, the first cause first. The last row fits everything."""

@@ -167,4 +167,5 @@ def pod_template(
         spec["priorityClassName"] = placement.priority_class
     if placement.runtime_class:
         spec["runtimeClassName"] = placement.runtime_class
-    return {"metadata": {"labels": dict(labels), "annotations": dict(annotations)}, "spec": spec}
+    noted = {**annotations, contract.MAIN_CONTAINER_ANNOTATION: container["name"]}
+    return {"metadata": {"labels": dict(labels), "annotations": noted}, "spec": spec}

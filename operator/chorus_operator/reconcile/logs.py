@@ -15,13 +15,16 @@ READ_BYTES = 32 * 1024
 _CUT = "\n[… cut …]\n"
 
 
-async def log_tail(kube: Kube, namespace: str, pods: Sequence[PodView]) -> str | None:
-    """Read the first and the last part of the newest pod's log, at most 5,000 characters; None when it is gone."""
+async def log_tail(kube: Kube, namespace: str, pods: Sequence[PodView], *, running: bool = False) -> str | None:
+    """Read the first and the last part of the newest pod's log, at most 5,000 characters; None when it is gone.
+
+    `running`: also that of a container that has not ended.
+    """
     pod = newest(pods)
-    if pod is None or pod.exit_code is None:
+    if pod is None or (pod.exit_code is None and not (running and pod.started is not None)):
         return None
     tail = await kube.pod_log(
-        namespace, name=pod.name, container=pod.container, tail_lines=TAIL_LINES, limit_bytes=READ_BYTES
+        namespace, name=pod.name, container=pod.container, tail_lines=TAIL_LINES, last_bytes=READ_BYTES
     )
     if tail is None:
         return None

@@ -83,6 +83,10 @@ async def _bring_forward(context: ReconcileContext, run: TrainingRun) -> Decisio
     try:
         view = await _read(context, run)
         decision = decide_run(view, context.plugin_types)
+        if _ends_a_running_pod(view, decision):
+            tail = await log_tail(context.kube, run.metadata.namespace, view.pods, running=True)
+            view = replace(view, log_tail=tail)
+            decision = decide_run(view, context.plugin_types)
         for action in decision.actions:
             await _act(context, view, action)
     except Taken as error:
@@ -90,6 +94,13 @@ async def _bring_forward(context: ReconcileContext, run: TrainingRun) -> Decisio
     except Invalid as error:
         return refuse_run(view, str(error))
     return decision
+
+
+def _ends_a_running_pod(view: RunView, decision: Decision[TrainingRunStatus]) -> bool:
+    """Tell whether a run fails while its pod runs, such as at a deadline: its log goes with the pod."""
+    failure = decision.status.failure
+    running = any(pod.started is not None and not pod.ended for pod in view.pods)
+    return running and failure is not None and failure != view.run.status.failure and failure.log_tail is None
 
 
 def _known(context: ReconcileContext, run: TrainingRun) -> dict[str, Any]:

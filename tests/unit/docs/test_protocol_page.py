@@ -30,7 +30,7 @@ def test_every_message_has_a_section_with_who_sends_it(kind: MessageType, protoc
 def test_every_field_that_a_plugin_author_meets_is_explained(protocol: ModuleType) -> None:
     told = {name: text for name, text in sections().items() if "(internal)" not in text}
     plugins = [kind for kind in protocol.SENDERS if kind in told]
-    for name in ("Envelope", "Times and tries", "Env variables", "Files", *plugins):
+    for name in ("Envelope", "Times and tries", "Environment variables", "Files", *plugins):
         empty = [line for line in told[name].splitlines() if line.startswith("|") and line.endswith("|  |")]
         assert not empty, f"{name}: give the field a description in its model: {empty}"
 

@@ -287,6 +287,15 @@ async def test_a_log_is_text_and_none_when_there_is_none(kube: Kube, server: Ser
     assert await kube.pod_log("ns", name="pod") is None
 
 
+async def test_of_a_log_that_ends_with_a_line_of_many_bytes_the_end_is_read(kube: Kube, server: Server) -> None:
+    bars = b"".join(b"\r%d%%" % (number % 100) for number in range(200_000))
+    server.answers = [Answer(200, b"started\n" + bars + b"\nValueError: row 17\n")]
+    read = await kube.pod_log("ns", name="pod", tail_lines=5, last_bytes=1000)
+    assert read is not None
+    assert (len(read), read.endswith("ValueError: row 17\n")) == (1000, True)
+    assert dict(server.requests[0].query) == {"tailLines": "5"}
+
+
 async def test_it_tells_which_kinds_are_served(kube: Kube, server: Server) -> None:
     server.answers = [
         Answer(200, {"resources": [{"name": "projects"}, {"name": "projects/status"}]}),

@@ -234,6 +234,17 @@ def test_a_job_that_failed_because_it_was_suspended_counts_against_nothing(world
     assert status(world)["attempts"] == {"current": 2, "user": 0, "infrastructure": 0, "disruption": 0}
 
 
+def test_a_resumed_run_warns_of_nothing_since_its_user_stopped_it(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    world.job_ends(world.attempt("home-soft-1"), exit_code=75)
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
+    assert "failure" not in status(world)
+    assert "Retrying" not in {condition["type"] for condition in status(world)["conditions"]}
+    assert "Retrying" not in {reason for _, reason, _ in world.kube.events}
+
+
 def test_a_run_is_suspended_only_once_its_job_has_taken_note_of_how_the_pod_ended(world: World) -> None:
     """The Job may still fail for it: resumed before, that would look like a new disruption."""
     world.pod_trains("home-soft-1")
@@ -349,6 +360,41 @@ def test_every_wait_has_a_deadline_that_names_what_did_not_come(
     assert status(world)["reason"] == reason
     assert next(iter(deadlines)) in status(world)["message"]
     assert world.jobs() == []
+
+
+def test_the_log_of_a_hung_program_is_kept_before_its_pod_goes(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    (pod,) = world.pods_of(world.attempt("home-soft-1"))
+    world.kube.logs[pod["metadata"]["name"]] = "step 12\nwaiting for a lock\n"
+    world.later(1801)
+    assert status(world)["reason"] == "ProgressDeadlineExceeded"
+    assert status(world)["failure"]["logTail"].endswith("waiting for a lock\n")
+    assert world.job(world.attempt("home-soft-1")) is None
+
+
+@pytest.mark.parametrize(("without", "worse"), [(0.4, True), (0.5, False), (0.6, False)])
+def test_an_adapter_that_is_worse_than_none_is_trained_degraded_and_not_promoted(
+    world: World, without: float, worse: bool
+) -> None:
+    world.pod_trains("home-soft-1")
+    record = TerminationRecord(
+        outcome="succeeded",
+        digest="sha256:" + "cd" * 32,
+        final_loss=0.4,
+        eval_loss=0.5,
+        eval_loss_without_adapter=without,
+    )
+    world.job_ends(world.attempt("home-soft-1"), record=record)
+    told = json.loads(world.config_map(world.publication("home-soft-1"))["job.json"])
+    assert told["promote"] is not worse
+    world.pod_starts(world.publication("home-soft-1"))
+    published = record.model_copy(update={"model_name": told["modelName"], "promoted": told["promote"]})
+    world.job_ends(world.publication("home-soft-1"), record=published)
+    assert world.phase("home-soft-1") == "TRAINED"
+    degraded = {c["reason"] for c in status(world)["conditions"] if c["type"] == "Degraded" and c["status"] == "True"}
+    assert degraded == ({"WorseThanBaseModel"} if worse else set())
+    assert ("worse than the base model alone" in status(world)["message"]) is worse
+    assert status(world)["model"]["metrics"]["eval_loss_without_adapter"] == f"{without:.6g}"
 
 
 def test_silence_while_the_operator_was_away_is_not_held_against_the_pod(world: World) -> None:

@@ -81,6 +81,7 @@ def _told(record: RunRecord) -> dict[str, Any]:
         "samples": record.samples_used,
         "final_loss": record.final_loss,
         "eval_loss": record.eval_loss,
+        "eval_loss_without_adapter": record.eval_loss_without_adapter,
         "step": record.steps,
     }
 

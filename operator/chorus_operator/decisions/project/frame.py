@@ -7,9 +7,9 @@ from datetime import datetime
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
-from chorus_operator.decisions.classify import REASONS, cause_of
 from chorus_operator.decisions.decision import RemovePreparation, StartPrepare
 from chorus_operator.decisions.observed import JobView, newest
+from chorus_operator.decisions.outcome import REASONS, outcome_of
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_preparation, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
@@ -120,7 +120,7 @@ def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
 def _watch(view: ProjectView, job: JobView) -> Preparation:
     pod = newest(view.prepare_pods)
     if job.failed:
-        cause = cause_of(job, pod)
+        cause = outcome_of(job, pod, view.log_tail)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
         return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)

@@ -9,10 +9,10 @@ from datetime import datetime
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Checkpoint, Failure, Report
-from chorus_operator.decisions.classify import REASONS, FailureCause
 from chorus_operator.decisions.conditions import find
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
 from chorus_operator.decisions.observed import PodView
+from chorus_operator.decisions.outcome import REASONS, Outcome
 from chorus_operator.decisions.run.state import AcceptedDraft, Draft
 from chorus_operator.decisions.startup import is_lost, seconds_until_lost, waited, waiting_for
 
@@ -98,14 +98,14 @@ def _observe_checkpoint(draft: AcceptedDraft, seen: Checkpoint) -> None:
     draft.conditions.set(ConditionType.CHECKPOINT_AVAILABLE, True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
 
 
-def overdue(draft: AcceptedDraft) -> FailureCause | None:
+def overdue(draft: AcceptedDraft) -> Outcome | None:
     """Find the deadline of the present attempt that has passed, if one has."""
     view = draft.view
     deadlines, pod = view.accepted.operator.deadlines, view.pod
     start = draft.changes.get("start_time") or draft.before.start_time
     if isinstance(start, datetime) and deadlines.active_seconds is not None:
         if (view.now - start).total_seconds() > deadlines.active_seconds:
-            return FailureCause(
+            return Outcome(
                 FailureClass.USER,
                 Reason.ACTIVE_DEADLINE_EXCEEDED,
                 f"The run took longer than deadlines.activeSeconds ({deadlines.active_seconds} s).",
@@ -117,21 +117,21 @@ def overdue(draft: AcceptedDraft) -> FailureCause | None:
     trains = has_begun(draft)
     reported = trains or (report is not None and report.data_report is not None)
     if not reported and silent > deadlines.data_report_seconds:
-        return FailureCause(
+        return Outcome(
             FailureClass.USER,
             Reason.DATA_REPORT_DEADLINE_EXCEEDED,
             f"No DATA_REPORT within deadlines.dataReportSeconds ({deadlines.data_report_seconds} s) of the start of "
             f"pod {pod.name}.",
         )
     if reported and not trains and silent > deadlines.training_start_seconds:
-        return FailureCause(
+        return Outcome(
             FailureClass.USER,
             Reason.TRAINING_START_DEADLINE_EXCEEDED,
             f"No TRAINING_START within deadlines.trainingStartSeconds ({deadlines.training_start_seconds} s) of the "
             f"last word of pod {pod.name}.",
         )
     if trains and silent > deadlines.progress_seconds:
-        return FailureCause(
+        return Outcome(
             FailureClass.USER,
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"Pod {pod.name} has said nothing for deadlines.progressSeconds ({deadlines.progress_seconds} s).",
@@ -152,13 +152,13 @@ def has_begun(draft: AcceptedDraft) -> bool:
     return progresses or (report is not None and report.training_start is not None)
 
 
-def data_refusal(draft: AcceptedDraft) -> FailureCause | None:
+def data_refusal(draft: AcceptedDraft) -> Outcome | None:
     """Find the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
     report = said_now(draft)
     if report is None or report.data_report is None or report.data_report.applicable:
         return None
     message = report.data_report.reason or "The plugin says that it does not suit the frame."
-    return FailureCause(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
+    return Outcome(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
 
 
 def model_name(draft: AcceptedDraft) -> str | None:
@@ -169,9 +169,9 @@ def model_name(draft: AcceptedDraft) -> str | None:
     return pod.record.model_name if pod is not None and pod.record is not None else None
 
 
-def unnamed(draft: AcceptedDraft) -> FailureCause:
+def unnamed(draft: AcceptedDraft) -> Outcome:
     """Say why an attempt that ended with exit code 0 has not succeeded."""
-    nothing = FailureCause(
+    nothing = Outcome(
         FailureClass.USER,
         Reason.MODEL_NAME_MISSING,
         "The container ended with exit code 0, and never sent MODEL_NAME.",
@@ -180,7 +180,7 @@ def unnamed(draft: AcceptedDraft) -> FailureCause:
     return told_by_plugin(draft, nothing)
 
 
-def told_by_plugin(draft: AcceptedDraft, cause: FailureCause) -> FailureCause:
+def told_by_plugin(draft: AcceptedDraft, cause: Outcome) -> Outcome:
     """Put the plugin's own ERROR_REPORT in the place of what an exit code alone can say."""
     report, pod = said_now(draft), draft.view.pod
     general = cause.reason in (Reason.TRAINING_FAILED, Reason.MODEL_NAME_MISSING)
@@ -193,18 +193,18 @@ def told_by_plugin(draft: AcceptedDraft, cause: FailureCause) -> FailureCause:
     return replace(cause, failure_class=kind, reason=reason, message=message)
 
 
-def _start_overdue(draft: AcceptedDraft) -> FailureCause | None:
+def _start_overdue(draft: AcceptedDraft) -> Outcome | None:
     view = draft.view
     wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get(ConditionType.BLOCKED)
     since = waited(now=view.now, job=view.job, pod=view.pod)
     if blocked is not None:
         since = (view.now - blocked.last_transition_time).total_seconds()
     if wait.limit_seconds is not None and since > wait.limit_seconds:
-        return FailureCause(FailureClass.USER, wait.failed_reason, wait.message)
+        return Outcome(FailureClass.USER, wait.failed_reason, wait.message)
     return _past_start_deadline(draft, wait.message)
 
 
-def _past_start_deadline(draft: AcceptedDraft, message: str) -> FailureCause | None:
+def _past_start_deadline(draft: AcceptedDraft, message: str) -> Outcome | None:
     view = draft.view
     limit = view.accepted.operator.deadlines.start_seconds
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
@@ -212,7 +212,7 @@ def _past_start_deadline(draft: AcceptedDraft, message: str) -> FailureCause | N
         return None
     if (view.now - accepted.last_transition_time).total_seconds() <= limit:
         return None
-    return FailureCause(
+    return Outcome(
         FailureClass.USER,
         Reason.START_DEADLINE_EXCEEDED,
         f"No pod started within deadlines.startSeconds ({limit} s): {message}",
@@ -272,7 +272,7 @@ def tell_lost(draft: AcceptedDraft) -> bool:
     return True
 
 
-def give_up_lost(draft: AcceptedDraft) -> FailureCause | None:
+def give_up_lost(draft: AcceptedDraft) -> Outcome | None:
     """Remove an attempt that was said to be lost with its node; the cause, or None when it was not.
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
@@ -285,10 +285,10 @@ def give_up_lost(draft: AcceptedDraft) -> FailureCause | None:
         return None
     draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
     draft.actions += [DeleteJob(job.name, job.uid) for job in view.jobs if not job.deleting]
-    return FailureCause(FailureClass.DISRUPTION, Reason.NODE_LOST, ready.message)
+    return Outcome(FailureClass.DISRUPTION, Reason.NODE_LOST, ready.message)
 
 
-def failure_of(cause: FailureCause, pod: PodView | None, log_tail: str | None) -> Failure:
+def failure_of(cause: Outcome, pod: PodView | None, log_tail: str | None) -> Failure:
     """Write a failure down with all the evidence that is left."""
     return Failure.model_validate(
         {

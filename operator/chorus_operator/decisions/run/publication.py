@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +13,9 @@ from chorus_api.project import LatestModel, Objective
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
-from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.outcome import Outcome, outcome_of
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost
 from chorus_operator.decisions.run.state import AcceptedDraft
 
@@ -50,11 +50,26 @@ def promotes(
     """
     if policy.promotion != "IfBetter":
         return policy.promotion == "Always"
+    if worse_than_base_model(metrics) is not None:
+        return False
     held = next((row for row in latest if row.plugin == plugin), None)
     if held is None or held.frame != frame or held.value is None:
         return True
     value = metric_of(metrics, policy.objective)
     return value is not None and is_better(value, float(held.value), policy.objective)
+
+
+def worse_than_base_model(metrics: Mapping[str, str]) -> str | None:
+    """Say by how much an adapter does worse than the base model alone on the rows held back; None when it does not."""
+    try:
+        with_adapter, without = float(metrics["eval_loss"]), float(metrics["eval_loss_without_adapter"])
+    except (KeyError, ValueError):
+        return None
+    if not with_adapter > without:
+        return None
+    return (
+        f"worse than the base model alone (evaluation loss {with_adapter:.4g} with the adapter, {without:.4g} without)"
+    )
 
 
 def latest_row(plugin: str, run: str, model: PublishedModel, objective: Objective, frame: str) -> LatestModel:
@@ -104,8 +119,8 @@ def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunSta
         draft.actions.append(DeleteJob(job.name, job.uid))
         return draft.done(again=1.0)
     if job.failed:
-        cause = cause_of(job, pod)
-        cause = FailureCause(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
+        cause = outcome_of(job, pod, view.log_tail)
+        cause = Outcome(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
         draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
@@ -118,7 +133,7 @@ def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     limit = view.accepted.operator.checkpoint.grace_seconds + POD_END_SECONDS
     shown = ", ".join(pod.name for pod in view.pods_left)
     if (view.now - since).total_seconds() > limit:
-        cause = FailureCause(
+        cause = Outcome(
             FailureClass.INFRASTRUCTURE,
             Reason.PUBLISH_FAILED,
             f"Training is over, but pods of the run have not ended within {limit} s: {shown}.",
@@ -151,7 +166,7 @@ def without_artefact(draft: AcceptedDraft, name: str) -> Decision[TrainingRunSta
     return draft.done()
 
 
-def _publish_reason(cause: FailureCause) -> Reason:
+def _publish_reason(cause: Outcome) -> Reason:
     own = {
         Reason.DIGEST_MISMATCH,
         Reason.NON_FINITE_LOSS,
@@ -184,7 +199,11 @@ def _start(draft: AcceptedDraft, artefact: Artefact, record: TerminationRecord |
 
 
 def _metrics(record: TerminationRecord) -> dict[str, str]:
-    values = {"final_loss": record.final_loss, "eval_loss": record.eval_loss}
+    values = {
+        "final_loss": record.final_loss,
+        "eval_loss": record.eval_loss,
+        "eval_loss_without_adapter": record.eval_loss_without_adapter,
+    }
     return {name: f"{value:.6g}" for name, value in values.items() if value is not None}
 
 
@@ -195,12 +214,13 @@ def _published(draft: AcceptedDraft, artefact: Artefact, record: TerminationReco
         draft.conditions.drop(ConditionType.MODEL_PUBLISHED)
         return without_artefact(draft, reported.model_name)
     if record.digest is None or (artefact.kind == "adapter" and record.final_loss is None):
-        cause = FailureCause(
+        cause = Outcome(
             FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss."
         )
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish.pods), None))
         return draft.done()
     name = record.model_name or view.accepted.config.model_name
+    metrics = (dict(reported.metrics) if reported else {}) | _metrics(record)
     draft.changes["model"] = PublishedModel(
         name=name,
         uri=f"pvc://{view.accepted.operator.claim}/models/{name}",
@@ -209,7 +229,7 @@ def _published(draft: AcceptedDraft, artefact: Artefact, record: TerminationReco
         base_model=artefact.base_model,
         samples=record.samples or 0,
         final_loss=None if record.final_loss is None else f"{record.final_loss:.6g}",
-        metrics=(dict(reported.metrics) if reported else {}) | _metrics(record),
+        metrics=metrics,
         promoted=bool(record.promoted),
     )
     draft.changes["completion_time"] = view.now
@@ -225,5 +245,9 @@ def _published(draft: AcceptedDraft, artefact: Artefact, record: TerminationReco
             f"another name; or delete latest/{plugin} and latest/.owners/{plugin} there, and the next model takes it.",
         )
     loss = "" if record.final_loss is None else f", final loss {record.final_loss:.4g}"
-    draft.conditions.set(ConditionType.SUCCEEDED, True, Reason.TRAINED, f"Model {name}{loss}.")
+    worse = worse_than_base_model(metrics)
+    if worse is not None and record.latest_owner is None:
+        draft.conditions.set(ConditionType.DEGRADED, True, Reason.WORSE_THAN_BASE_MODEL, f"Model {name} is {worse}.")
+    more = f", {worse}" if worse is not None else ""
+    draft.conditions.set(ConditionType.SUCCEEDED, True, Reason.TRAINED, f"Model {name}{loss}{more}.")
     return draft.done()

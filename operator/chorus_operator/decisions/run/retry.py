@@ -7,10 +7,10 @@ from collections.abc import Callable
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import Attempts, TrainingRunStatus
-from chorus_operator.decisions.classify import FailureCause
 from chorus_operator.decisions.conditions import is_true
 from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.observed import PodView
+from chorus_operator.decisions.outcome import Outcome
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.phase import NOT_APPLICABLE
 from chorus_operator.decisions.run.state import AcceptedDraft
@@ -20,10 +20,10 @@ _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 def failed_attempt(
     draft: AcceptedDraft,
-    cause: FailureCause,
+    cause: Outcome,
     pod: PodView | None,
     *,
-    named: Callable[[FailureCause], FailureCause] = lambda cause: cause,
+    named: Callable[[Outcome], Outcome] = lambda cause: cause,
 ) -> Decision[TrainingRunStatus]:
     """Count a failed attempt against its budget: try again, or end the run. `named` words a cause as users know it."""
     view = draft.view
@@ -47,12 +47,14 @@ def failed_attempt(
         exhausted = f" (attempt {number}; {kind} retries used up: {allowed})" if allowed else ""
         draft.fail(cause.reason, cause.message + exhausted, failure=failure)
         return draft.done()
-    draft.changes["failure"] = failure
     draft.attempts = Attempts.model_validate(counted.model_dump() | {"current": number + 1})
     draft.actions.append(StartAttempt(number + 1))
     draft.conditions.set(
         ConditionType.PODS_READY, False, Reason.PENDING, f"Attempt {number + 1}: the Job is being made."
     )
+    if saved_for_suspension:
+        return draft.done(again=30.0)  # the user stopped it: nothing has failed
+    draft.changes["failure"] = failure
     draft.conditions.set(
         ConditionType.RETRYING,
         True,

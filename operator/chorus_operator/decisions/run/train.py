@@ -7,14 +7,14 @@ from collections.abc import Callable
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.training_run import TrainingRunStatus
-from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.observed import JobView, PodView
+from chorus_operator.decisions.outcome import Outcome, outcome_of
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft
 
-Failed = Callable[[AcceptedDraft, FailureCause, PodView | None], Decision[TrainingRunStatus]]
+Failed = Callable[[AcceptedDraft, Outcome, PodView | None], Decision[TrainingRunStatus]]
 
 
 def train(
@@ -58,7 +58,7 @@ def _without_job(draft: AcceptedDraft, failed: Failed) -> Decision[TrainingRunSt
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Attempt 1: the Job is being made.")
         return draft.done(again=30.0)
-    deleted = FailureCause(
+    deleted = Outcome(
         FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
     )
     lost = attempt.give_up_lost(draft)
@@ -82,4 +82,4 @@ def _failed_job(draft: AcceptedDraft, job: JobView, failed: Failed) -> Decision[
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, f"Job {job.name} failed: stopping.")
         attempt.force_delete_lost(draft)
         return draft.done(again=REQUEUE_SECONDS)
-    return failed(draft, cause_of(job, view.pod), view.pod)
+    return failed(draft, outcome_of(job, view.pod, view.log_tail), view.pod)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from chorus_api.conditions import ConditionType
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.reasons import Reason
-from chorus_operator.decisions.classify import cause_of
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, StartDescribe
 from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.outcome import outcome_of
 from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.decisions.plugin.status import REQUEUE_SECONDS, conditions_of, status_of
 from chorus_operator.decisions.startup import waited, waiting_for
@@ -56,7 +56,7 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
         return REQUEUE_SECONDS
     if view.job.failed:
-        cause = cause_of(view.job, pod)
+        cause = outcome_of(view.job, pod, view.log_tail)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail else ""
         _fail(conditions, f"{cause.message}{tail}")
         return None

@@ -9,15 +9,17 @@ from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import TrainingRunStatus
-from chorus_operator.decisions.classify import FailureCause, cause_of
 from chorus_operator.decisions.decision import Decision, StartFetch
 from chorus_operator.decisions.observed import newest
+from chorus_operator.decisions.outcome import Outcome, outcome_of
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.publication import Artefact, publish
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft
 from chorus_operator.decisions.run.train import train as train_by_job
 from chorus_operator.decisions.startup import waiting_for
+
+OUT_OF_MEMORY_HINT = "Raise the Plugin's resources.limits.memory, or lower batchSize or the token limits."
 
 
 def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
@@ -33,7 +35,7 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
         return False
     pod = newest(view.fetch.pods)
     if fetch.failed:
-        cause = cause_of(fetch, pod)
+        cause = outcome_of(fetch, pod, view.log_tail)
         reason = cause.reason if cause.reason is not Reason.BAD_CONFIGURATION else Reason.BASE_MODEL_NOT_FOUND
         message = f"lora.baseModel.uri {config.base_model_uri}: {cause.message}"
         draft.fail(reason, message, failure=attempt.failure_of(cause, pod, view.log_tail))
@@ -60,8 +62,10 @@ def train(draft: AcceptedDraft, config: RunConfig) -> Decision[TrainingRunStatus
     )
 
 
-def _named(cause: FailureCause, config: RunConfig) -> FailureCause:
-    """Name the base model as the user did: the pod knows it by its mount alone."""
+def _named(cause: Outcome, config: RunConfig) -> Outcome:
+    """Name the base model as the user did: the pod knows it by its mount alone. Name the parameters that help."""
+    if cause.reason is Reason.OUT_OF_MEMORY:
+        return replace(cause, hint=OUT_OF_MEMORY_HINT)
     if cause.reason is not Reason.BASE_MODEL_NOT_FOUND:
         return cause
     return replace(cause, message=f"lora.baseModel.uri {config.base_model_uri}: {cause.message}")

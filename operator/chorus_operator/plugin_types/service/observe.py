@@ -12,9 +12,9 @@ from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
-from chorus_operator.decisions.classify import REASONS, FailureCause, cause_of
 from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, Endpoint, StartAttempt
+from chorus_operator.decisions.outcome import REASONS, Outcome, outcome_of
 from chorus_operator.decisions.run import attempt, publication
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
@@ -38,7 +38,7 @@ def train(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunSt
     if is_over(draft) or _error(draft) is not None:
         return _end_exchange(draft, config)
     if job.finished:
-        cause = cause_of(job, view.pod) if job.failed else _ended_by_itself(job.name)
+        cause = outcome_of(job, view.pod, view.log_tail) if job.failed else _ended_by_itself(job.name)
         draft.conditions.drop(DELIVERED)
         return failed_attempt(draft, cause, view.pod)
     lost = attempt.give_up_lost(draft)
@@ -67,7 +67,7 @@ def has_named(view: AcceptedView) -> bool:
     return report is not None and report.attempt == status.attempts.current and report.model_name is not None
 
 
-def overdue(draft: AcceptedDraft) -> FailureCause | None:
+def overdue(draft: AcceptedDraft) -> Outcome | None:
     """Find the deadline of the present attempt that has passed, if one has, and what is known of why."""
     late = _unnamed(draft) or attempt.overdue(draft)
     if late is None or late.reason is not Reason.DATA_REPORT_DEADLINE_EXCEEDED:
@@ -82,14 +82,14 @@ def overdue(draft: AcceptedDraft) -> FailureCause | None:
     return replace(late, message=late.message + undelivered)
 
 
-def _unnamed(draft: AcceptedDraft) -> FailureCause | None:
+def _unnamed(draft: AcceptedDraft) -> Outcome | None:
     view, progress = draft.view, draft.before.progress
     if progress is None or progress.attempt != draft.attempts.current or progress.percent < 100:
         return None
     limit = view.accepted.operator.deadlines.model_name_seconds
     if (view.now - max(progress.time, view.operator_since)).total_seconds() <= limit:
         return None
-    return FailureCause(
+    return Outcome(
         FailureClass.USER,
         Reason.MODEL_NAME_DEADLINE_EXCEEDED,
         f"No MODEL_NAME within deadlines.modelNameSeconds ({limit} s) of progress of 100 percent.",
@@ -181,7 +181,7 @@ def _after_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[Tra
     if error is not None:
         return failed_attempt(draft, _cause_of(error), None)
     deleted = f"Job of attempt {draft.attempts.current} was deleted by somebody."
-    return failed_attempt(draft, FailureCause(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
+    return failed_attempt(draft, Outcome(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
 
 
 def _start(draft: AcceptedDraft, number: int) -> Decision[TrainingRunStatus]:
@@ -214,14 +214,12 @@ def _error(draft: AcceptedDraft) -> ErrorEntry | None:
     return said.error if said is not None else None
 
 
-def _cause_of(error: ErrorEntry) -> FailureCause:
+def _cause_of(error: ErrorEntry) -> Outcome:
     reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
     message = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
     kind = FailureClass.INFRASTRUCTURE if error.retryable else FailureClass.USER
-    return FailureCause(kind, reason, message)
+    return Outcome(kind, reason, message)
 
 
-def _ended_by_itself(job: str) -> FailureCause:
-    return FailureCause(
-        FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself."
-    )
+def _ended_by_itself(job: str) -> Outcome:
+    return Outcome(FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself.")

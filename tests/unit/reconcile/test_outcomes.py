@@ -1,0 +1,214 @@
+"""The table from what is observed to what is said: each fault that was induced on real pods is a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chorus_api import contract
+from chorus_api.reasons import FailureClass, Reason
+from chorus_operator.decisions.error_line import MAX_CHARACTERS, error_line
+from chorus_operator.decisions.observed import JobView, PodView, pod_view
+from chorus_operator.decisions.outcome import ROWS, Actor, Observation, Outcome, outcome_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = JobView(
+    name="job-1",
+    uid="u",
+    created=NOW,
+    suspended=False,
+    complete=False,
+    failed=True,
+    stopped=False,
+    reason="PodFailurePolicy",
+    message="Container plugin for pod ns/pod-1 failed with exit code 1 matching FailJob rule at index 7",
+    deleting=False,
+    active=0,
+)
+
+
+def pod(container: str = "plugin", *, status: dict[str, Any] | None = None, **changes: Any) -> PodView:
+    """A pod that has failed, as the API server shows it; `changes`: of the end of its main container."""
+    ended = {"exitCode": 1, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z", **changes}
+    seen = {
+        "metadata": {"name": "pod-1", "uid": "p", "annotations": {contract.MAIN_CONTAINER_ANNOTATION: container}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "injected"}, {"name": container}]},
+        "status": {
+            "phase": "Failed",
+            "containerStatuses": [
+                {"name": "injected", "state": {"terminated": {"exitCode": 0}}},
+                {"name": container, "state": {"terminated": ended}},
+            ],
+            **(status or {}),
+        },
+    }
+    return pod_view(seen)
+
+
+def said(seen: PodView, log: str | None = None) -> tuple[FailureClass, Reason, str]:
+    outcome = outcome_of(JOB, seen, log)
+    return outcome.failure_class, outcome.reason, outcome.message
+
+
+def test_a_node_that_was_stopped_and_started_is_a_disruption() -> None:
+    klass, reason, message = said(pod(exitCode=255, reason="Unknown"))
+    assert (klass, reason) == (FailureClass.DISRUPTION, Reason.DISRUPTED)
+    assert message == "Node node-1 was stopped or restarted while pod pod-1 ran."
+
+
+def test_a_pod_over_its_own_ephemeral_storage_is_the_users_and_says_which_field_to_raise() -> None:
+    words = "Pod ephemeral local storage usage exceeds the total limit of containers 100Mi. "
+    klass, reason, message = said(pod(exitCode=137, status={"reason": "Evicted", "message": words}))
+    assert (klass, reason) == (FailureClass.USER, Reason.SCRATCH_FULL)
+    assert message == (
+        f"Pod pod-1 was evicted on node node-1: {words}Raise spec.scratch.size of the Plugin, and its "
+        "resources.limits.ephemeral-storage where it sets one."
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"message": "Eviction API: evicting"}, "Eviction API: evicting"),
+        ({"message": "Preempted by pod x on node node-1"}, "Preempted by pod x on node node-1"),
+        ({"reason": "DeletionByTaintManager"}, "DeletionByTaintManager"),
+    ],
+)
+def test_a_disruption_says_who_did_it_with_node_and_pod(status: dict[str, str], words: str) -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", **status}
+    klass, reason, message = said(pod(exitCode=75, status={"conditions": [condition]}))
+    assert (klass, reason) == (FailureClass.DISRUPTION, Reason.DISRUPTED)
+    assert message == f"Pod pod-1 was disrupted on node node-1: {words}"
+
+
+@pytest.mark.parametrize("why", ["StartError", "ContainerCannotRun"])
+def test_a_command_that_is_not_in_the_image_is_named_in_the_runtimes_words(why: str) -> None:
+    words = 'exec: "/no/such/program": stat /no/such/program: no such file or directory'
+    klass, reason, message = said(pod(exitCode=128, reason=why, message=words))
+    assert (klass, reason) == (FailureClass.USER, Reason.CONTAINER_CONFIG_ERROR)
+    assert words in message
+
+
+TRACEBACK = """step 1
+Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+    raise ValueError("row 16")
+ValueError: row 16
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train.py", line 5, in <module>
+    raise RuntimeError("row 17 has no answer")
+my.module.BadRow: row 17 has no answer
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (TRACEBACK, "my.module.BadRow: row 17 has no answer"),
+        (TRACEBACK + "bye\n", "my.module.BadRow: row 17 has no answer"),
+        ("loading\nerror: no such file\n\n", "error: no such file"),
+        ("10%\r50%\r100%\rout of luck\r\n", "out of luck"),
+        ("x" * 500, "x" * (MAX_CHARACTERS - 1) + "…"),
+        ("Traceback (most recent call last):\n  File\nKeyboardInterrupt\n", "KeyboardInterrupt"),
+    ],
+)
+def test_an_error_is_the_exceptions_line_of_the_last_traceback_or_the_last_line_that_is_not_blank(
+    log: str, line: str
+) -> None:
+    assert said(pod(), log) == (
+        FailureClass.USER,
+        Reason.TRAINING_FAILED,
+        f"{line} (pod pod-1, exit code 1)",
+    )
+
+
+def test_a_program_that_leaves_no_log_is_said_to_have_ended_with_an_error() -> None:
+    assert said(pod(), "")[2] == "The program ended with an error. (pod pod-1, exit code 1)"
+
+
+def test_the_exit_of_the_main_container_counts_and_not_that_of_a_sidecar_that_was_stopped() -> None:
+    sidecar = {"name": "messages", "started": False, "state": {"terminated": {"exitCode": 143}}}
+    assert outcome_of(JOB, pod(exitCode=64, status={"initContainerStatuses": [sidecar]})).exit_code == 64
+
+
+def test_an_init_container_that_failed_counts_where_the_main_container_never_ran() -> None:
+    failed = {"name": "script", "state": {"terminated": {"exitCode": 65}}}
+    waiting = {"name": "plugin", "state": {"waiting": {"reason": "PodInitializing"}}}
+    seen = pod(status={"initContainerStatuses": [failed], "containerStatuses": [waiting]})
+    assert (seen.container, outcome_of(JOB, seen).exit_code) == ("script", 65)
+
+
+@pytest.mark.parametrize("code", [143, 137])
+def test_a_program_that_sigterm_ended_in_a_pod_that_somebody_deleted_was_disrupted(code: int) -> None:
+    deleted = replace(pod(exitCode=code), deleting_since=NOW)
+    assert said(deleted) == (
+        FailureClass.DISRUPTION,
+        Reason.DISRUPTED,
+        "Somebody deleted pod pod-1 on node node-1.",
+    )
+    assert said(replace(deleted, exit_code=1))[0] is FailureClass.USER
+    assert said(replace(deleted, terminated_reason="OOMKilled"))[1] is Reason.OUT_OF_MEMORY
+
+
+def test_a_pod_that_the_kubelet_refused_says_so_in_its_words() -> None:
+    words = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
+    refused = pod(status={"reason": "UnexpectedAdmissionError", "message": words, "containerStatuses": []})
+    klass, reason, message = said(refused)
+    assert (klass, reason) == (FailureClass.INFRASTRUCTURE, Reason.POD_REJECTED)
+    assert message == f"Pod pod-1 was refused on node node-1: UnexpectedAdmissionError: {words}"
+
+
+def test_a_pod_of_a_node_that_shuts_down_was_disrupted() -> None:
+    gone = pod(status={"reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."})
+    assert said(replace(gone, exit_code=None))[0] is FailureClass.DISRUPTION
+
+
+def test_a_hint_of_a_container_plugin_names_no_parameter_of_lora() -> None:
+    assert "batchSize" not in outcome_of(JOB, pod(exitCode=137, reason="OOMKilled")).hint
+
+
+CODES = st.sampled_from([None, 0, 1, 64, 65, 69, 70, 75, 128, 137, 139, 143, 255])
+WORDS = st.sampled_from(["", "Error", "OOMKilled", "Unknown", "StartError", "Evicted", "NodeLost", "OutOfcpu"])
+PODS = st.none() | st.builds(
+    replace,
+    st.just(pod()),
+    exit_code=CODES,
+    terminated_reason=WORDS,
+    pod_reason=WORDS,
+    disrupted=st.sampled_from(["", "Eviction API: evicting"]),
+    evicted=st.sampled_from(["", "The node was low on resource: memory.", "Usage of EmptyDir volume 'tmp' exceeds"]),
+    deleting_since=st.sampled_from([None, NOW]),
+    raw_message=st.text(max_size=200),
+    node=st.sampled_from([None, "node-1"]),
+)
+JOBS = st.builds(
+    replace,
+    st.just(JOB),
+    reason=st.sampled_from(["", "PodFailurePolicy", "DeadlineExceeded", "BackoffLimitExceeded"]),
+    message=st.sampled_from(["", *(f"x matching FailJob rule at index {index}" for index in range(12))]),
+)
+
+
+@given(JOBS, PODS, st.none() | st.text(max_size=300))
+def test_every_observation_gives_exactly_one_outcome(job: JobView, seen: PodView | None, log: str | None) -> None:
+    outcome = outcome_of(job, seen, log)
+    assert isinstance(outcome, Outcome)
+    assert outcome.message
+    assert (outcome.actor is Actor.NOBODY) >= (outcome.failure_class is FailureClass.DISRUPTION)
+    first = next(row for row in ROWS if row(Observation(job, seen, log)) is not None)
+    assert first(Observation(job, seen, log)) == outcome
+
+
+@given(st.text())
+def test_an_error_line_is_one_line_of_bounded_length(log: str) -> None:
+    line = error_line(log)
+    assert len(line) <= MAX_CHARACTERS
+    assert "\n" not in line
