@@ -105,6 +105,7 @@ class Reason(StrEnum):
     MODEL_NAME_MISSING = "ModelNameMissing"
     PUBLISH_FAILED = "PublishFailed"
     VOLUME_FULL = "VolumeFull"
+    VOLUME_NOT_BOUND = "VolumeNotBound"
     DIGEST_MISMATCH = "DigestMismatch"
     CANCELLED_BY_USER = "CancelledByUser"
     CONCURRENCY_FORBIDDEN = "ConcurrencyForbidden"

@@ -54,7 +54,7 @@ NEEDED = [
     ("get create", "services"),
     ("create", "serviceaccounts"),
     ("get", "namespaces"),
-    ("create", "events"),
+    ("create list", "events"),
     ("create", "authentication.k8s.io/tokenreviews"),
 ]
 
@@ -77,7 +77,7 @@ FORBIDDEN = [
     ("create", "pods:eviction"),
     ("create", "serviceaccounts:token"),
     ("get list update patch delete", "serviceaccounts"),
-    ("get list update patch delete", "events"),
+    ("get update patch delete watch", "events"),
     ("watch delete update patch", "persistentvolumeclaims"),
     ("list watch update patch delete", "services"),
     ("list create update patch delete", "chorus.dev/projects"),

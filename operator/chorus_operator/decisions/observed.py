@@ -51,12 +51,26 @@ class JobView:
 
 
 @dataclass(frozen=True)
+class EventView:
+    """A Kubernetes Event about an object."""
+
+    kind: str
+    name: str
+    reason: str
+    message: str
+    time: float
+    """When it was seen last, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class JobPods:
     """One of the Jobs that an attempt wants, by its role, and the pods of it. The Job may be gone before its pods."""
 
     role: str
     job: JobView | None = None
     pods: Sequence[PodView] = ()
+    events: Sequence[EventView] = ()
+    """About what blocks the pod, oldest first."""
 
 
 def leading(jobs: Sequence[JobPods]) -> JobPods | None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from chorus_api.reasons import Reason
-from chorus_operator.decisions.observed import JobView, PodView
+from chorus_operator.decisions.observed import EventView, JobView, PodView
 
 IMAGE_GRACE_SECONDS = 300
 CONTAINER_GRACE_SECONDS = 120
 ADMISSION_GRACE_SECONDS = 120
 LOST_NODE_GRACE_SECONDS = 60
+MOUNT_GRACE_SECONDS = 60
+CLAIM_GRACE_SECONDS = 300
+BLOCKED_SECONDS = 10
+"""After so long Events are read of a pod that does not start, or of a Job that gets none."""
 NAME_TAKEN_SECONDS = 3600
 """How long a run waits for somebody to delete an object that has the name of a child of its."""
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
+
+
+_MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[a-z0-9.-]{1,253})" not found')
+"""What the kubelet says of a volume whose object is not there."""
+_PULL_SECRETS = re.compile(r"image pull secrets \(([a-z0-9., -]{1,500})\)")
 
 
 @dataclass(frozen=True)
@@ -29,25 +40,18 @@ class Wait:
     failed_reason: Reason = Reason.START_DEADLINE_EXCEEDED
 
 
-def waiting_for(job: JobView | None, pod: PodView | None) -> Wait:
-    """Say what keeps a Job's pod from starting."""
+def waiting_for(job: JobView | None, pod: PodView | None, events: Sequence[EventView] = ()) -> Wait:
+    """Say what keeps a Job's pod from starting; `events`: about the pod, its claim, or the Job without a pod."""
     if job is None:
         return Wait(Reason.PENDING, "The Job is being made.")
     if pod is None:
-        if job.active:
-            return Wait(Reason.PENDING, f"Job {job.name} has made its pod.")
-        return Wait(
-            Reason.PENDING,
-            f"Job {job.name} has no pod yet. Quota or admission may refuse it: kubectl describe job {job.name}",
-            ADMISSION_GRACE_SECONDS,
-            Reason.JOB_REJECTED,
-        )
+        return _without_pod(job, events)
     if pod.unschedulable:
-        return Wait(Reason.UNSCHEDULABLE, pod.unschedulable)
+        return _unschedulable(pod, events)
     if pod.waiting_reason in _IMAGE:
         return Wait(
             Reason.IMAGE_PULL,
-            f"{pod.waiting_reason}: {pod.waiting_message}",
+            f"{pod.waiting_reason}: {pod.waiting_message}{_pull_secret(events)}",
             IMAGE_GRACE_SECONDS,
             Reason.IMAGE_PULL_FAILED,
         )
@@ -58,8 +62,69 @@ def waiting_for(job: JobView | None, pod: PodView | None) -> Wait:
             CONTAINER_GRACE_SECONDS,
             Reason.CONTAINER_CONFIG_ERROR,
         )
-    where = f" on {pod.node}" if pod.node else ""
-    return Wait(Reason.PENDING, f"Pod {pod.name} is being started{where}.")
+    return _mount(events) or Wait(Reason.PENDING, f"Pod {pod.name} is being started{_where(pod)}.")
+
+
+def is_blocked(job: JobView, pod: PodView | None, *, now: datetime) -> bool:
+    """Tell whether Events may say why a Job's pod does not start: not of one that was just made."""
+    if job.finished or job.suspended or job.deleting or (pod is not None and (pod.started is not None or pod.ended)):
+        return False
+    known = pod is not None and (bool(pod.unschedulable) or pod.waiting_reason in _IMAGE)
+    return known or waited(now=now, job=job, pod=pod) >= BLOCKED_SECONDS
+
+
+def waits_for_claim(pod: PodView) -> bool:
+    """Tell whether the scheduler waits for a claim of the pod to be bound."""
+    return "PersistentVolumeClaim" in pod.unschedulable
+
+
+def _without_pod(job: JobView, events: Sequence[EventView]) -> Wait:
+    if job.active:
+        return Wait(Reason.PENDING, f"Job {job.name} has made its pod.")
+    refused = _last(events, "FailedCreate")
+    why = refused.message if refused is not None else "Quota or admission may refuse it."
+    return Wait(Reason.PENDING, f"Job {job.name} has no pod yet: {why}", ADMISSION_GRACE_SECONDS, Reason.JOB_REJECTED)
+
+
+def _unschedulable(pod: PodView, events: Sequence[EventView]) -> Wait:
+    """A claim that cannot be bound has a cause of its own, which the scheduler does not tell."""
+    failed = _last(events, "ProvisioningFailed") if waits_for_claim(pod) else None
+    if failed is None:
+        return Wait(Reason.UNSCHEDULABLE, pod.unschedulable)
+    return Wait(
+        Reason.UNSCHEDULABLE,
+        f"PersistentVolumeClaim {failed.name}: {failed.message}",
+        CLAIM_GRACE_SECONDS,
+        Reason.VOLUME_NOT_BOUND,
+    )
+
+
+def _mount(events: Sequence[EventView]) -> Wait | None:
+    """A Secret or ConfigMap that the pod mounts and that is not there; the kubelet waits for it for ever."""
+    failed = _last(events, "FailedMount")
+    missing = _MISSING.search(failed.message) if failed is not None else None
+    if missing is None:
+        return None
+    kind = "Secret" if missing["kind"] == "secret" else "ConfigMap"
+    reason = Reason.SECRET_NOT_FOUND if kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
+    message = f"{kind} {missing['name']!r} is not in this namespace; create it."
+    return Wait(reason, message, MOUNT_GRACE_SECONDS, reason)
+
+
+def _pull_secret(events: Sequence[EventView]) -> str:
+    failed = _last(events, "FailedToRetrieveImagePullSecret")
+    missing = _PULL_SECRETS.search(failed.message) if failed is not None else None
+    return (
+        f" spec.pod.imagePullSecrets: there is no Secret {missing[1]} in this namespace; create it." if missing else ""
+    )
+
+
+def _last(events: Sequence[EventView], reason: str) -> EventView | None:
+    return next((event for event in reversed(events) if event.reason == reason), None)
+
+
+def _where(pod: PodView) -> str:
+    return f" on {pod.node}" if pod.node else ""
 
 
 def waited(*, now: datetime, job: JobView | None, pod: PodView | None) -> float:

@@ -20,6 +20,7 @@ from chorus_operator.reconcile.children import Owner, Taken, read_child, read_po
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.object_events import read_events
 from chorus_operator.reconcile.services import inquire
 from chorus_operator.services.outbound import about_plugin
 
@@ -73,7 +74,8 @@ async def _read(context: ReconcileContext, plugin: Plugin, plugin_type: PluginTy
         return PluginView(**known)
     pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(context.kube, owner.namespace, pods) if job.failed else None
-    return PluginView(**known, job=job, pods=pods, log_tail=tail)
+    events = await read_events(context.kube, owner.namespace, job, pods, claim="", now=context.clock())
+    return PluginView(**known, job=job, pods=pods, events=events, log_tail=tail)
 
 
 async def _start(context: ReconcileContext, plugin: Plugin, plugin_type: PluginType) -> None:

@@ -53,6 +53,7 @@ from chorus_operator.reconcile.claims import make_claim, with_claim
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.object_events import read_events
 from chorus_protocol.messages import StoredFrame
 
 
@@ -225,7 +226,8 @@ async def _read_prepare(context: ReconcileContext, project: Project, key: str) -
         return {"source_problem": await _source_problem(context, project)}
     pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(kube, owner.namespace, pods) if job.failed else None
-    return {"prepare": job, "prepare_pods": pods, "log_tail": tail}
+    events = await read_events(kube, owner.namespace, job, pods, claim=names.claim(project), now=context.clock())
+    return {"prepare": job, "prepare_pods": pods, "prepare_events": events, "log_tail": tail}
 
 
 async def _source_problem(context: ReconcileContext, project: Project) -> tuple[Reason, str] | None:

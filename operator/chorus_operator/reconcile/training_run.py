@@ -52,6 +52,7 @@ from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.frozen import read_frozen, stored_config, with_former_names
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.object_events import read_events
 from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.services.outbound import about_attempt
 from chorus_operator.services.tokens import token_hash
@@ -131,7 +132,7 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
         begun = resolved is not None or job is not None
         unfrozen = RunView(
             **known,
-            attempt=await _read_attempt(context, run, all_roles(context.plugin_types)) if begun else (),
+            attempt=await _read_attempt(context, run, all_roles(context.plugin_types), claim="") if begun else (),
             project=project,
             plugin=await _read_plugin(context, project, run),
             stored=frozen.stored,
@@ -140,7 +141,7 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
         )
         return replace(unfrozen, missing_claim=await _missing_claim(context, unfrozen))
     plugin_type = context.plugin_types[frozen.accepted.config.type]
-    known["attempt"] = await _read_attempt(context, run, plugin_type.roles)
+    known["attempt"] = await _read_attempt(context, run, plugin_type.roles, claim=frozen.accepted.operator.claim)
     if plugin_type.reads_plugin:
         known["plugin"] = await _read_plugin(context, project, run)
     about = about_attempt(run.metadata.uid, run.status.attempts.current)
@@ -196,7 +197,9 @@ async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim
     return None if there else named
 
 
-async def _read_attempt(context: ReconcileContext, run: TrainingRun, roles: Sequence[str]) -> Sequence[JobPods]:
+async def _read_attempt(
+    context: ReconcileContext, run: TrainingRun, roles: Sequence[str], *, claim: str
+) -> Sequence[JobPods]:
     """Read the Jobs of the present attempt, and their pods."""
     current = run.status.attempts.current
     return [
@@ -205,6 +208,7 @@ async def _read_attempt(context: ReconcileContext, run: TrainingRun, roles: Sequ
             Owner.of(run),
             names.attempt_job(run, max(1, current), suffix=role if number else ""),
             role=role,
+            claim=claim,
             begun=current > 0,
         )
         for number, role in enumerate(roles)
@@ -212,28 +216,33 @@ async def _read_attempt(context: ReconcileContext, run: TrainingRun, roles: Sequ
 
 
 async def _read_job(
-    context: ReconcileContext, owner: Owner, name: str | ChildName, *, role: str, begun: bool = False
+    context: ReconcileContext, owner: Owner, name: str | ChildName, *, role: str, claim: str, begun: bool = False
 ) -> JobPods:
-    """Read a Job and its pods. A Job that had begun may be gone while its pods still save and stop."""
+    """Read a Job and its pods, and why they are blocked; `claim`: which they mount.
+
+    A Job that had begun may be gone while its pods still save and stop.
+    """
     job = job_view(await read_child(context.kube, JOBS, name=name, owner=owner))
     if job is None and not begun:
         return JobPods(role)
     job_name = job.name if job is not None else str(name)
-    return JobPods(role, job, await read_pods(context.cache, owner=owner, job_name=job_name, job=job))
+    pods = await read_pods(context.cache, owner=owner, job_name=job_name, job=job)
+    events = await read_events(context.kube, owner.namespace, job, pods, claim=claim, now=context.clock())
+    return JobPods(role, job, pods, events)
 
 
 async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_type: PluginType) -> AcceptedView:
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
-    fetch, publish = view.fetch, view.publish
+    fetch, publish, claim = view.fetch, view.publish, view.accepted.operator.claim
     pods_left: Sequence[PodView] = ()
     failed = next((each for each in view.attempt if each.job is not None and each.job.failed), None)
     key = plugin_type.fetch_key(view.accepted.config)
     if key is not None and not view.jobs:
         name = names.fetch_job(view.project, key)
-        fetch = await _read_job(context, Owner.of(view.project), name, role="fetch")
+        fetch = await _read_job(context, Owner.of(view.project), name, role="fetch", claim=claim)
         failed = fetch if fetch.job is not None and fetch.job.failed else failed
     if plugin_type.is_trained(view):
-        publish = await _read_job(context, Owner.of(view.run), names.publish_job(view.run), role="publish")
+        publish = await _read_job(context, Owner.of(view.run), names.publish_job(view.run), role="publish", claim=claim)
         if publish.job is None and _may_have_left_pods(view):
             pods_left = await _pods_left(context, view.run)
         failed = publish if publish.job is not None and publish.job.failed else None

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from chorus_api.plugin import Plugin
 from chorus_operator.decisions.delivery import Delivery
-from chorus_operator.decisions.observed import JobView, PodView
+from chorus_operator.decisions.observed import EventView, JobView, PodView
 from chorus_operator.decisions.service_address import url_problem
 
 
@@ -20,6 +20,7 @@ class PluginView:
     now: datetime
     job: JobView | None = None
     pods: Sequence[PodView] = ()
+    events: Sequence[EventView] = ()
     log_tail: str | None = None
     since: datetime | None = None
     """When this process began to receive messages: what services did before it was not heard."""

@@ -139,6 +139,6 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
         )
     if pod is not None and pod.started is not None:
         return Preparation(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
-    wait = waiting_for(job, pod)
+    wait = waiting_for(job, pod, view.prepare_events)
     late = wait.limit_seconds is not None and waited(now=view.now, job=job, pod=pod) > wait.limit_seconds
     return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)

@@ -12,7 +12,7 @@ from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action
-from chorus_operator.decisions.observed import JobView, PodView
+from chorus_operator.decisions.observed import EventView, JobView, PodView
 from chorus_operator.decisions.run.plugin_type import PluginTypes
 from chorus_protocol.messages import FrameManifest
 
@@ -53,6 +53,7 @@ class ProjectView:
     """Names that were tried for an automatic run, and that other runs have."""
     prepare: JobView | None = None
     prepare_pods: Sequence[PodView] = ()
+    prepare_events: Sequence[EventView] = ()
     log_tail: str | None = None
 
 

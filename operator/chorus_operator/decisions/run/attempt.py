@@ -36,7 +36,7 @@ def observe(draft: AcceptedDraft) -> None:
         if not pod.ended:
             conditions.set(ConditionType.PODS_READY, True, Reason.STARTED, f"Pod {pod.name} runs on {pod.node}.")
     elif view.job is not None and not view.job.finished:
-        wait = waiting_for(view.job, pod)
+        wait = waiting_for(view.job, pod, view.events)
         conditions.set(ConditionType.PODS_READY, False, wait.reason, wait.message)
     _observe_block(draft)
     _observe_messages(draft)
@@ -50,7 +50,7 @@ def _observe_block(draft: AcceptedDraft) -> None:
     A pod that was long in coming may meet a fault that passes in a moment: how long the pod has been there says nothing
     about how long the fault has.
     """
-    wait = waiting_for(draft.view.job, draft.view.pod)
+    wait = waiting_for(draft.view.job, draft.view.pod, draft.view.events)
     pod, known = draft.view.pod, draft.conditions.get(ConditionType.BLOCKED)
     if pod is None or pod.started is not None or wait.limit_seconds is None:
         draft.conditions.drop(ConditionType.BLOCKED)
@@ -195,7 +195,7 @@ def told_by_plugin(draft: AcceptedDraft, cause: Outcome) -> Outcome:
 
 def _start_overdue(draft: AcceptedDraft) -> Outcome | None:
     view = draft.view
-    wait, blocked = waiting_for(view.job, view.pod), draft.conditions.get(ConditionType.BLOCKED)
+    wait, blocked = waiting_for(view.job, view.pod, view.events), draft.conditions.get(ConditionType.BLOCKED)
     since = waited(now=view.now, job=view.job, pod=view.pod)
     if blocked is not None:
         since = (view.now - blocked.last_transition_time).total_seconds()

@@ -18,7 +18,7 @@ from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event, SuspendJob
 from chorus_operator.decisions.delivery import Delivery
-from chorus_operator.decisions.observed import JobPods, JobView, PodView, leading, newest
+from chorus_operator.decisions.observed import EventView, JobPods, JobView, PodView, leading, newest
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.service_address import url_problem
@@ -78,6 +78,12 @@ class RunView:
         """The newest pod of the Job that the state of the attempt turns on."""
         lead = leading(self.attempt)
         return newest(lead.pods) if lead is not None else None
+
+    @property
+    def events(self) -> Sequence[EventView]:
+        """What Events say of the Job that the state of the attempt turns on, while its pod is blocked."""
+        lead = leading(self.attempt)
+        return lead.events if lead is not None else ()
 
     @property
     def wants_suspension(self) -> bool:

@@ -71,7 +71,7 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
             return None
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
         return REQUEUE_SECONDS
-    wait = waiting_for(view.job, pod)
+    wait = waiting_for(view.job, pod, view.events)
     limit = START_SECONDS if wait.limit_seconds is None else wait.limit_seconds
     if waited(now=view.now, job=view.job, pod=pod) > limit:
         _fail(conditions, f"{wait.reason}: {wait.message}")

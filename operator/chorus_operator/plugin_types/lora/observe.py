@@ -17,7 +17,7 @@ from chorus_operator.decisions.run.publication import Artefact, publish
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft
 from chorus_operator.decisions.run.train import train as train_by_job
-from chorus_operator.decisions.startup import waiting_for
+from chorus_operator.decisions.startup import waited, waiting_for
 
 OUT_OF_MEMORY_HINT = "Raise the Plugin's resources.limits.memory, or lower batchSize or the token limits."
 
@@ -41,7 +41,12 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
         draft.fail(reason, message, failure=attempt.failure_of(cause, pod, view.log_tail))
         return False
     started = pod is not None and pod.started is not None
-    wait = waiting_for(fetch, pod)
+    wait = waiting_for(fetch, pod, view.fetch.events)
+    if wait.reason is Reason.SECRET_NOT_FOUND:
+        wait = replace(wait, message=f"lora.baseModel.secretRef.name: {wait.message}")
+    if wait.limit_seconds is not None and waited(now=view.now, job=fetch, pod=pod) > wait.limit_seconds:
+        draft.fail(wait.failed_reason, wait.message)
+        return False
     draft.conditions.set(
         ConditionType.PODS_READY,
         False,
