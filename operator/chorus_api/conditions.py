@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     POD_STARTED = "PodStarted"
     PODS_READY = "PodsReady"
     READY = "Ready"
+    RECONCILED = "Reconciled"
     REFRESHED = "Refreshed"
     RETRYING = "Retrying"
     SUCCEEDED = "Succeeded"

@@ -15,6 +15,8 @@ JOB_NAME_LABEL = "batch.kubernetes.io/job-name"  # Kubernetes' own, on the pods 
 DESCRIBES_LABEL = "chorus.dev/describes"  # the Plugin that a describe Job asks
 TRIGGER_KEY_ANNOTATION = "chorus.dev/trigger-key"
 RUN_UID_ANNOTATION = "chorus.dev/run-uid"
+MESSAGES_CONTAINER = "messages"
+"""The sidecar that forwards what a container writes into its messages file."""
 MAIN_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 """kubectl's own, on pods: the container whose log and exit count, beside sidecars that others inject."""
 FROZEN_DIGEST_ANNOTATION = "chorus.dev/frozen-digest"

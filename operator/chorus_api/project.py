@@ -412,7 +412,7 @@ class ProjectStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Ready, DatasetReady, Degraded; with dataset.refreshSeconds also Refreshed.",
+        description="Ready, DatasetReady, Degraded; Refreshed with refreshSeconds; Reconciled while reconciles fail.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     claim_name: ShortText | None = Field(

@@ -80,6 +80,7 @@ class Reason(StrEnum):
     NOT_APPLICABLE = "NotApplicable"
     NO_APPLICABLE_PLUGIN = "NoApplicablePlugin"
     NAME_TAKEN = "NameTaken"
+    RECONCILE_FAILED = "ReconcileFailed"
     # Bad ends of a run
     TRAINING_FAILED = "TrainingFailed"
     NON_FINITE_LOSS = "NonFiniteLoss"

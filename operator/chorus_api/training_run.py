@@ -233,7 +233,7 @@ class TrainingRunStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
-        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying, Degraded.",
+        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying, Degraded, Reconciled.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")

@@ -23,6 +23,7 @@ from chorus_operator.decisions.project.refresh import current_preparation_id, pr
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
+from chorus_operator.reconcile.failures import Failures
 from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
 from chorus_operator.services.client import OutboundMessage
@@ -106,6 +107,7 @@ class World:
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=self._clock)
         self.operator_since = self.now
+        self.failures = Failures()
         self.dispatcher = SimulatedDispatcher(self._clock)
         for claim in self.claims:
             self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
@@ -131,7 +133,7 @@ class World:
         raise AssertionError("the operator does not come to rest")
 
     async def _round(self) -> None:
-        reconcile = make_reconciler(self._context())
+        reconcile = make_reconciler(self._context(), self.failures)
         for kind in (PLUGINS, PROJECTS, TRAINING_RUNS):
             for namespace, name, stored in self.kube.present(kind):
                 project = stored["spec"].get("projectRef", {}).get("name", name if kind is PROJECTS else "")

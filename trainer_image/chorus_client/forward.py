@@ -19,15 +19,18 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES, MESSAGES_FILE, MESSAGES_SENT
-from chorus_api.run_config import ForwardConfig
+from chorus_api.run_config import ForwardConfig, TerminationRecord
 from chorus_client.sender import Sender
 from chorus_client.stop import StopFlag
-from chorus_protocol.messages import PAYLOADS, Addressed
+from chorus_client.termination import MESSAGE_CHARACTERS, tidy, write_termination
+from chorus_protocol.messages import PAYLOADS, Addressed, ErrorReport, MessageType, ModelName
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
@@ -36,6 +39,8 @@ CLOSE_SECONDS = 25.0
 MAX_LINE_BYTES = MAX_BODY_BYTES
 SENT_SUFFIX = MESSAGES_SENT.name.removeprefix(MESSAGES_FILE.name)
 _MARK = re.compile(r"([0-9]{1,15}) ([0-9a-f]{32}) ([0-9]{1,15})", re.ASCII)
+_ENDING = (MessageType.MODEL_NAME, MessageType.ERROR_REPORT)
+_LOSSES = ("final_loss", "eval_loss")
 UNREADABLE = "unreadable"
 """What a line that is no message is sent as: no such message is known."""
 
@@ -104,28 +109,56 @@ class Tail:
         return (int(mark[1]), mark[2], int(mark[3])) if mark is not None else (0, uuid.uuid4().hex, 0)
 
 
-def forward(tail: Tail, config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS) -> None:
-    """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS; `sender` is of `tail.instance`."""
+def forward(
+    tail: Tail, config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS
+) -> TerminationRecord | None:
+    """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS; `sender` is of `tail.instance`.
+
+    Gives the plugin's last word where it could not be delivered: it is then to be read from the pod's status.
+    """
+    newest: dict[str, dict[str, Any]] = {}
     tail.mark()
     while not stop.requested:
-        is_new = _send(tail, config, sender)
+        is_new = _send(tail, config, sender, newest)
         if not tail.is_marked and sender.flush(FLUSH_SECONDS if is_new else 0.0):
             tail.mark()
         time.sleep(pause)
-    _send(tail, config, sender)
+    _send(tail, config, sender, newest)
     lost = sender.close(CLOSE_SECONDS)
     for message in lost:
         LOG.error("%s was not delivered: %s", message.type, message.error)
     if all(message.refused for message in lost):
         tail.mark()
+    return last_word({message.type for message in lost if not message.refused}, newest)
 
 
-def _send(tail: Tail, config: ForwardConfig, sender: Sender) -> bool:
-    """Queue the lines that are new; tell whether there were any."""
+def last_word(undelivered: Collection[str], newest: Mapping[str, Mapping[str, Any]]) -> TerminationRecord | None:
+    """Put what an attempt ends with, and the receiver does not have, into a record: the model's name, or the error.
+
+    `newest`: the data of the newest message of each type.
+    """
+    try:
+        if MessageType.MODEL_NAME in undelivered:
+            named = ModelName.model_validate(newest[MessageType.MODEL_NAME])
+            losses = {name: named.metrics[name] for name in _LOSSES if name in named.metrics}
+            return TerminationRecord(outcome="succeeded", model_name=named.model_name, digest=named.digest, **losses)
+        if MessageType.ERROR_REPORT in undelivered:
+            error = ErrorReport.model_validate(newest[MessageType.ERROR_REPORT])
+            reason, message = tidy(error.reason or "", 64), tidy(error.detail, MESSAGE_CHARACTERS)
+            return TerminationRecord(outcome="failed", reason=reason, message=message, retryable=error.retryable)
+    except ValidationError as error:
+        LOG.error("the last message is none: %s", error)
+    return None
+
+
+def _send(tail: Tail, config: ForwardConfig, sender: Sender, newest: dict[str, dict[str, Any]]) -> bool:
+    """Queue the lines that are new, and note in `newest` those that end an attempt; tell whether there were any."""
     before = tail.position
     for line in tail.lines():
         kind, data = message_of(line, project_id=config.project_id, plugin_id=config.plugin_id)
         sender.forward(kind, data, sequence=tail.number)
+        if kind in _ENDING:
+            newest[kind] = data
     return tail.position != before
 
 
@@ -139,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = ForwardConfig.model_validate_json(options.config.read_bytes())
     tail = Tail(Path(config.messages_file))
     attempt = int(os.environ.get(ATTEMPT_ENV, "0"))
-    forward(tail, config, Sender(config.messaging, attempt=attempt, instance=tail.instance), stop=stop)
+    record = forward(tail, config, Sender(config.messaging, attempt=attempt, instance=tail.instance), stop=stop)
+    if record is not None:
+        write_termination(record)
     return 0
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from chorus_api.base import Condition
+from chorus_api.conditions import ConditionType
 
 Status = Literal["True", "False", "Unknown"]
 MESSAGE_LIMIT = 1024
@@ -26,11 +27,12 @@ def is_true(conditions: Sequence[Condition], name: str) -> bool:
 class Conditions:
     """The conditions of one object while a decision is being made.
 
-    A condition keeps its transition time until its status changes.
+    A condition keeps its transition time until its status changes. Reconciled=False is forgotten: it is there while
+    reconciles fail, and a decision that is written ends that.
     """
 
     def __init__(self, conditions: Sequence[Condition], *, generation: int, now: datetime) -> None:
-        self._conditions = {condition.type: condition for condition in conditions}
+        self._conditions = {each.type: each for each in conditions if each.type != ConditionType.RECONCILED}
         self._generation = generation
         self._now = now
 

@@ -106,6 +106,8 @@ class PodView:
     terminated_reason: str
     record: TerminationRecord | None
     raw_message: str
+    forwarded: TerminationRecord | None
+    """What a sidecar could not deliver of the main container's last message."""
     forwarding: bool
     """Whether a sidecar still runs: it may have messages of the main container to send."""
     pod_reason: str
@@ -182,11 +184,20 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         terminated_reason=terminated.get("reason", ""),
         record=termination_record(terminated.get("message", "")),
         raw_message=terminated.get("message", "") or status.get("message", ""),
+        forwarded=_forwarded(status),
         forwarding=any("running" in each.get("state", {}) for each in status.get("initContainerStatuses", ())),
         pod_reason=status.get("reason", ""),
         pod_message=status.get("message", ""),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
+
+
+def _forwarded(status: Mapping[str, Any]) -> TerminationRecord | None:
+    for each in status.get("initContainerStatuses", ()):
+        if each.get("name") == contract.MESSAGES_CONTAINER:
+            ended = each.get("state", {}).get("terminated") or {}
+            return termination_record(ended.get("message", ""))
+    return None
 
 
 def _main_container(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str:

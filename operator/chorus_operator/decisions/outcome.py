@@ -216,7 +216,7 @@ def _by_exit(seen: Observation) -> Outcome | None:
         return None
     code = pod.exit_code or 0
     meaning = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
-    record, not_applicable = pod.record, code == ExitCode.NOT_APPLICABLE
+    record, not_applicable = pod.record or pod.forwarded, code == ExitCode.NOT_APPLICABLE
     if record is None or record.outcome == "succeeded":
         said = error_line(seen.log) if meaning is _OTHER and seen.log else ""
         message = f"{said or meaning.message} (pod {pod.name}, exit code {code})"

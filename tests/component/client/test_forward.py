@@ -148,3 +148,32 @@ def test_ids_are_filled_in_where_the_message_has_them_and_a_line_gives_none() ->
     report = b'{"type": "ONLINE_REPORT", "data": {"id": "x"}}'
     assert message_of(report, project_id=0, plugin_id=0) == ("ONLINE_REPORT", {"id": "x"})
     assert message_of(b'{"type": "made-up"}', project_id=7, plugin_id=9) == ("made-up", {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            line("MODEL_NAME", model_name="best", digest="sha256:" + "ab" * 32, metrics={"eval_loss": 0.5}),
+            {"outcome": "succeeded", "model_name": "best", "digest": "sha256:" + "ab" * 32, "eval_loss": 0.5},
+        ),
+        (
+            line("ERROR_REPORT", reason="OutOfMemory", detail="no room", retryable=True),
+            {"outcome": "failed", "reason": "OutOfMemory", "message": "no room", "retryable": True},
+        ),
+        (line("DATA_REPORT", applicable=True), None),
+        (line("MODEL_NAME", model_name=7), None),
+    ],
+)
+def test_a_last_message_that_cannot_be_delivered_becomes_the_sidecars_own_last_word(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, expected: dict[str, Any] | None
+) -> None:
+    monkeypatch.setattr(forwarding, "CLOSE_SECONDS", 0.2)
+    messaging = receiver.messaging().model_copy(update={"url": "https://localhost:1/v1/messages"})
+    file = tmp_path / "messages.jsonl"
+    file.write_text(lines)
+    config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=messaging)
+    stop, tail = StopFlag(), Tail(file)
+    stop.request()
+    record = forward(tail, config, Sender(messaging, attempt=3, instance=tail.instance, pace=FAST), stop=stop)
+    assert (record.model_dump(exclude_defaults=True, by_alias=False) if record is not None else None) == expected

@@ -96,6 +96,32 @@ def test_a_sidecar_that_still_forwards_is_waited_for(world: World) -> None:
     assert world.jobs("publish") == [world.publication("home-soft-1")]
 
 
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_what_the_sidecar_could_not_deliver_counts_when_the_operator_is_back(world: World, exit_code: int) -> None:
+    world.pod_trains("home-soft-1")
+    job = world.attempt("home-soft-1")
+    said = (
+        TerminationRecord(outcome="failed", reason="BadData", message="row 17 has no answer")
+        if exit_code
+        else TerminationRecord(
+            outcome="succeeded", model_name="classifier", digest="sha256:" + "ab" * 32, eval_loss=0.5
+        )
+    )
+    message = said.model_dump_json(by_alias=True, exclude_none=True)
+    for pod in world.pods_of(job):
+        ended = {"exitCode": 0, "reason": "Completed", "message": message}
+        pod["status"]["initContainerStatuses"] = [{"name": "messages", "state": {"terminated": ended}}]
+        world.kube.put(pod)
+    world.job_ends(job, exit_code=exit_code)
+    if exit_code:
+        assert (status(world)["reason"], status(world)["message"]) == ("BadData", "row 17 has no answer")
+        return
+    told = json.loads(world.config_map(world.publication("home-soft-1"))["job.json"])
+    assert told["expectedDigest"] == "sha256:" + "ab" * 32
+    world.publish("home-soft-1", eval_loss=None)
+    assert world.phase("home-soft-1") == "TRAINED"
+
+
 def test_whoever_reports_progress_alone_trains(world: World) -> None:
     world.pod_starts(world.attempt("home-soft-1"))
     world.pod_says("home-soft-1", progress={"percent": 5})

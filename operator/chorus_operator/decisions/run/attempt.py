@@ -8,6 +8,7 @@ from datetime import datetime
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import Checkpoint, Failure, Report
 from chorus_operator.decisions.conditions import find
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
@@ -163,10 +164,15 @@ def data_refusal(draft: AcceptedDraft) -> Outcome | None:
 
 def model_name(draft: AcceptedDraft) -> str | None:
     """Give the name that the present attempt gave its model, by MODEL_NAME or in its last word."""
-    report, pod = said_now(draft), draft.view.pod
+    report, record = said_now(draft), last_word(draft.view.pod)
     if report is not None and report.model_name is not None:
         return report.model_name.model_name
-    return pod.record.model_name if pod is not None and pod.record is not None else None
+    return record.model_name if record is not None else None
+
+
+def last_word(pod: PodView | None) -> TerminationRecord | None:
+    """Read what the pod's status keeps of the program's end: its own record, or what its sidecar could not deliver."""
+    return (pod.record or pod.forwarded) if pod is not None else None
 
 
 def unnamed(draft: AcceptedDraft) -> Outcome:

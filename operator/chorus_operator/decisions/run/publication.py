@@ -16,7 +16,7 @@ from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.outcome import Outcome, outcome_of
-from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost
+from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost, last_word
 from chorus_operator.decisions.run.state import AcceptedDraft
 
 POD_END_SECONDS = 600
@@ -99,7 +99,7 @@ class Artefact:
 def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunStatus]:
     """Carry a run from exit 0 to its published model. `ModelPublished` comes from the publish Job alone."""
     view = draft.view
-    record = view.pod.record if view.pod is not None else None
+    record = last_word(view.pod)
     job = view.publish.job
     draft.conditions.set(ConditionType.PODS_READY, False, Reason.PUBLISHING, "Training is over.")
     draft.conditions.drop(ConditionType.RETRYING)

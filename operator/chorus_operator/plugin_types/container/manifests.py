@@ -101,7 +101,7 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
     The plugin starts when the sidecar can be stopped: one that misses its SIGTERM holds the pod until it is killed.
     """
     container = {
-        "name": "messages",
+        "name": contract.MESSAGES_CONTAINER,
         "image": image,
         "restartPolicy": "Always",
         "command": ["python", "-m", "chorus_client.forward"],

@@ -1,0 +1,73 @@
+"""Reconciles that fail again and again: said in the object's status, where its user sees it, not in the log alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from chorus_api.base import Condition
+from chorus_api.conditions import ConditionType
+from chorus_api.reasons import Reason
+from chorus_client.masking import mask
+from chorus_kube.errors import KubeError
+from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
+from chorus_kube.work_queue import Key
+from chorus_operator.reconcile.context import ReconcileContext
+
+LOG = logging.getLogger(__name__)
+REPORTED_FAILURES = 3
+MAX_MESSAGE = 1000
+_KINDS = {each.kind: each for each in (PROJECTS, PLUGINS, TRAINING_RUNS)}
+
+
+class Failures:
+    """How often in a row each key has failed. From the third time on its object says why, until it is reconciled."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Key, int] = {}
+
+    def succeeded(self, key: Key) -> None:
+        """Forget a key's failures: the decision that was written has removed the condition."""
+        self._counts.pop(key, None)
+
+    async def failed(self, context: ReconcileContext, key: Key, error: Exception) -> None:
+        """Count a failure, and report it from the third on. A report that fails is logged: the next one may arrive."""
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if self._counts[key] < REPORTED_FAILURES:
+            return
+        try:
+            await _report(context, key, error)
+        except KubeError as refused:
+            LOG.warning("a failure could not be reported", extra={"key": str(key), "error": str(refused)[:MAX_MESSAGE]})
+
+
+async def _report(context: ReconcileContext, key: Key, error: Exception) -> None:
+    resource = _KINDS[key.kind]
+    stored = await context.kube.get(resource, namespace=key.namespace, name=key.name)
+    if stored is None:
+        return
+    message = mask(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
+    status = stored.get("status", {})
+    before = {condition["type"]: condition for condition in status.get("conditions", ())}
+    if before.get(ConditionType.RECONCILED, {}).get("message") == message:
+        return
+    condition = Condition(
+        type=ConditionType.RECONCILED,
+        status="False",
+        reason=Reason.RECONCILE_FAILED.value,
+        message=message,
+        last_transition_time=context.clock(),
+        observed_generation=stored["metadata"].get("generation", 0),
+    ).model_dump(mode="json", by_alias=True)
+    conditions = [*(each for kind, each in before.items() if kind != ConditionType.RECONCILED), condition]
+    patch: dict[str, Any] = {"conditions": sorted(conditions, key=lambda each: str(each["type"]))}
+    if resource is not PLUGINS:
+        patch |= {"reason": condition["reason"], "message": message}
+    await context.kube.patch_status(
+        resource,
+        namespace=key.namespace,
+        name=key.name,
+        status=patch,
+        resource_version=stored["metadata"]["resourceVersion"],
+    )
+    context.observer.status_written(resource.kind, status, patch)
