@@ -12,6 +12,7 @@ from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
 from chorus_api.project import Meta
 
+MAX_SHOWN_MESSAGE = 120
 MAX_INSTANCES = 8
 """Newest instances of a sender that a status remembers: a service has a few pods, and a pod is seldom restarted."""
 
@@ -222,6 +223,18 @@ class Failure(StatusModel):
     hint: Message | None = Field(None, description="What to do about it.")
 
 
+class Shown(StatusModel):
+    """Short forms for `kubectl get`."""
+
+    percent: int | None = Field(None, description="Percent of the optimizer steps done; 100 once it is TRAINED.")
+    loss: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        None, description="Newest training loss, of four digits; the final one once it is TRAINED."
+    )
+    message: Annotated[str, StringConstraints(max_length=MAX_SHOWN_MESSAGE)] | None = Field(
+        None, description="The message, cut to 120 characters."
+    )
+
+
 class TrainingRunStatus(StatusModel):
     """What is so now."""
 
@@ -229,6 +242,7 @@ class TrainingRunStatus(StatusModel):
     phase: ShortText | None = Field(None, description="Derived from the conditions.")
     reason: ShortText | None = Field(None, description="Why the phase is as it is.")
     message: Message | None = Field(None, description="Why, for people.")
+    shown: Shown | None = Field(None, description="Short forms for `kubectl get`.")
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,

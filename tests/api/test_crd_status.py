@@ -121,7 +121,8 @@ async def test_kubectl_get_shows_a_run_as_users_know_it(api: Api, namespace: str
         "phase": "TRAINING",
         "reason": "Training",
         "attempts": {"current": 2},
-        "progress": {"attempt": 2, "percent": 40, "loss": "1.25", "etaSeconds": 90, "time": TIME},
+        "progress": {"attempt": 2, "percent": 41, "loss": "1.2499", "etaSeconds": 90, "time": TIME},
+        "shown": {"percent": 40, "loss": "1.25", "message": "Attempt 2 trains."},
         "model": {"name": "shop-t5-1", "uri": "pvc://shop/models/shop-t5-1", "digest": "sha256:0"},
     }
     await api.patch("TrainingRun", RUN, {"status": status}, namespace=namespace, subresource="status")
@@ -129,7 +130,12 @@ async def test_kubectl_get_shows_a_run_as_users_know_it(api: Api, namespace: str
     assert list(narrow) == ["NAME", "PROJECT", "PLUGIN", "PHASE", "PROGRESS", "LOSS", "REASON", "AGE"]
     assert list(narrow.values())[:-1] == [RUN, "shop", "t5", "TRAINING", 40, "1.25", "Training"]
     [wide] = await api.table("TrainingRun", namespace=namespace, wide=True)
-    assert {key: wide[key] for key in wide if key not in narrow} == {"ATTEMPT": 2, "MODEL": "shop-t5-1", "ETA": 90}
+    assert {key: wide[key] for key in wide if key not in narrow} == {
+        "MESSAGE": "Attempt 2 trains.",
+        "ATTEMPT": 2,
+        "MODEL": "shop-t5-1",
+        "ETA": 90,
+    }
 
 
 async def test_kubectl_get_shows_a_project_as_users_know_it(api: Api, namespace: str) -> None:

@@ -18,6 +18,7 @@ from chorus_api.training_run import MAX_INSTANCES, Progress
 from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import Conflict, KubeError
 from chorus_kube.resources import TRAINING_RUNS
+from chorus_operator.decisions.run.shown import of_progress
 from chorus_operator.messages.pod_senders import TrainingPod
 from chorus_operator.messages.progress_status import Unwritten, progress_to_write, sequences_of
 from chorus_operator.messages.runs import current_attempt, is_final
@@ -178,12 +179,14 @@ class ProgressBook:
             if new is None:
                 self._written(entry, batch, stored)
                 return
+            percent, loss = of_progress(new)
+            short = {"percent": percent} | ({"loss": loss} if loss is not None else {})
             try:
                 await self._kube.apply_status(
                     TRAINING_RUNS,
                     namespace=pod.namespace,
                     name=pod.run,
-                    status_part={"progress": new.model_dump(mode="json", exclude_none=True)},
+                    status_part={"progress": new.model_dump(mode="json", exclude_none=True), "shown": short},
                     manager=PROGRESS_MANAGER,
                     resource_version=run["metadata"]["resourceVersion"],
                 )

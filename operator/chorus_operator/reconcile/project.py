@@ -36,6 +36,7 @@ from chorus_operator.decisions.project.decide import decide_project
 from chorus_operator.decisions.project.refresh import current_preparation_id, kept_preparation_id, preparations_now
 from chorus_operator.decisions.project.state import FrameResult, ProjectView
 from chorus_operator.decisions.run.phase import run_phase
+from chorus_operator.decisions.run.shown import shown
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
 from chorus_operator.reconcile.act import create_once, finish
@@ -335,6 +336,7 @@ async def _admit(
     phase, reason, message = run_phase(conditions.all())
     changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
     status = run.status.model_copy(update=changes)
+    status = status.model_copy(update={"shown": shown(status)})
     verdict = Decision(status, events=(Event(action.reason, action.message),))
     await finish(context, TRAINING_RUNS, stored_runs[action.run], verdict)
     context.wake(_run_key(run))

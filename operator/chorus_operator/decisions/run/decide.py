@@ -22,6 +22,7 @@ from chorus_operator.decisions.decision import (
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
+from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
 
@@ -106,6 +107,8 @@ def await_name(view: RunView, message: str) -> Decision[TrainingRunStatus]:
 
 def _after_the_end(view: RunView) -> Decision[TrainingRunStatus]:
     status = view.run.status
+    if status.shown is None:  # it ended under a version that had no short forms
+        status = status.model_copy(update={"shown": shown(status)})
     ttl, ended = view.run.spec.ttl_seconds_after_finished, status.completion_time
     if ttl is None or ended is None:
         return Decision(status)

@@ -21,6 +21,7 @@ from chorus_operator.decisions.delivery import Delivery
 from chorus_operator.decisions.observed import EventView, JobPods, JobView, PodView, leading, newest
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.phase import run_phase
+from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.service_address import url_problem
 
 _ANNOUNCED: dict[str, str] = {
@@ -154,6 +155,7 @@ class Draft:
                 "attempts": self.attempts,
             }
         )
+        status = status.model_copy(update={"shown": shown(status)})
         return Decision(
             status=status,
             actions=tuple(self.actions),
