@@ -11,6 +11,7 @@ PLUGIN_LABEL = "chorus.dev/plugin"
 RUN_LABEL = "chorus.dev/run"
 ATTEMPT_LABEL = "chorus.dev/attempt"
 ROLE_LABEL = "chorus.dev/role"  # prepare | fetch | train | exchange | publish | describe
+QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"  # Kueue's own, on a Job: the LocalQueue that it waits in
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"  # Kubernetes' own, on the pods of a Job
 DESCRIBES_LABEL = "chorus.dev/describes"  # the Plugin that a describe Job asks
 TRIGGER_KEY_ANNOTATION = "chorus.dev/trigger-key"

@@ -118,6 +118,9 @@ class PodOptions(Model):
     image_pull_secrets: Annotated[list[NameRef], Field(max_length=16)] = Field(
         default_factory=list, description="Secrets to pull the images with."
     )
+    queue_name: Label63 | None = Field(
+        None, description="LocalQueue of Kueue that the Jobs of an attempt wait in, by the label that Kueue reads."
+    )
     env: Annotated[list[EnvVar], Field(max_length=64)] = Field(
         default_factory=list, description="More environment variables of the training container."
     )

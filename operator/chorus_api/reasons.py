@@ -91,6 +91,7 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     NODE_LOST = "NodeLost"
     JOB_REJECTED = "JobRejected"
+    JOB_SUSPENDED = "JobSuspended"
     POD_REJECTED = "PodRejected"
     FROZEN_CONFIG_CHANGED = "FrozenConfigChanged"
     JOB_DELETED = "JobDeleted"

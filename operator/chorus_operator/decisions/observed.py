@@ -35,6 +35,8 @@ class JobView:
     message: str
     deleting: bool
     active: int
+    resumed: datetime | None = None
+    """When it was last let go on, after somebody had suspended it."""
     frozen_digest: str = ""
     """Digest of the frozen configuration that it was made from."""
 
@@ -141,8 +143,16 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
         message=end.get("message", ""),
         deleting="deletionTimestamp" in metadata,
         active=int(status.get("active", 0)),
+        resumed=_resumed(status),
         frozen_digest=metadata.get("annotations", {}).get(contract.FROZEN_DIGEST_ANNOTATION, ""),
     )
+
+
+def _resumed(status: Mapping[str, Any]) -> datetime | None:
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "Suspended" and condition.get("status") == "False":
+            return parse_time(condition.get("lastTransitionTime"))
+    return None
 
 
 def pod_view(pod: Mapping[str, Any]) -> PodView:

@@ -128,8 +128,14 @@ def _where(pod: PodView) -> str:
 
 
 def waited(*, now: datetime, job: JobView | None, pod: PodView | None) -> float:
-    """Seconds since the pod, or without one the Job, was made."""
-    since = pod.created if pod is not None else job.created if job is not None else None
+    """Seconds since the pod, or without one the Job, was made or let go on.
+
+    A Job that was resumed gets its pod when the Job controller has taken note: until then nothing has been waited for.
+    """
+    if pod is None and job is not None and job.stopped:
+        return 0.0
+    times = [pod.created] if pod is not None else [job.created, job.resumed] if job is not None else []
+    since = max((time for time in times if time is not None), default=None)
     return (now - since).total_seconds() if since else 0.0
 
 

@@ -146,7 +146,7 @@ def attempt_job(
         "metadata": metadata(
             name,
             run.metadata.namespace,
-            labels,
+            labels | ({contract.QUEUE_NAME_LABEL: operator.pod.queue_name} if operator.pod.queue_name else {}),
             annotations | {contract.FROZEN_DIGEST_ANNOTATION: accepted.digest},
             run_owner(run),
         ),

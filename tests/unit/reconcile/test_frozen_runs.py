@@ -46,6 +46,7 @@ COMMON: dict[str, Any] = {
     "pod.priorityClassName": "high",
     "pod.runtimeClassName": "nvidia",
     "pod.imagePullSecrets": [{"name": "mine"}],
+    "pod.queueName": "gpus",
     "pod.env": [{"name": "X", "value": "1"}],
     "deadlines.startSeconds": 10,
     "deadlines.dataReportSeconds": 10,

@@ -10,7 +10,7 @@ import pytest
 from chorus_api.run_config import TerminationRecord
 from chorus_kube.resources import CONFIG_MAPS
 from unit_manifests import LORA, plugin, project, run
-from world import World, frame
+from world import World, frame, iso
 
 
 @pytest.fixture
@@ -290,6 +290,48 @@ def test_the_last_word_of_a_stopped_pod_tells_its_checkpoint(world: World) -> No
     world.job_ends(world.attempt("home-soft-1"), exit_code=75, record=saved)
     assert world.phase("home-soft-1") == "suspended"
     assert status(world)["checkpoint"]["step"] == 7
+
+
+def set_suspend(world: World, job: str, suspend: bool) -> None:
+    """Somebody else suspends a Job, or lets it go on."""
+    stored = world.job(job)
+    assert stored is not None
+    condition = {"type": "Suspended", "status": str(suspend), "lastTransitionTime": iso(world.now)}
+    world.kube.put({**stored, "spec": {**stored["spec"], "suspend": suspend}, "status": {"conditions": [condition]}})
+    world.settle()
+
+
+def test_a_job_that_a_queue_or_a_person_suspends_is_left_suspended_and_its_run_is_queued() -> None:
+    world = World()
+    world.put(plugin(pod={"queueName": "gpus"}), project())
+    world.frame_ready()
+    job = world.attempt("home-soft-1")
+    stored = world.job(job)
+    assert stored is not None
+    assert stored["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert "kueue.x-k8s.io/queue-name" not in stored["spec"]["template"]["metadata"]["labels"]
+    set_suspend(world, job, True)
+    world.later(100_000)
+    left = world.job(job)
+    assert left is not None
+    assert left["spec"]["suspend"] is True
+    assert (status(world)["phase"], status(world)["reason"]) == ("queued", "JobSuspended")
+    set_suspend(world, job, False)
+    world.train_to_the_end("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
+
+
+def test_a_job_that_is_suspended_while_it_trains_goes_on_later_and_is_charged_nothing(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    job = world.attempt("home-soft-1")
+    set_suspend(world, job, True)
+    for key in [key for key in world.kube.objects if key[0] == "Pod"]:
+        world.kube.objects.pop(key)
+    world.later(10_000)
+    assert world.phase("home-soft-1") == "queued"
+    set_suspend(world, job, False)
+    world.train_to_the_end("home-soft-1")
+    assert (world.phase("home-soft-1"), status(world)["attempts"]["current"]) == ("TRAINED", 1)
 
 
 def test_a_busy_cluster_and_a_broken_image_do_not_look_alike(world: World) -> None:

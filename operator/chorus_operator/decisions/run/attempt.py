@@ -10,7 +10,7 @@ from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import Checkpoint, Failure, Report
-from chorus_operator.decisions.conditions import find
+from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
 from chorus_operator.decisions.observed import PodView
 from chorus_operator.decisions.outcome import REASONS, Outcome
@@ -97,6 +97,13 @@ def _observe_checkpoint(draft: AcceptedDraft, seen: Checkpoint) -> None:
         return
     draft.changes["checkpoint"] = seen
     draft.conditions.set(ConditionType.CHECKPOINT_AVAILABLE, True, Reason.CHECKPOINT_SAVED, f"Step {seen.step}.")
+
+
+def was_suspended(draft: AcceptedDraft) -> bool:
+    """Tell whether Chorus suspended the attempt's Jobs, for the run or its Project, and has not resumed them yet."""
+    before = draft.before.conditions
+    ready = find(before, ConditionType.PODS_READY)
+    return is_true(before, ConditionType.SUSPENDED) or (ready is not None and ready.reason == Reason.SUSPENDED)
 
 
 def overdue(draft: AcceptedDraft) -> Outcome | None:
@@ -216,7 +223,9 @@ def _past_start_deadline(draft: AcceptedDraft, message: str) -> Outcome | None:
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
     if draft.conditions.is_true(ConditionType.POD_STARTED) or accepted is None:
         return None
-    if (view.now - accepted.last_transition_time).total_seconds() <= limit:
+    # A queue may hold the Job for longer than that: its time does not count.
+    resumed = [job.resumed for job in view.jobs if job.resumed is not None]
+    if (view.now - max([accepted.last_transition_time, *resumed])).total_seconds() <= limit:
         return None
     return Outcome(
         FailureClass.USER,

@@ -26,6 +26,8 @@ from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
 
+SUSPENDED_JOB_SECONDS = 300.0
+
 
 def decide_run(view: RunView, types: PluginTypes) -> Decision[TrainingRunStatus]:
     """Decide about a run."""
@@ -67,6 +69,11 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
         return _suspend(draft, plugin_type)
     draft.conditions.drop(ConditionType.SUSPENDED)
     halted = [job for job in view.jobs if job.suspended and not job.finished]
+    if halted and not attempt.was_suspended(draft):
+        # A queue such as Kueue holds it, or somebody does by hand: it is theirs to let go.
+        message = f"Job {halted[0].name} is suspended, by a queue or by hand: the run goes on when it is not."
+        draft.conditions.set(ConditionType.PODS_READY, False, Reason.JOB_SUSPENDED, message)
+        return draft.done(again=SUSPENDED_JOB_SECONDS)
     if halted:
         draft.actions += [SuspendJob(job.name, suspend=False) for job in halted]
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Resuming.")

@@ -32,6 +32,8 @@ def run_phase(conditions: Sequence[Condition]) -> tuple[Phase, str, str]:
         assert suspended is not None
         return Phase.SUSPENDED, suspended.reason, suspended.message
     pods_ready = find(conditions, ConditionType.PODS_READY)
+    if pods_ready is not None and pods_ready.reason == Reason.JOB_SUSPENDED:
+        return Phase.QUEUED, pods_ready.reason, pods_ready.message
     for name, phase in (
         (ConditionType.TRAINING_STARTED, Phase.TRAINING),
         (ConditionType.POD_STARTED, Phase.PREPROCESSING),

@@ -12,7 +12,6 @@ from chorus_api.conditions import ConditionType
 from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
-from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, Endpoint, StartAttempt
 from chorus_operator.decisions.outcome import REASONS, Outcome, outcome_of
 from chorus_operator.decisions.run import attempt, publication
@@ -57,7 +56,7 @@ def train(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunSt
 
 def is_over(draft: AcceptedDraft) -> bool:
     """Tell whether the service has named its model: what comes now is for Chorus to do."""
-    return has_named(draft.view) and not _was_stopped(draft)
+    return has_named(draft.view) and not attempt.was_suspended(draft)
 
 
 def has_named(view: AcceptedView) -> bool:
@@ -159,7 +158,7 @@ def _without_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[T
     if lost is None and any(not pod.ended for pod in draft.view.pods):
         # Two pods must not write to one run directory.
         return _wait_for_its_end(draft)
-    if _was_stopped(draft):
+    if attempt.was_suspended(draft):
         return _start(draft, current + 1)
     if lost is not None and not is_over(draft):
         draft.conditions.drop(DELIVERED)
@@ -196,17 +195,10 @@ def _start(draft: AcceptedDraft, number: int) -> Decision[TrainingRunStatus]:
 
 def _wait_for_its_end(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     # A run that was suspended is still known as such when it goes on before its exchange has ended.
-    reason = Reason.SUSPENDED if _was_stopped(draft) else Reason.PENDING
+    reason = Reason.SUSPENDED if attempt.was_suspended(draft) else Reason.PENDING
     draft.conditions.set(ConditionType.PODS_READY, False, reason, "The exchange is being stopped.")
     attempt.force_delete_lost(draft)
     return draft.done(again=REQUEUE_SECONDS)
-
-
-def _was_stopped(draft: AcceptedDraft) -> bool:
-    """Tell whether the attempt was ended because the run was suspended: nobody is charged, and nothing of it counts."""
-    before = draft.before.conditions
-    ready = find(before, ConditionType.PODS_READY)
-    return is_true(before, ConditionType.SUSPENDED) or (ready is not None and ready.reason == Reason.SUSPENDED)
 
 
 def _error(draft: AcceptedDraft) -> ErrorEntry | None:
