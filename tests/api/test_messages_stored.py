@@ -58,7 +58,8 @@ async def test_reports_progress_and_the_rest_of_the_status_have_an_owner_each(st
     assert run["status"]["progress"]["loss"] == "2.5"
     owners = managers(run)
     assert owners["chorus-report"] == {"report"}
-    assert owners["chorus-progress"] == {"progress"}
+    assert owners["chorus-progress"] == {"progress", "shown"}
+    assert run["status"]["shown"] == {"percent": 7, "loss": "2.5"}
     await stage.set_status("home-soft-1", {"phase": "TRAINING"})
     assert {"report", "progress", "phase", "attempts"} <= (await stage.status()).keys()
 
