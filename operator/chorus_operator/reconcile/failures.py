@@ -12,6 +12,7 @@ from chorus_client.masking import mask
 from chorus_kube.errors import KubeError
 from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
+from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.context import ReconcileContext
 
 LOG = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Failures:
 
 async def _report(context: ReconcileContext, key: Key, error: Exception) -> None:
     resource = _KINDS[key.kind]
-    stored = await context.kube.get(resource, namespace=key.namespace, name=key.name)
+    stored = await read_named_by_user(context.kube, resource, namespace=key.namespace, name=key.name)
     if stored is None:
         return
     message = mask(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]

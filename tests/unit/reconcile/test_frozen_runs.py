@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
@@ -220,12 +221,11 @@ class Played:
 
     def delete_plugin(self) -> None:
         """Delete the Plugin, and take its entry out of the Project."""
-        self.world.put(make_plugin("other"))
+        self.world.kube.put(make_plugin("other"))
         stored = self.world.project("shop")
         entry = {"name": "other", "pluginRef": {"name": "other"}, "enabled": False}
-        self.world.put({**stored, "spec": {**stored["spec"], "plugins": [entry]}})
         self.world.kube.objects.pop(("Plugin", "default", "p"))
-        self.world.settle()
+        self.world.put({**stored, "spec": {**stored["spec"], "plugins": [entry]}})
 
     def fail(self, number: int) -> None:
         """The attempt fails, and the next one starts."""
@@ -250,7 +250,7 @@ class Played:
 
     def wait(self) -> None:
         """Nothing is heard of the run for a minute."""
-        self.world.later(60)
+        self.world.now += timedelta(seconds=60)
         self.world.pod_says(RUN, progress={"percent": 50})
 
     def finish(self, number: int) -> dict[str, Any]:
