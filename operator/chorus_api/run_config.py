@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -49,6 +49,9 @@ class Messaging(FileModel):
 
 class FrozenRun(FileModel):
     """What /chorus/run.json says for every type of plugin. The attempt is in the environment (CHORUS_ATTEMPT)."""
+
+    frozen_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the first versions took live: in what they froze a value of these is nobody's word."""
 
     run_name: str = Field(description="Name of the TrainingRun.")
     run_uid: str = Field(description="Its uid; `subjectuid` of messages.")
@@ -101,6 +104,8 @@ class FrozenBaseModel(FileModel):
 
 class RunConfig(FrozenRun):
     """/chorus/run.json of a LoRA run."""
+
+    frozen_later = frozenset({"image", "base_model", "resume_model"})
 
     type: Literal["lora"] = "lora"
     image: str = Field("", description="Image of the trainer.")
@@ -301,6 +306,8 @@ class RunRecord(FileModel):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+ShortName = Annotated[str, StringConstraints(max_length=253)]
+Count = Annotated[int, Field(ge=0, le=2**62)]
 Outcome = Literal["succeeded", "failed", "notApplicable", "preempted"]
 
 
@@ -312,19 +319,19 @@ class TerminationRecord(FileModel):
     message: Annotated[str, StringConstraints(max_length=700)] = Field("", description="Why, for people.")
     hint: Annotated[str, StringConstraints(max_length=300)] = Field("", description="What to do about it.")
     retryable: bool = Field(False, description="Whether another try may succeed.")
-    model_name: str | None = Field(None, description="Stands for a MODEL_NAME that could not be delivered.")
-    digest: str | None = Field(None, description="sha256 of SHA256SUMS of the artefact.")
-    bytes: int | None = Field(None, description="Size of the artefact.")
+    model_name: ShortName | None = Field(None, description="Stands for a MODEL_NAME that could not be delivered.")
+    digest: ShortName | None = Field(None, description="sha256 of SHA256SUMS of the artefact.")
+    bytes: Count | None = Field(None, description="Size of the artefact.")
     base_model: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         None, description="LoRA: the base model."
     )
-    samples: int | None = Field(None, description="Rows that were trained on.")
+    samples: Count | None = Field(None, description="Rows that were trained on.")
     final_loss: FiniteFloat | None = Field(None, description="Training loss at the end.")
     eval_loss: FiniteFloat | None = Field(None, description="Loss on the rows held back.")
     eval_loss_without_adapter: FiniteFloat | None = Field(
         None, description="LoRA: loss of the base model alone on the rows held back."
     )
-    step: int | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
+    step: Count | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
     promoted: bool | None = Field(None, description="Publish: whether `latest` was moved.")
     latest_owner: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         None, description="Publish: whose `latest/<plugin>` is, where it was left because it is not the Project's."

@@ -93,25 +93,31 @@ class Kube:
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        most: int | None = None,
     ) -> Manifests:
-        """Read all objects with these labels and (selectable) fields, page by page; of all namespaces when None."""
-        query = {"limit": str(PAGE)}
+        """Read all objects with these labels and (selectable) fields, page by page; of all namespaces when None.
+
+        `most`: no more than so many, whichever the API server gives first.
+        """
+        query = {"limit": str(most or PAGE)}
         for name, wanted in (("labelSelector", labels), ("fieldSelector", fields)):
             if wanted:
                 query[name] = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
         try:
-            return await self._list(resource, namespace, query)
+            return await self._list(resource, namespace, query, once=most is not None)
         except Gone:  # the list took longer than the API server keeps its snapshot
-            return await self._list(resource, namespace, query)
+            return await self._list(resource, namespace, query, once=most is not None)
 
-    async def _list(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Manifests:
+    async def _list(
+        self, resource: Resource, namespace: str | None, query: Mapping[str, str], *, once: bool
+    ) -> Manifests:
         items: Manifests = []
         while True:
             page = await self._transport.json("GET", resource, namespace, query=query)
             # Items of built-in kinds come without their type.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
             position = page["metadata"].get("continue")
-            if not position:
+            if not position or once:
                 return items
             query = {**query, "continue": position}
 

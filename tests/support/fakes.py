@@ -132,6 +132,7 @@ class FakeKube:
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        most: int | None = None,
     ) -> Manifests:
         async with self._call(Call("list", resource.kind)):
             return [
@@ -141,7 +142,7 @@ class FakeKube:
                 and namespace in (None, place)
                 and (labels or {}).items() <= stored["metadata"].get("labels", {}).items()
                 and all(_at(stored, path) == value for path, value in (fields or {}).items())
-            ]
+            ][:most]
 
     async def create(self, manifest: Manifest) -> Manifest:
         async with self._call(Call("create", manifest["kind"], manifest["metadata"]["name"])):

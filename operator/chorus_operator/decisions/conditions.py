@@ -33,13 +33,15 @@ class Conditions:
 
     def __init__(self, conditions: Sequence[Condition], *, generation: int, now: datetime) -> None:
         self._conditions = {each.type: each for each in conditions if each.type != ConditionType.RECONCILED}
+        self._read = dict(self._conditions)
         self._generation = generation
         self._now = now
 
     def set(self, name: str, status: Status | bool, reason: str, message: str = "") -> None:
         """Write a condition down."""
         text: Status = status if isinstance(status, str) else "True" if status else "False"
-        before = self._conditions.get(name)
+        # As it was read: what is set and set back in one decision has not changed.
+        before = self._read.get(name)
         same = before is not None and before.status == text
         self._conditions[name] = Condition(
             type=str(name),

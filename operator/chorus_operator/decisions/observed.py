@@ -35,6 +35,7 @@ class JobView:
     message: str
     deleting: bool
     active: int
+    suspended_by_chorus: bool = False
     resumed: datetime | None = None
     """When it was last let go on, after somebody had suspended it."""
     frozen_digest: str = ""
@@ -62,6 +63,8 @@ class EventView:
     message: str
     time: float
     """When it was seen last, in seconds since 1970."""
+    since: float = 0.0
+    """When it was seen first."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
         message=end.get("message", ""),
         deleting="deletionTimestamp" in metadata,
         active=int(status.get("active", 0)),
+        suspended_by_chorus=contract.SUSPENDED_ANNOTATION in metadata.get("annotations", {}),
         resumed=_resumed(status),
         frozen_digest=metadata.get("annotations", {}).get(contract.FROZEN_DIGEST_ANNOTATION, ""),
     )

@@ -277,10 +277,10 @@ ROWS: tuple[Row, ...] = (
     _node_restarted,
     _pod_rejected,
     _not_started,
+    _too_long,
     _deleted,
     _by_exit,
     _by_rule,
-    _too_long,
     _unknown,
 )
 """The table, the first cause first. The last row fits everything."""

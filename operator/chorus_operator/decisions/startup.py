@@ -27,6 +27,8 @@ _CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContaine
 
 _MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[a-z0-9.-]{1,253})" not found')
 """What the kubelet says of a volume whose object is not there."""
+_MOUNTED = ("Pulling", "Pulled", "Created", "Started")
+"""What a kubelet does of a pod once its volumes are mounted."""
 _PULL_SECRETS = re.compile(r"image pull secrets \(([a-z0-9., -]{1,500})\)")
 
 
@@ -38,6 +40,8 @@ class Wait:
     message: str
     limit_seconds: float | None = None
     failed_reason: Reason = Reason.START_DEADLINE_EXCEEDED
+    since: float = 0.0
+    """Since when it is so, in seconds since 1970, where that is known better than by the pod's age."""
 
 
 def waiting_for(job: JobView | None, pod: PodView | None, events: Sequence[EventView] = ()) -> Wait:
@@ -103,12 +107,14 @@ def _mount(events: Sequence[EventView]) -> Wait | None:
     """A Secret or ConfigMap that the pod mounts and that is not there; the kubelet waits for it for ever."""
     failed = _last(events, "FailedMount")
     missing = _MISSING.search(failed.message) if failed is not None else None
-    if missing is None:
+    if failed is None or missing is None:
         return None
+    if any(event.reason in _MOUNTED and event.time >= failed.time for event in events):
+        return None  # an Event lives for an hour: the object has come since
     kind = "Secret" if missing["kind"] == "secret" else "ConfigMap"
     reason = Reason.SECRET_NOT_FOUND if kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
     message = f"{kind} {missing['name']!r} is not in this namespace; create it."
-    return Wait(reason, message, MOUNT_GRACE_SECONDS, reason)
+    return Wait(reason, message, MOUNT_GRACE_SECONDS, reason, since=failed.since)
 
 
 def _pull_secret(events: Sequence[EventView]) -> str:
@@ -137,6 +143,14 @@ def waited(*, now: datetime, job: JobView | None, pod: PodView | None) -> float:
     times = [pod.created] if pod is not None else [job.created, job.resumed] if job is not None else []
     since = max((time for time in times if time is not None), default=None)
     return (now - since).total_seconds() if since else 0.0
+
+
+def is_over_limit(wait: Wait, *, now: datetime, job: JobView | None, pod: PodView | None) -> bool:
+    """Tell whether what keeps a pod from starting has lasted longer than it may."""
+    if wait.limit_seconds is None:
+        return False
+    so_far = waited(now=now, job=job, pod=pod)
+    return min(so_far, now.timestamp() - wait.since) > wait.limit_seconds
 
 
 def seconds_until_lost(pod: PodView, *, now: datetime) -> float | None:

@@ -13,6 +13,8 @@ from chorus_kube.resources import EVENTS
 from chorus_operator.decisions.observed import EventView, JobView, PodView, newest, parse_time
 from chorus_operator.decisions.startup import is_blocked, waits_for_claim
 
+MOST_READ = 100
+"""Of all that the API server has about an object: whoever may write Events can write thousands."""
 MOST = 20
 MAX_MESSAGE = 1000
 
@@ -32,21 +34,34 @@ async def read_events(
     if pod is not None and waits_for_claim(pod):
         wanted.append({"involvedObject.kind": "PersistentVolumeClaim", "involvedObject.name": claim})
     try:
-        found = [each for fields in wanted for each in await kube.list(EVENTS, namespace=namespace, fields=fields)]
+        found = [
+            each
+            for fields in wanted
+            for each in await kube.list(EVENTS, namespace=namespace, fields=fields, most=MOST_READ)
+        ]
     except Forbidden:
         return ()
     return tuple(sorted(map(_event, found), key=lambda each: each.time)[-MOST:])
 
 
+def _seconds(stored: Mapping[str, Any], *names: str) -> float:
+    """Read the first time that is there; 0 where none can be read, for anybody may write an Event."""
+    written = [stored.get(name) for name in names] + [stored["metadata"].get("creationTimestamp")]
+    try:
+        time = parse_time(next((each for each in written if each), None))
+        return time.timestamp() if time is not None else 0.0
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
 def _event(stored: Mapping[str, Any]) -> EventView:
     about = stored.get("involvedObject", {})
-    time = parse_time(
-        stored.get("lastTimestamp") or stored.get("eventTime") or stored["metadata"].get("creationTimestamp")
-    )
+    last = _seconds(stored, "lastTimestamp", "eventTime")
     return EventView(
         kind=str(about.get("kind", "")),
         name=str(about.get("name", "")),
         reason=str(stored.get("reason", "")),
         message=mask(str(stored.get("message", "")))[:MAX_MESSAGE],
-        time=time.timestamp() if time else 0.0,
+        time=last,
+        since=_seconds(stored, "firstTimestamp", "eventTime"),
     )

@@ -123,7 +123,9 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     project = await _read_project(context, run)
     if not _is_accepted(run):
         return RunView(**known, project=project, plugin=await _read_plugin(context, project, run))
-    run = known["run"] = await with_former_names(context, run)
+    if run.status.resolved is None and await _read_first_job(context, run) is None:
+        # No Job has the present name: maybe a former version made them.
+        run = known["run"] = await with_former_names(context, run)
     resolved = run.status.resolved
     unwritten = resolved is None or resolved.digest is None
     job = await _read_first_job(context, run) if unwritten else None
@@ -283,9 +285,9 @@ async def _act(context: ReconcileContext, view: RunView, action: Action) -> None
             assert isinstance(view, AcceptedView)
             deliver(context, view.run, view.accepted.config, action)
         case SuspendJob():
-            await kube.patch(
-                JOBS, namespace=namespace, name=action.name, merge_patch={"spec": {"suspend": action.suspend}}
-            )
+            mark = {contract.SUSPENDED_ANNOTATION: "true" if action.suspend else None}
+            patch = {"metadata": {"annotations": mark}, "spec": {"suspend": action.suspend}}
+            await kube.patch(JOBS, namespace=namespace, name=action.name, merge_patch=patch)
         case DeleteJob():
             await kube.delete(JOBS, namespace=namespace, name=action.name, uid=action.uid)
         case ForceDeletePod():

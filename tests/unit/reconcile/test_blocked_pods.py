@@ -133,3 +133,32 @@ def test_words_that_name_no_object_blame_none(message: str) -> None:
     happens(world, pod, reason="FailedMount", message=message)
     world.later(300)
     assert status(world)["phase"] == "queued"
+
+
+@pytest.mark.parametrize("kind", ["secret", "configmap"])
+def test_a_volume_that_was_mounted_since_ends_no_run_whose_image_is_still_pulled(kind: str) -> None:
+    world = accepted()
+    job = world.attempt(RUN)
+    world.pod_waits(job, reason="ContainerCreating")
+    (pod,) = world.pods_of(job)
+    happens(world, pod, reason="FailedMount", message=f'MountVolume.SetUp failed: {kind} "late" not found')
+    world.later(20)
+    happens(world, pod, reason="Pulling", message='Pulling image "x"')
+    world.later(600)
+    assert status(world)["phase"] == "queued"
+    world.kube.objects.pop(("Pod", "default", pod["metadata"]["name"]))
+    world.train_to_the_end(RUN)
+    assert world.phase(RUN) == "TRAINED"
+
+
+@pytest.mark.parametrize("time", ["0000-01-01T00:00:00Z", "soon", "", 7])
+def test_an_event_whose_time_cannot_be_read_stops_nothing(time: Any) -> None:
+    world = accepted()
+    job = world.job(world.attempt(RUN))
+    assert job is not None
+    happens(world, job, reason="FailedCreate", message=QUOTA)
+    for stored in world.kube.all(EVENTS):
+        if stored["reason"] == "FailedCreate":
+            world.kube.put({**stored, "lastTimestamp": time})
+    world.later(11)
+    assert QUOTA in status(world)["message"]

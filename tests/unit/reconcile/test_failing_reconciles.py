@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -138,3 +139,34 @@ def test_a_report_that_the_api_server_refuses_hides_no_error() -> None:
     fails(world, ERRORS["Forbidden"], ("list", "TrainingRun"), ("patch_status", "Project"))
     tries(world, KEYS["Project"], 4)
     assert reconciled(world.project()) is None
+
+
+def test_an_error_that_reads_otherwise_each_time_is_written_every_five_minutes_at_most() -> None:
+    world = made()
+    numbers = iter(range(1000))
+
+    def before(call: Call) -> None:
+        if (call.verb, call.kind) == ("list", "TrainingRun"):
+            raise KubeError(f"read tcp 10.0.0.5:{next(numbers)}: connection reset", status=500)
+
+    world.kube.before = before
+    tries(world, KEYS["Project"], 3)
+    version = world.project()["metadata"]["resourceVersion"]
+    tries(world, KEYS["Project"], 5)
+    assert world.project()["metadata"]["resourceVersion"] == version
+    world.now += timedelta(minutes=6)
+    tries(world, KEYS["Project"], 1)
+    assert world.project()["metadata"]["resourceVersion"] != version
+
+
+def test_an_ended_run_keeps_its_reason_whatever_fails_afterwards() -> None:
+    world = made()
+    world.frame_ready()
+    world.train_to_the_end(RUN)
+    before = run_of(world)["status"]
+    assert before["phase"] == "TRAINED"
+    stored = run_of(world)
+    world.kube.put({**stored, "spec": {**stored["spec"], "ttlSecondsAfterFinished": 0}})
+    fails(world, ERRORS["Forbidden"], ("delete", "TrainingRun"))
+    tries(world, KEYS["TrainingRun"], 4)
+    assert run_of(world)["status"] == before

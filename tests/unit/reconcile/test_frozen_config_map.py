@@ -152,3 +152,47 @@ def test_an_operator_that_ended_before_it_wrote_the_digest_goes_on_with_what_its
     assert stored(world)["data"] == before
     assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(before)
     assert pods_wanted(world) == [("registry.test/p:1", None)]
+
+
+def killed_after_its_job() -> World:
+    """The operator has made the first attempt's Job, and ended before it could write the status."""
+    world = prepared()
+    world.kube.put(make_run(RUN, plugin="p"))
+
+    def after(call: Call) -> None:
+        if (call.kind, call.verb) == ("Job", "create"):
+            raise Killed
+
+    world.kube.after = after
+    for key in (Key("Project", NAMESPACE, "shop", "shop"), Key("TrainingRun", NAMESPACE, RUN, "shop")):
+        try:
+            asyncio.run(world.look(key))
+        except Killed:
+            break
+    world.kube.after = lambda call: None
+    return world
+
+
+@pytest.mark.parametrize("name", ["stem", "former"])
+def test_what_somebody_writes_while_the_operator_is_away_makes_no_second_job(name: str) -> None:
+    world = killed_after_its_job()
+    honest = remove(world)
+    uid = world.run(RUN)["metadata"]["uid"]
+    planted = f"{RUN}-{uid[:5]}-config" if name == "stem" else f"{RUN}-config"
+    world.kube.put(forged(honest, name=planted))
+    world.settle()
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
+    assert world.jobs() == [world.attempt(RUN)]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", "null", "7", ""])
+def test_a_configuration_of_any_form_that_somebody_writes_before_the_run_is_accepted_stops_nothing(text: str) -> None:
+    manifest = stored(accepted())
+    world = prepared()
+    world.kube.put(make_run(RUN, plugin="p"))
+    uid = world.run(RUN)["metadata"]["uid"]
+    owner = [{**manifest["metadata"]["ownerReferences"][0], "uid": uid}]
+    planted = forged(manifest, name=f"{RUN}-{uid[:5]}-config", ownerReferences=owner)
+    world.kube.put({**planted, "data": {"run.json": text, "operator.json": "{}"}})
+    world.settle()
+    assert pods_wanted(world) == [("registry.test/p:1", None)]

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chorus_api import contract
+from chorus_api.base import Condition
 from chorus_api.reasons import FailureClass, Reason
+from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.error_line import MAX_CHARACTERS, error_line
 from chorus_operator.decisions.observed import JobView, PodView, pod_view
 from chorus_operator.decisions.outcome import ROWS, Actor, Observation, Outcome, outcome_of
@@ -212,3 +214,17 @@ def test_an_error_line_is_one_line_of_bounded_length(log: str) -> None:
     line = error_line(log)
     assert len(line) <= MAX_CHARACTERS
     assert "\n" not in line
+
+
+def test_a_job_past_its_deadline_says_so_while_its_pod_is_being_deleted() -> None:
+    late = replace(JOB, reason="DeadlineExceeded", message="Job was active longer than specified deadline")
+    outcome = outcome_of(late, replace(pod(exitCode=143), deleting_since=NOW))
+    assert outcome.reason is Reason.ACTIVE_DEADLINE_EXCEEDED
+
+
+def test_a_condition_that_is_set_and_set_back_in_one_decision_has_not_changed() -> None:
+    before = Condition(type="PodsReady", status="False", reason="A", last_transition_time=NOW, observed_generation=1)
+    conditions = Conditions([before], generation=1, now=NOW.replace(year=2027))
+    conditions.set("PodsReady", True, "B")
+    conditions.set("PodsReady", False, "A")
+    assert conditions.all() == [before]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import TerminationRecord
+from chorus_kube.errors import Unavailable
 from chorus_kube.resources import CONFIG_MAPS
+from fakes import Call
 from unit_manifests import LORA, plugin, project, run
 from world import World, frame, iso
 
@@ -548,3 +550,64 @@ def test_a_base_model_on_a_claim_that_is_not_there_fails_by_name_but_may_come_la
     assert world.phase("home-soft-1") == "failed"
     assert status(world)["reason"] == "BaseModelNotFound"
     assert "PersistentVolumeClaim 'models'" in status(world)["message"]
+
+
+def test_a_job_that_chorus_suspended_is_resumed_also_when_it_could_not_write_so(world: World) -> None:
+    world.pod_trains("home-soft-1")
+    job = world.attempt("home-soft-1")
+    spec = world.run("home-soft-1")["spec"]
+    world.kube.before = lambda call: _away(call, "patch_status", "TrainingRun")
+    stored = world.run("home-soft-1")
+    world.kube.put({**stored, "spec": spec | {"suspend": True}})
+    with pytest.raises(AssertionError, match="rest"):
+        world.settle()
+    world.kube.before = lambda call: None
+    left = world.job(job)
+    assert left is not None
+    assert left["spec"]["suspend"] is True
+    stored = world.run("home-soft-1")
+    world.kube.put({**stored, "spec": spec | {"suspend": False}})
+    world.settle()
+    resumed = world.job(job)
+    assert resumed is not None
+    assert resumed["spec"]["suspend"] is False
+
+
+def _away(call: Call, verb: str, kind: str) -> None:
+    if (call.verb, call.kind) == (verb, kind):
+        raise Unavailable("away", reason="NoAnswer")
+
+
+def test_a_job_that_a_queue_holds_stays_suspended_when_its_run_is_suspended_and_resumed() -> None:
+    world = World()
+    world.put(plugin(pod={"queueName": "gpus"}), project())
+    world.frame_ready()
+    job = world.attempt("home-soft-1")
+    set_suspend(world, job, True)
+    spec = world.run("home-soft-1")["spec"]
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    world.put(run("home-soft-1") | {"spec": spec | {"suspend": False}})
+    left = world.job(job)
+    assert left is not None
+    assert left["spec"]["suspend"] is True
+    assert status(world)["reason"] == "JobSuspended"
+
+
+@pytest.mark.parametrize("record", [{"step": 10**30}, {"modelName": "x" * 300}, {"bytes": -1}])
+def test_a_last_word_with_values_that_no_status_can_hold_is_none(world: World, record: dict[str, Any]) -> None:
+    world.pod_trains("home-soft-1")
+    job = world.attempt("home-soft-1")
+    for pod in world.pods_of(job):
+        pod["status"]["phase"] = "Failed"
+        said = json.dumps({"outcome": "preempted", **record})
+        ended = {"exitCode": 75, "reason": "Error", "message": said, "startedAt": iso(world.now)}
+        pod["status"]["containerStatuses"] = [{"name": "trainer", "state": {"terminated": ended}}]
+        world.kube.put(pod)
+    stored = world.job(job)
+    assert stored is not None
+    world.kube.put(
+        {**stored, "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}}
+    )
+    world.settle()
+    assert status(world)["attempts"]["current"] == 2
+    assert "checkpoint" not in status(world)

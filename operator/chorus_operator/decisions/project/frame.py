@@ -13,7 +13,7 @@ from chorus_operator.decisions.outcome import REASONS, outcome_of
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_preparation, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
-from chorus_operator.decisions.startup import waited, waiting_for
+from chorus_operator.decisions.startup import is_over_limit, waiting_for
 from chorus_protocol.messages import FrameManifest
 
 MISSING_SOURCE_SECONDS = 30.0
@@ -140,5 +140,5 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
     if pod is not None and pod.started is not None:
         return Preparation(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
     wait = waiting_for(job, pod, view.prepare_events)
-    late = wait.limit_seconds is not None and waited(now=view.now, job=job, pod=pod) > wait.limit_seconds
+    late = is_over_limit(wait, now=view.now, job=job, pod=pod)
     return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)

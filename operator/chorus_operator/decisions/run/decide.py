@@ -6,6 +6,7 @@ but to remove it. Admission (`Accepted`) is the Project's decision and is only r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from chorus_api.conditions import ConditionType
@@ -19,6 +20,7 @@ from chorus_operator.decisions.decision import (
     DeleteRun,
     SuspendJob,
 )
+from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
@@ -69,10 +71,11 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
         return _suspend(draft, plugin_type)
     draft.conditions.drop(ConditionType.SUSPENDED)
     halted = [job for job in view.jobs if job.suspended and not job.finished]
-    if halted and not attempt.was_suspended(draft):
+    if halted and not _suspended_by_chorus(draft, halted):
         # A queue such as Kueue holds it, or somebody does by hand: it is theirs to let go.
         message = f"Job {halted[0].name} is suspended, by a queue or by hand: the run goes on when it is not."
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.JOB_SUSPENDED, message)
+        attempt.force_delete_lost(draft)
         return draft.done(again=SUSPENDED_JOB_SECONDS)
     if halted:
         draft.actions += [SuspendJob(job.name, suspend=False) for job in halted]
@@ -81,6 +84,13 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
     if not plugin_type.is_ready(draft):
         return draft.done(again=30.0)
     return plugin_type.train(draft)
+
+
+def _suspended_by_chorus(draft: AcceptedDraft, halted: Sequence[JobView]) -> bool:
+    """Tell whether Chorus suspended the Jobs. A former version left no mark on them, and knew no queues."""
+    if any(job.suspended_by_chorus for job in halted):
+        return True
+    return attempt.was_suspended(draft) and draft.view.accepted.operator.pod.queue_name is None
 
 
 def request_of(view: RunView) -> RunRequest | None:

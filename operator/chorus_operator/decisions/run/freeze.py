@@ -92,11 +92,12 @@ def _content(
 def _is_of_former_version(view: RunView) -> bool:
     """Tell whether a configuration without a known digest was written by a former version of the operator.
 
-    The run's status names it, or a Job was made from it. Else anybody may have written it, and it counts only as far as
-    it says what would be frozen now.
+    The run's status names it, or a Job was made that names no digest. Else anybody may have written it, and it counts
+    only as far as it says what would be frozen now.
     """
     resolved = view.run.status.resolved
-    return view.incomplete is not None and ((resolved is not None and resolved.hash != "") or bool(view.jobs))
+    named = resolved is not None and resolved.hash != ""
+    return view.incomplete is not None and (named or any(not job.frozen_digest for job in view.jobs))
 
 
 def _write(draft: Draft, plugin_type: PluginType, content: dict[str, str]) -> Decision[TrainingRunStatus]:

@@ -21,6 +21,8 @@ from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_protocol.messages import TrainingData
 
 RUN_FILE, OPERATOR_FILE, DATA_FILE, HASH_FILE = "run.json", "operator.json", "training_data.json", "train-key"
+FORMER_FILES = (RUN_FILE, DATA_FILE, HASH_FILE, "forward.json")
+"""What former versions froze. Of anything else in their ConfigMaps nothing is known."""
 
 
 def content_of(
@@ -59,7 +61,7 @@ def type_of(content: Mapping[str, str]) -> str:
     """Read which type of plugin a run is of; empty when the content does not say."""
     try:
         return str(json.loads(content[RUN_FILE]).get("type", ""))
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, RecursionError):
         return ""
 
 
@@ -89,18 +91,19 @@ def completed(stored: StoredConfig, fresh: Mapping[str, str], model: type[Frozen
         config = model.model_validate_json(stored.content[RUN_FILE])
     except (KeyError, ValidationError) as error:
         raise ValueError(f"ConfigMap {stored.name} does not hold a run's configuration: {error}") from error
-    lacking = {
-        name: getattr(present, name) for name in type(config).model_fields if name not in config.model_fields_set
-    }
-    whole = config.model_copy(update=lacking)
-    return {**fresh, **stored.content, RUN_FILE: whole.model_dump_json(by_alias=True, indent=1)}
+    lacking = (model.model_fields.keys() - config.model_fields_set) | model.frozen_later
+    whole = config.model_copy(update={name: getattr(present, name) for name in lacking})
+    former = {name: text for name, text in stored.content.items() if name in FORMER_FILES}
+    return {**fresh, **former, RUN_FILE: whole.model_dump_json(by_alias=True, indent=1)}
 
 
 def says_the_same(stored: StoredConfig, fresh: Mapping[str, str]) -> bool:
     """Tell whether what a former version stored is what would be frozen now, as far as it goes."""
     try:
-        return all(_agrees(name, text, fresh.get(name, "")) for name, text in stored.content.items())
-    except ValueError:
+        return RUN_FILE in stored.content and all(
+            name in FORMER_FILES and _agrees(name, text, fresh.get(name, "")) for name, text in stored.content.items()
+        )
+    except (ValueError, RecursionError):
         return False
 
 

@@ -17,7 +17,7 @@ from chorus_operator.decisions.run.publication import Artefact, publish
 from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft
 from chorus_operator.decisions.run.train import train as train_by_job
-from chorus_operator.decisions.startup import waited, waiting_for
+from chorus_operator.decisions.startup import is_over_limit, waiting_for
 
 OUT_OF_MEMORY_HINT = "Raise the Plugin's resources.limits.memory, or lower batchSize or the token limits."
 
@@ -44,7 +44,7 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
     wait = waiting_for(fetch, pod, view.fetch.events)
     if wait.reason is Reason.SECRET_NOT_FOUND:
         wait = replace(wait, message=f"lora.baseModel.secretRef.name: {wait.message}")
-    if wait.limit_seconds is not None and waited(now=view.now, job=fetch, pod=pod) > wait.limit_seconds:
+    if is_over_limit(wait, now=view.now, job=fetch, pod=pod):
         draft.fail(wait.failed_reason, wait.message)
         return False
     draft.conditions.set(
