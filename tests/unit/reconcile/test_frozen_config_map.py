@@ -130,30 +130,6 @@ def test_a_former_name_that_somebody_takes_before_the_run_is_accepted_decides_no
     assert pods_wanted(world) == [("registry.test/p:1", None)]
 
 
-def test_an_operator_that_ended_before_it_wrote_the_digest_goes_on_with_what_its_job_was_made_from() -> None:
-    world = prepared()
-    world.kube.put(make_run(RUN, plugin="p"))
-
-    def after(call: Call) -> None:
-        if (call.kind, call.verb) == ("Job", "create"):
-            raise Killed
-
-    world.kube.after = after
-    for key in (Key("Project", NAMESPACE, "shop", "shop"), Key("TrainingRun", NAMESPACE, RUN, "shop")):
-        try:
-            asyncio.run(world.look(key))
-        except Killed:
-            break
-    world.kube.after = lambda call: None
-    before = stored(world)["data"]
-    assert "resolved" not in world.run(RUN)["status"]
-    other = make_plugin("p", spec={"type": "container", "lora": None, "container": {**CONTAINER, "image": "other:2"}})
-    world.put(other)
-    assert stored(world)["data"] == before
-    assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(before)
-    assert pods_wanted(world) == [("registry.test/p:1", None)]
-
-
 def killed_after_its_job() -> World:
     """The operator has made the first attempt's Job, and ended before it could write the status."""
     world = prepared()
@@ -171,6 +147,17 @@ def killed_after_its_job() -> World:
             break
     world.kube.after = lambda call: None
     return world
+
+
+def test_an_operator_that_ended_before_it_wrote_the_digest_goes_on_with_what_its_job_was_made_from() -> None:
+    world = killed_after_its_job()
+    before = stored(world)["data"]
+    assert "resolved" not in world.run(RUN)["status"]
+    other = make_plugin("p", spec={"type": "container", "lora": None, "container": {**CONTAINER, "image": "other:2"}})
+    world.put(other)
+    assert stored(world)["data"] == before
+    assert world.run(RUN)["status"]["resolved"]["digest"] == digest_of(before)
+    assert pods_wanted(world) == [("registry.test/p:1", None)]
 
 
 @pytest.mark.parametrize("name", ["stem", "former"])
