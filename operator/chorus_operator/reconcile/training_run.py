@@ -134,7 +134,7 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
         begun = resolved is not None or job is not None
         unfrozen = RunView(
             **known,
-            attempt=await _read_attempt(context, run, all_roles(context.plugin_types), claim="") if begun else (),
+            attempt=await _read_jobs(context, project, run, all_roles(context.plugin_types), claim="") if begun else (),
             project=project,
             plugin=await _read_plugin(context, project, run),
             stored=frozen.stored,
@@ -143,7 +143,8 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
         )
         return replace(unfrozen, missing_claim=await _missing_claim(context, unfrozen))
     plugin_type = context.plugin_types[frozen.accepted.config.type]
-    known["attempt"] = await _read_attempt(context, run, plugin_type.roles, claim=frozen.accepted.operator.claim)
+    claim = frozen.accepted.operator.claim
+    known["attempt"] = await _read_jobs(context, project, run, plugin_type.roles, claim=claim)
     if plugin_type.reads_plugin:
         known["plugin"] = await _read_plugin(context, project, run)
     about = about_attempt(run.metadata.uid, run.status.attempts.current)
@@ -199,21 +200,35 @@ async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim
     return None if there else named
 
 
-async def _read_attempt(
-    context: ReconcileContext, run: TrainingRun, roles: Sequence[str], *, claim: str
+async def _read_jobs(
+    context: ReconcileContext, project: Project | None, run: TrainingRun, roles: Sequence[str], *, claim: str
 ) -> Sequence[JobPods]:
-    """Read the Jobs of the present attempt, and their pods."""
+    """Read the Jobs of the present attempt, and their pods.
+
+    Of a run that is to stop also those of the next one: the operator may have made them, and could not write so. They
+    must stop as well.
+    """
     current = run.status.attempts.current
+    present = await _read_attempt(context, run, max(1, current), roles, claim=claim, begun=current > 0)
+    if current == 0 or not (run.spec.cancel or run.spec.suspend or (project is not None and project.spec.suspend)):
+        return present
+    later = await _read_attempt(context, run, current + 1, roles, claim=claim)
+    return [*present, *(each for each in later if each.job is not None)]
+
+
+async def _read_attempt(
+    context: ReconcileContext, run: TrainingRun, number: int, roles: Sequence[str], *, claim: str, begun: bool = False
+) -> Sequence[JobPods]:
     return [
         await _read_job(
             context,
             Owner.of(run),
-            names.attempt_job(run, max(1, current), suffix=role if number else ""),
+            names.attempt_job(run, number, suffix=role if index else ""),
             role=role,
             claim=claim,
-            begun=current > 0,
+            begun=begun,
         )
-        for number, role in enumerate(roles)
+        for index, role in enumerate(roles)
     ]
 
 

@@ -611,3 +611,28 @@ def test_a_last_word_with_values_that_no_status_can_hold_is_none(world: World, r
     world.settle()
     assert status(world)["attempts"]["current"] == 2
     assert "checkpoint" not in status(world)
+
+
+@pytest.mark.parametrize("how", ["cancel", "suspend"])
+def test_a_next_attempt_that_could_not_be_written_down_stops_with_its_run(world: World, how: str) -> None:
+    world.pod_trains("home-soft-1")
+    world.kube.before = lambda call: _away(call, "patch_status", "TrainingRun")
+    with pytest.raises(AssertionError, match="rest"):
+        world.job_ends(world.attempt("home-soft-1"), exit_code=137)
+    second = world.attempt("home-soft-1", 2)
+    assert world.job(second) is not None
+    world.kube.before = lambda call: None
+    stored = world.run("home-soft-1")
+    world.kube.put({**stored, "spec": {**stored["spec"], how: True}})
+    world.settle()
+    left = world.job(second)
+    if how == "cancel":
+        assert (left, world.phase("home-soft-1")) == (None, "cancelled")
+        return
+    assert left is not None
+    assert (left["spec"]["suspend"], world.phase("home-soft-1")) == (True, "suspended")
+    world.kube.put({**world.run("home-soft-1"), "spec": stored["spec"]})
+    world.settle()
+    assert status(world)["attempts"]["current"] == 2
+    world.train_to_the_end("home-soft-1")
+    assert world.phase("home-soft-1") == "TRAINED"
