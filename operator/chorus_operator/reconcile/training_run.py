@@ -91,9 +91,20 @@ async def _bring_forward(context: ReconcileContext, run: TrainingRun) -> Decisio
         for action in decision.actions:
             await _act(context, view, action)
     except Taken as error:
-        return await_name(view, str(error))
+        return await _stop_if_ended(context, run, await_name(view, str(error)))
     except Invalid as error:
-        return refuse_run(view, str(error))
+        return await _stop_if_ended(context, run, refuse_run(view, str(error)))
+    return decision
+
+
+async def _stop_if_ended(
+    context: ReconcileContext, run: TrainingRun, decision: Decision[TrainingRunStatus]
+) -> Decision[TrainingRunStatus]:
+    """Delete the Jobs of a run that ends because something of it cannot be read or made: they may still train."""
+    if decision.status.phase in FINAL:
+        for each in await _read_jobs(context, None, run, all_roles(context.plugin_types), claim="", own_only=True):
+            if each.job is not None and not each.job.finished and not each.job.deleting:
+                await context.kube.delete(JOBS, namespace=run.metadata.namespace, name=each.job.name, uid=each.job.uid)
     return decision
 
 
@@ -126,6 +137,10 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     if run.status.resolved is None and await _read_first_job(context, run) is None:
         # No Job has the present name: maybe a former version made them.
         run = known["run"] = await with_former_names(context, run)
+    if run.spec.cancel:
+        # Whatever is wrong with the rest: to stop, its Jobs are all that is needed.
+        jobs = await _read_jobs(context, project, run, all_roles(context.plugin_types), claim="", own_only=True)
+        return RunView(**known, project=project, attempt=jobs)
     resolved = run.status.resolved
     unwritten = resolved is None or resolved.digest is None
     job = await _read_first_job(context, run) if unwritten else None
@@ -201,7 +216,13 @@ async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim
 
 
 async def _read_jobs(
-    context: ReconcileContext, project: Project | None, run: TrainingRun, roles: Sequence[str], *, claim: str
+    context: ReconcileContext,
+    project: Project | None,
+    run: TrainingRun,
+    roles: Sequence[str],
+    *,
+    claim: str,
+    own_only: bool = False,
 ) -> Sequence[JobPods]:
     """Read the Jobs of the present attempt, and their pods.
 
@@ -209,15 +230,24 @@ async def _read_jobs(
     must stop as well.
     """
     current = run.status.attempts.current
-    present = await _read_attempt(context, run, max(1, current), roles, claim=claim, begun=current > 0)
+    present = await _read_attempt(
+        context, run, max(1, current), roles, claim=claim, begun=current > 0, own_only=own_only
+    )
     if current == 0 or not (run.spec.cancel or run.spec.suspend or (project is not None and project.spec.suspend)):
         return present
-    later = await _read_attempt(context, run, current + 1, roles, claim=claim)
+    later = await _read_attempt(context, run, current + 1, roles, claim=claim, own_only=own_only)
     return [*present, *(each for each in later if each.job is not None)]
 
 
 async def _read_attempt(
-    context: ReconcileContext, run: TrainingRun, number: int, roles: Sequence[str], *, claim: str, begun: bool = False
+    context: ReconcileContext,
+    run: TrainingRun,
+    number: int,
+    roles: Sequence[str],
+    *,
+    claim: str,
+    begun: bool = False,
+    own_only: bool = False,
 ) -> Sequence[JobPods]:
     return [
         await _read_job(
@@ -227,19 +257,31 @@ async def _read_attempt(
             role=role,
             claim=claim,
             begun=begun,
+            own_only=own_only,
         )
         for index, role in enumerate(roles)
     ]
 
 
 async def _read_job(
-    context: ReconcileContext, owner: Owner, name: str | ChildName, *, role: str, claim: str, begun: bool = False
+    context: ReconcileContext,
+    owner: Owner,
+    name: str | ChildName,
+    *,
+    role: str,
+    claim: str,
+    begun: bool = False,
+    own_only: bool = False,
 ) -> JobPods:
     """Read a Job and its pods, and why they are blocked; `claim`: which they mount.
 
-    A Job that had begun may be gone while its pods still save and stop.
+    A Job that had begun may be gone while its pods still save and stop. `own_only`: another object of the name does
+    not count, and is not in the way.
     """
-    job = job_view(await read_child(context.kube, JOBS, name=name, owner=owner))
+    if own_only:
+        job = job_view(await read_if_owned(context.kube, JOBS, name=str(name), owner=owner))
+    else:
+        job = job_view(await read_child(context.kube, JOBS, name=name, owner=owner))
     if job is None and not begun:
         return JobPods(role)
     job_name = job.name if job is not None else str(name)

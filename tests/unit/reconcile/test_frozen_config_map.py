@@ -183,3 +183,31 @@ def test_a_configuration_of_any_form_that_somebody_writes_before_the_run_is_acce
     world.kube.put({**planted, "data": {"run.json": text, "operator.json": "{}"}})
     world.settle()
     assert pods_wanted(world) == [("registry.test/p:1", None)]
+
+
+def taken() -> World:
+    """Somebody deletes the frozen configuration of a run that trains, and takes its name."""
+    world = accepted()
+    world.pod_trains(RUN)
+    world.kube.put(forged(remove(world), ownerReferences=[]))
+    world.settle()
+    assert world.run(RUN)["status"]["reason"] == "NameTaken"
+    return world
+
+
+def test_a_run_whose_configuration_cannot_be_read_can_be_cancelled() -> None:
+    world = taken()
+    stored = world.run(RUN)
+    world.kube.put({**stored, "spec": {**stored["spec"], "cancel": True}})
+    world.settle()
+    for key in [key for key in world.kube.objects if key[0] == "Pod"]:
+        world.kube.objects.pop(key)
+    world.settle()
+    assert (world.phase(RUN), world.job(world.attempt(RUN))) == ("cancelled", None)
+
+
+def test_a_run_that_ends_for_a_name_leaves_no_job_that_trains_on() -> None:
+    world = taken()
+    world.later(3700)
+    assert world.run(RUN)["status"]["reason"] == "JobRejected"
+    assert world.job(world.attempt(RUN)) is None
