@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,11 +19,17 @@ RUN = "home-soft-1"
 QUOTA = 'Error creating: pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
 
 
-def accepted() -> World:
+@cache
+def _accepted() -> World:
     world = World()
     world.put(plugin(), project())
     world.frame_ready()
     return world
+
+
+def accepted() -> World:
+    """A run whose Job is there."""
+    return copy.deepcopy(_accepted())
 
 
 def happens(world: World, about: dict[str, Any], *, reason: str, message: str) -> None:

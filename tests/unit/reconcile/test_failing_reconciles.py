@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,13 +26,20 @@ KEYS = {
 }
 
 
-def made() -> World:
-    """A Project with its frame ready and a run that has no Job yet."""
+@cache
+def _prepared(ready: bool) -> World:
     world = World()
     world.kube.put(plugin())
     world.kube.put(project())
     world.settle()
+    if ready:
+        world.frame_ready()
     return world
+
+
+def made(*, ready: bool = False) -> World:
+    """A Project, maybe with its frame ready and its run accepted."""
+    return copy.deepcopy(_prepared(ready))
 
 
 def fails(world: World, error: Exception, *calls: tuple[str, str]) -> None:
@@ -84,8 +93,7 @@ CALLS = [
 def test_an_error_of_the_api_server_is_in_the_objects_status_after_three_failures(
     name: str, kind: str, verb: str, resource: str
 ) -> None:
-    world = made()
-    world.frame_ready()
+    world = made(ready=True)
     for key in [key for key in world.kube.objects if key[0] in ("Job", "ConfigMap") and RUN in key[2]]:
         del world.kube.objects[key]
     stored = run_of(world)
@@ -160,8 +168,7 @@ def test_an_error_that_reads_otherwise_each_time_is_written_every_five_minutes_a
 
 
 def test_an_ended_run_keeps_its_reason_whatever_fails_afterwards() -> None:
-    world = made()
-    world.frame_ready()
+    world = made(ready=True)
     world.train_to_the_end(RUN)
     before = run_of(world)["status"]
     assert before["phase"] == "TRAINED"
