@@ -139,6 +139,12 @@ def created(world: World, kind: str) -> list[str]:
 @pytest.mark.parametrize("state", STATES)
 def test_a_run_of_an_older_version_goes_on_to_its_end_with_the_children_it_has(state: str) -> None:
     world = Upgraded(state)
+    there, claims = (
+        {key[2] for key in world.kube.objects},
+        {each["metadata"]["name"] for each in world.kube.all(CLAIMS)},
+    )
+    world.settle()
+    assert_nothing_is_made_again(world, state, there, claims)
     world.to_the_end()
     assert world.phase(RUN) == next((end for name, end in ENDS.items() if state.endswith(name)), "TRAINED")
     assert set(world.attempts.values()) == {1}, "a second Job for an attempt, a look, a publication or a base model"
@@ -153,13 +159,9 @@ def test_a_run_of_an_older_version_goes_on_to_its_end_with_the_children_it_has(s
         assert still is None or still["metadata"]["uid"] == uid, f"{name} was made again"
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_an_upgrade_alone_makes_nothing_again(state: str) -> None:
-    world = Upgraded(state)
-    claims = {claim["metadata"]["name"] for claim in world.kube.all(CLAIMS)}
-    world.settle()
+def assert_nothing_is_made_again(world: Upgraded, state: str, there: set[str], claims: set[str]) -> None:
+    """The new operator has looked at what the older version left, and has made only what that had yet to make."""
     made = [*created(world, "Job"), *created(world, "ConfigMap"), *created(world, "TrainingRun")]
-    there = {key[2] for key in Upgraded(state).kube.objects}
     fresh = [name for name in made if name not in there and not name.endswith("-frozen")]
     assert len(fresh) == CUT_OFF_BEFORE.get(state.partition("/")[2], 0), fresh
     assert {claim["metadata"]["name"] for claim in world.kube.all(CLAIMS)} == claims
