@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from chorus_api.operator_config import OperatorConfig
 from chorus_api.run_config import FrozenRun
+from chorus_api.training_run import Resolved
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,12 @@ class AcceptedRun:
     config: FrozenRun
     """run.json: what pods read."""
     operator: OperatorConfig
+
+    def resolved(self) -> Resolved:
+        """Give `status.resolved` of the run."""
+        return Resolved(
+            config_map=self.config_map, digest=self.digest, hash=self.training_hash, frame=self.config.frame_name
+        )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def run_sequence(project: str, plugin: str, name: str) -> int:
 
 def attempt_job(run: TrainingRun, attempt: int, *, suffix: str = "") -> str:
     """Name a Job of one attempt; `suffix`: the role, of those beside the first."""
-    return f"{_run_stem(run)}-{attempt}{suffix and '-'}{suffix}"
+    name = f"{_run_stem(run)}-{attempt}"
+    return f"{name}-{suffix}" if suffix else name
 
 
 def exchange(run: TrainingRun, attempt: int) -> str:

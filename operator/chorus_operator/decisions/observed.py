@@ -103,8 +103,6 @@ class PodView:
     waiting_message: str
     unschedulable: str
     disrupted: str
-    evicted: str
-    """What the kubelet said when it evicted the pod: for its own limits, or for its node's."""
     container: str
     exit_code: int | None
     signal: int | None
@@ -120,6 +118,11 @@ class PodView:
     pod_message: str
     tracked: bool
     """Whether the Job controller has yet to take note of how it ends: until then its Job may fail for it."""
+
+    @property
+    def evicted(self) -> str:
+        """What the kubelet said when it evicted the pod: for its own limits, or for its node's."""
+        return self.pod_message if self.pod_reason == "Evicted" else ""
 
     @property
     def ended(self) -> bool:
@@ -191,7 +194,6 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         disrupted=disruption.get("message") or disruption.get("reason", "")
         if disruption.get("status") == "True"
         else "",
-        evicted=status.get("message", "") if status.get("reason") == "Evicted" else "",
         container=container,
         exit_code=terminated.get("exitCode"),
         signal=terminated.get("signal") or None,

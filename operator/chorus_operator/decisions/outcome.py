@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from chorus_api.reasons import ExitCode, FailureClass, Reason
@@ -64,54 +64,48 @@ class Observation:
 Row = Callable[[Observation], Outcome | None]
 
 
-@dataclass(frozen=True)
-class _Meaning:
-    failure_class: FailureClass
-    reason: Reason
-    message: str
-    hint: str = ""
-    actor: Actor = Actor.USER
-
-
 _EXITS = {
-    ExitCode.PREEMPTED: _Meaning(
+    ExitCode.PREEMPTED: Outcome(
         FailureClass.DISRUPTION,
         Reason.DISRUPTED,
         "The pod was told to stop, saved its state and can go on.",
         actor=Actor.NOBODY,
     ),
-    ExitCode.BAD_CONFIGURATION: _Meaning(
+    ExitCode.BAD_CONFIGURATION: Outcome(
         FailureClass.USER,
         Reason.BAD_CONFIGURATION,
         "The configuration cannot be used.",
         "See the log, mend the parameters or the base model, and make a new run.",
     ),
-    ExitCode.BAD_DATA: _Meaning(
+    ExitCode.BAD_DATA: Outcome(
         FailureClass.USER, Reason.BAD_DATA, "The data cannot be used.", "See the log and mend the data or spec.dataset."
     ),
-    ExitCode.NOT_APPLICABLE: _Meaning(
-        FailureClass.USER, Reason.NOT_APPLICABLE, "The plugin says that it does not suit the frame."
+    ExitCode.NOT_APPLICABLE: Outcome(
+        FailureClass.USER,
+        Reason.NOT_APPLICABLE,
+        "The plugin says that it does not suit the frame.",
+        not_applicable=True,
     ),
-    ExitCode.INTERNAL: _Meaning(
+    ExitCode.INTERNAL: Outcome(
         FailureClass.INFRASTRUCTURE,
         Reason.INTERNAL_ERROR,
         "The program met an error of its own.",
         actor=Actor.NOBODY,
     ),
-    ExitCode.KILLED: _Meaning(
+    ExitCode.KILLED: Outcome(
         FailureClass.INFRASTRUCTURE,
         Reason.KILLED,
         "The container was killed (SIGKILL) without saving.",
         actor=Actor.NOBODY,
     ),
 }
-_OUT_OF_MEMORY = _Meaning(
+_OUT_OF_MEMORY = Outcome(
     FailureClass.USER,
     Reason.OUT_OF_MEMORY,
     "The container went over its memory limit and was killed.",
     "Raise the Plugin's resources.limits.memory, or have the program use less.",
 )
-_OTHER = _Meaning(
+_OTHER = Outcome(
     FailureClass.USER,
     Reason.TRAINING_FAILED,
     "The program ended with an error.",
@@ -125,8 +119,6 @@ _OWN_LIMIT = re.compile(
 _OF_THE_PROJECT = ("prepare", "fetch", "publish")
 """Containers whose room is the Project's to set; of all others it is the Plugin's."""
 REASONS = {reason.value: reason for reason in Reason}
-
-
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 """What the kubelet says when the container runtime could not start the command."""
 _END_UNKNOWN = ("Unknown", "ContainerStatusUnknown")
@@ -215,24 +207,21 @@ def _by_exit(seen: Observation) -> Outcome | None:
     if pod is None or pod.exit_code in (None, 0):
         return None
     code = pod.exit_code or 0
-    meaning = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
-    record, not_applicable = pod.record or pod.forwarded, code == ExitCode.NOT_APPLICABLE
+    general = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
+    general = replace(general, exit_code=code)
+    record = pod.record or pod.forwarded
     if record is None or record.outcome == "succeeded":
-        said = error_line(seen.log) if meaning is _OTHER and seen.log else ""
-        message = f"{said or meaning.message} (pod {pod.name}, exit code {code})"
-        return Outcome(
-            meaning.failure_class, meaning.reason, message, meaning.hint, not_applicable, code, meaning.actor
-        )
-    retryable = record.retryable and meaning is _OTHER
-    return Outcome(
-        FailureClass.INFRASTRUCTURE if retryable else meaning.failure_class,
-        REASONS.get(record.reason, meaning.reason),
-        record.message or meaning.message,
-        record.hint or meaning.hint,
-        not_applicable,
-        code,
-        Actor.NOBODY if retryable else meaning.actor,
+        said = error_line(seen.log) if general.reason is _OTHER.reason and seen.log else ""
+        return replace(general, message=f"{said or general.message} (pod {pod.name}, exit code {code})")
+    told = replace(
+        general,
+        reason=REASONS.get(record.reason, general.reason),
+        message=record.message or general.message,
+        hint=record.hint or general.hint,
     )
+    if record.retryable and general.reason is _OTHER.reason:
+        return replace(told, failure_class=FailureClass.INFRASTRUCTURE, actor=Actor.NOBODY)
+    return told
 
 
 def _by_rule(seen: Observation) -> Outcome | None:
@@ -242,12 +231,9 @@ def _by_rule(seen: Observation) -> Outcome | None:
         return None
     if rule == 0:
         return _disruption(f"A pod of Job {job.name} was disrupted: {job.message}", None)
-    if rule > len(POLICY_EXIT_CODES):
-        return Outcome(_OTHER.failure_class, _OTHER.reason, f"{_OTHER.message} ({job.message})", _OTHER.hint)
-    code = POLICY_EXIT_CODES[rule - 1]
-    meaning, not_applicable = _EXITS[code], code == ExitCode.NOT_APPLICABLE
-    message = f"{meaning.message} ({job.message})"
-    return Outcome(meaning.failure_class, meaning.reason, message, meaning.hint, not_applicable, code, meaning.actor)
+    code = POLICY_EXIT_CODES[rule - 1] if rule <= len(POLICY_EXIT_CODES) else None
+    general = _OTHER if code is None else _EXITS[code]
+    return replace(general, message=f"{general.message} ({job.message})", exit_code=code)
 
 
 def _too_long(seen: Observation) -> Outcome | None:

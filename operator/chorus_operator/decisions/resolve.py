@@ -1,4 +1,4 @@
-"""From references to one frozen configuration: which plugin, which parameters, which base model."""
+"""What a run refers to, and what every plugin type freezes of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import Plugin, Script
 from chorus_api.project import FrameSummary, Project, ProjectPlugin
 from chorus_api.reasons import Reason
-from chorus_api.run_config import (
-    FrozenScript,
-    Messaging,
-)
+from chorus_api.run_config import FrozenScript, Messaging
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names

@@ -23,8 +23,6 @@ NAME_TAKEN_SECONDS = 3600
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
-
-
 _MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[a-z0-9.-]{1,253})" not found')
 """What the kubelet says of a volume whose object is not there."""
 _MOUNTED = ("Pulling", "Pulled", "Created", "Started")

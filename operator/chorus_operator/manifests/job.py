@@ -102,6 +102,25 @@ def project_owner(project: Project) -> Manifest:
     return names.owner_reference("Project", project.metadata.name, project.metadata.uid)
 
 
+def run_volumes(accepted: AcceptedRun) -> list[Manifest]:
+    """The volumes that every training pod has: the Project's claim, what was frozen, and its identity."""
+    return [
+        claim_volume("data", accepted.operator.claim),
+        config_map_volume("config", accepted.config_map),
+        identity_volume(),
+    ]
+
+
+def run_mounts(run: TrainingRun) -> list[Mount]:
+    """Where every training pod finds its own directory, its configuration and its identity."""
+    return [
+        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
+        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
+        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
+        IDENTITY_MOUNT,
+    ]
+
+
 def attempt_job(
     run: TrainingRun,
     accepted: AcceptedRun,

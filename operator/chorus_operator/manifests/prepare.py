@@ -1,4 +1,4 @@
-"""What the CPU Jobs are told: the configurations of prepare, fetch and publish, and the volumes of their sources."""
+"""The configurations of the Jobs that prepare and publish, and the volumes of the sources of data."""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
-from typing import Any
 
-from chorus_api.base import Condition
+import structlog
+
 from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL
 from chorus_api.reasons import Reason
@@ -16,8 +15,9 @@ from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.children import read_named_by_user
 from chorus_operator.reconcile.context import ReconcileContext
+from chorus_operator.reconcile.stored_condition import write_condition
 
-LOG = logging.getLogger(__name__)
+log = structlog.get_logger()
 REPORTED_FAILURES = 3
 REPORT_EVERY = timedelta(minutes=5)
 MAX_MESSAGE = 1000
@@ -48,7 +48,7 @@ class Failures:
             await _report(context, key, error)
             self._reported[key] = context.clock()
         except KubeError as refused:
-            LOG.warning("a failure could not be reported", extra={"key": str(key), "error": str(refused)[:MAX_MESSAGE]})
+            log.warning("a failure could not be reported", key=str(key), error=str(refused)[:MAX_MESSAGE])
 
 
 async def _report(context: ReconcileContext, key: Key, error: Exception) -> None:
@@ -57,27 +57,6 @@ async def _report(context: ReconcileContext, key: Key, error: Exception) -> None
     if stored is None or (resource is TRAINING_RUNS and stored.get("status", {}).get("phase") in FINAL):
         return
     message = mask(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
-    status = stored.get("status", {})
-    before = {condition["type"]: condition for condition in status.get("conditions", ())}
-    if before.get(ConditionType.RECONCILED, {}).get("message") == message:
-        return
-    condition = Condition(
-        type=ConditionType.RECONCILED,
-        status="False",
-        reason=Reason.RECONCILE_FAILED.value,
-        message=message,
-        last_transition_time=context.clock(),
-        observed_generation=stored["metadata"].get("generation", 0),
-    ).model_dump(mode="json", by_alias=True)
-    conditions = [*(each for kind, each in before.items() if kind != ConditionType.RECONCILED), condition]
-    patch: dict[str, Any] = {"conditions": sorted(conditions, key=lambda each: str(each["type"]))}
-    if resource is not PLUGINS:
-        patch |= {"reason": condition["reason"], "message": message}
-    await context.kube.patch_status(
-        resource,
-        namespace=key.namespace,
-        name=key.name,
-        status=patch,
-        resource_version=stored["metadata"]["resourceVersion"],
-    )
-    context.observer.status_written(resource.kind, status, patch)
+    reason = Reason.RECONCILE_FAILED
+    shown = {} if resource is PLUGINS else {"reason": reason.value, "message": message}
+    await write_condition(context, resource, stored, ConditionType.RECONCILED, reason, message, shown)

@@ -27,10 +27,8 @@ class FrozenConfig:
 async def with_former_names(context: ReconcileContext, run: TrainingRun) -> TrainingRun:
     """Have a run that a former version froze say so: its other children are named like its configuration.
 
-    That version may have ended before it wrote so into the status.
+    That version ended before it wrote so into the status, which has no `resolved` yet.
     """
-    if run.status.resolved is not None:
-        return run
     name = names.former_config_map(run)
     if await read_if_owned(context.kube, CONFIG_MAPS, name=name, owner=Owner.of(run)) is None:
         return run

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from chorus_api.base import Condition
+from chorus_api.conditions import ConditionType
+from chorus_api.phases import Phase
 from chorus_api.reasons import Reason
-from chorus_kube.resources import Resource
+from chorus_kube.resources import PLUGINS, Resource
 from chorus_operator.reconcile.context import ReconcileContext
-from chorus_operator.reconcile.patch import merge_patch
+from chorus_operator.reconcile.stored_condition import write_condition
 
 T = TypeVar("T", bound=BaseModel)
 ERRORS_SHOWN = 5
@@ -34,28 +35,6 @@ def describe(error: ValidationError) -> str:
 
 
 async def _report(context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], message: str) -> None:
-    condition = Condition(
-        type="Ready",
-        status="False",
-        reason=Reason.INVALID_SPEC.value,
-        message=message[:1024],
-        last_transition_time=context.clock(),
-        observed_generation=stored["metadata"].get("generation", 0),
-    ).model_dump(mode="json", by_alias=True)
-    before = stored.get("status", {})
-    known = next((c for c in before.get("conditions", ()) if c["type"] == "Ready"), None)
-    if known is not None and known["message"] == condition["message"]:
-        return
-    others = [c for c in before.get("conditions", ()) if c["type"] != "Ready"]
-    wanted: dict[str, Any] = {"conditions": [*others, condition]}
-    if resource.kind != "Plugin":
-        wanted |= {"phase": "failed", "reason": Reason.INVALID_SPEC.value, "message": condition["message"]}
-    patch = merge_patch({}, wanted)
-    await context.kube.patch_status(
-        resource,
-        namespace=stored["metadata"]["namespace"],
-        name=stored["metadata"]["name"],
-        status=patch,
-        resource_version=stored["metadata"]["resourceVersion"],
-    )
-    context.observer.status_written(resource.kind, before, patch)
+    message, reason = message[:1024], Reason.INVALID_SPEC
+    shown = {} if resource is PLUGINS else {"phase": Phase.FAILED, "reason": reason.value, "message": message}
+    await write_condition(context, resource, stored, ConditionType.READY, reason, message, shown)

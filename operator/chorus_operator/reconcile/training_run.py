@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
@@ -32,6 +31,7 @@ from chorus_operator.decisions.decision import (
 )
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobPods, JobView, PodView, job_view, pod_view
+from chorus_operator.decisions.project.admission import is_accepted
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.decide import await_name, decide_run, refuse_run, request_of
@@ -132,21 +132,22 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     if run.status.phase in FINAL:
         return RunView(**known)
     project = await _read_project(context, run)
-    if not _is_accepted(run):
+    if not is_accepted(run):
         return RunView(**known, project=project, plugin=await _read_plugin(context, project, run))
-    if run.status.resolved is None and await _read_first_job(context, run) is None:
+    resolved = run.status.resolved
+    unwritten = resolved is None or resolved.digest is None
+    job = await _read_first_job(context, run) if unwritten else None
+    if resolved is None and job is None:
         # No Job has the present name: maybe a former version made them.
         run = known["run"] = await with_former_names(context, run)
+        job = await _read_first_job(context, run) if run.status.resolved is not None else None
     if run.spec.cancel:
         # Whatever is wrong with the rest: to stop, its Jobs are all that is needed.
         jobs = await _read_jobs(context, project, run, all_roles(context.plugin_types), claim="", own_only=True)
         return RunView(**known, project=project, attempt=jobs)
-    resolved = run.status.resolved
-    unwritten = resolved is None or resolved.digest is None
-    job = await _read_first_job(context, run) if unwritten else None
     frozen = await read_frozen(context, run, known=job.frozen_digest if job is not None else None)
     if frozen.accepted is None or project is None:
-        begun = resolved is not None or job is not None
+        begun = run.status.resolved is not None or job is not None
         unfrozen = RunView(
             **known,
             attempt=await _read_jobs(context, project, run, all_roles(context.plugin_types), claim="") if begun else (),
@@ -199,10 +200,6 @@ async def _read_resume(context: ReconcileContext, run: TrainingRun) -> TrainingR
     name = run.spec.resume_from.run
     stored = await context.kube.get(TRAINING_RUNS, namespace=run.metadata.namespace, name=name)
     return TrainingRun.model_validate(stored) if stored is not None else None
-
-
-def _is_accepted(run: TrainingRun) -> bool:
-    return any(c.type == ConditionType.ACCEPTED and c.status == "True" for c in run.status.conditions)
 
 
 async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim | None:

@@ -186,7 +186,9 @@ PODS = st.none() | st.builds(
     terminated_reason=WORDS,
     pod_reason=WORDS,
     disrupted=st.sampled_from(["", "Eviction API: evicting"]),
-    evicted=st.sampled_from(["", "The node was low on resource: memory.", "Usage of EmptyDir volume 'tmp' exceeds"]),
+    pod_message=st.sampled_from(
+        ["", "The node was low on resource: memory.", "Usage of EmptyDir volume 'tmp' exceeds"]
+    ),
     deleting_since=st.sampled_from([None, NOW]),
     raw_message=st.text(max_size=200),
     node=st.sampled_from([None, "node-1"]),

@@ -13,13 +13,9 @@ from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
-from chorus_api.training_run import Resolved, TrainingRunStatus
+from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions import names, resolve
-from chorus_operator.decisions.decision import (
-    Decision,
-    DeleteRun,
-    SuspendJob,
-)
+from chorus_operator.decisions.decision import Decision, DeleteRun, SuspendJob
 from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
@@ -58,13 +54,8 @@ def decide_run(view: RunView, types: PluginTypes) -> Decision[TrainingRunStatus]
 
 
 def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[TrainingRunStatus]:
-    view, accepted = draft.view, draft.view.accepted
-    draft.changes["resolved"] = Resolved(
-        config_map=accepted.config_map,
-        digest=accepted.digest,
-        hash=accepted.training_hash,
-        frame=accepted.config.frame_name,
-    )
+    view = draft.view
+    draft.changes["resolved"] = view.accepted.resolved()
     draft.conditions.set(ConditionType.PARAMETERS_VALID, True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
     if view.wants_suspension and not (view.job is not None and view.job.complete) and not plugin_type.is_over(draft):

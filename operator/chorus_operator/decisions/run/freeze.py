@@ -6,7 +6,7 @@ from chorus_api.conditions import ConditionType
 from chorus_api.phases import Phase
 from chorus_api.project import FrameSummary
 from chorus_api.reasons import Reason
-from chorus_api.training_run import Resolved, TrainingRunStatus
+from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.decision import Decision, Freeze
 from chorus_operator.decisions.recipe import Recipe
@@ -105,12 +105,7 @@ def _write(draft: Draft, plugin_type: PluginType, content: dict[str, str]) -> De
     accepted = frozen.read_accepted(names.config_map(view.run), content, plugin_type.config)
     replaced = view.stored if view.stored is not None and view.stored.digest != accepted.digest else None
     draft.actions.append(Freeze(accepted, content, replaced))
-    draft.changes["resolved"] = Resolved(
-        config_map=accepted.config_map,
-        digest=accepted.digest,
-        hash=accepted.training_hash,
-        frame=accepted.config.frame_name,
-    )
+    draft.changes["resolved"] = accepted.resolved()
     return draft.done(again=0.0)
 
 

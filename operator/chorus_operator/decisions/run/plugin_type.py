@@ -75,7 +75,6 @@ class PluginType(ABC):
     """Whether a run may start from another run's model (`resumeFrom`)."""
     reads_plugin: ClassVar[bool] = False
     """Whether what is known of the Plugin's health explains a failure of an accepted run."""
-
     speaks_by_account: ClassVar[bool] = False
     """Whether pods that Chorus has not made may send messages, known by their service account."""
 

@@ -37,7 +37,7 @@ def failed_attempt(
         return draft.done()
     number = draft.attempts.current
     kind = cause.failure_class.value
-    saved_for_suspension = cause.failure_class is FailureClass.DISRUPTION and _was_suspended(draft)
+    saved_for_suspension = cause.failure_class is FailureClass.DISRUPTION and _stopped_for_suspension(draft)
     used = getattr(draft.attempts, kind) + (0 if saved_for_suspension else 1)
     counted = draft.attempts.model_copy(update={kind: used})
     draft.attempts = counted
@@ -64,8 +64,8 @@ def failed_attempt(
     return draft.done(again=30.0)
 
 
-def _was_suspended(draft: AcceptedDraft) -> bool:
-    """Tell whether the attempt stopped because it was asked to: its exit is no failure then.
+def _stopped_for_suspension(draft: AcceptedDraft) -> bool:
+    """Tell whether the attempt stopped because its Job was suspended: its exit is no failure then.
 
     The Job controller may come to fail a Job for a pod that it stopped itself after the run is suspended, and even
     after it is resumed. Such a Job still calls itself suspended.

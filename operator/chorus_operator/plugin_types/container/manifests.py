@@ -12,12 +12,19 @@ from chorus_operator.decisions import names
 from chorus_operator.decisions.resolve import frozen_script
 from chorus_operator.decisions.run.plugin_type import WantedAttempt
 from chorus_operator.manifests.environment import speech, training_environment
-from chorus_operator.manifests.job import attempt_job, attempt_policy, compute, config_map, metadata
+from chorus_operator.manifests.job import (
+    attempt_job,
+    attempt_policy,
+    compute,
+    config_map,
+    metadata,
+    run_mounts,
+    run_volumes,
+)
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,
     Manifest,
     Mount,
-    claim_volume,
     config_map_volume,
     identity_volume,
     placement_of,
@@ -41,23 +48,13 @@ def container_job(wanted: WantedAttempt, config: ContainerConfig) -> Manifest:
     run, accepted, attempt, operator_image = wanted.run, wanted.accepted, wanted.number, wanted.operator_image
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
     scratch = accepted.operator.scratch
-    volumes = [
-        claim_volume("data", accepted.operator.claim),
-        config_map_volume("config", accepted.config_map),
-        identity_volume(),
-    ]
+    volumes = run_volumes(accepted)
     init: list[Manifest] = []
     if config.frame_format != "parquet":
         init.append(_convert(config, operator_image, frame, most_bytes=scratch.bytes))
         volumes.append(scratch_volume("frame", scratch))
         frame = Mount("frame", str(contract.DATA_DIR), read_only=True)
-    mounts = [
-        frame,
-        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
-        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
-        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
-        IDENTITY_MOUNT,
-    ]
+    mounts = [frame, *run_mounts(run)]
     if config.script is not None:
         init.append(check_script(config.script, operator_image))
         volumes += script_volumes(config.script, scratch)

@@ -7,15 +7,17 @@ from chorus_api.run_config import FetchConfig, FrozenBaseModel, FrozenScript, Ru
 from chorus_operator.decisions import names
 from chorus_operator.decisions.run.plugin_type import WantedAttempt, WantedFetch
 from chorus_operator.manifests.environment import training_environment
-from chorus_operator.manifests.job import ClaimPlace, attempt_job, compute, config_map, cpu_job, project_owner
-from chorus_operator.manifests.pod import (
-    IDENTITY_MOUNT,
-    Manifest,
-    Mount,
-    claim_volume,
-    config_map_volume,
-    identity_volume,
+from chorus_operator.manifests.job import (
+    ClaimPlace,
+    attempt_job,
+    compute,
+    config_map,
+    cpu_job,
+    project_owner,
+    run_mounts,
+    run_volumes,
 )
+from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
 from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
 
 TOKEN_DIR = "/var/run/chorus-hub"
@@ -25,18 +27,9 @@ def training_job(wanted: WantedAttempt, config: RunConfig) -> Manifest:
     """One attempt: one Job, one pod. It sees the frame and the base model read-only, and its own directory."""
     run, accepted, attempt = wanted.run, wanted.accepted, wanted.number
     claim, base = accepted.operator.claim, config.base_model
-    volumes = [
-        claim_volume("data", claim),
-        config_map_volume("config", accepted.config_map),
-        identity_volume(),
-    ]
-    mounts = [
-        Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True),
-        Mount("data", str(contract.RUN_DIR), f"{contract.RUNS}/{run.metadata.uid}"),
-        Mount("config", str(contract.RUN_CONFIG), "run.json", read_only=True),
-        Mount("config", str(contract.TRAINING_DATA), "training_data.json", read_only=True),
-        IDENTITY_MOUNT,
-    ]
+    volumes = run_volumes(accepted)
+    frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
+    mounts = [frame, *run_mounts(run)]
     if base.claim is not None:
         if base.claim != claim:
             volumes.append(claim_volume("base", base.claim))

@@ -12,7 +12,7 @@ from chorus_api.run_config import FrozenRun
 from chorus_operator.plugin_types.registry import PLUGIN_TYPES
 
 OPERATOR = Path(__file__).parents[2] / "operator" / "chorus_operator"
-ROOMS = OPERATOR / "plugin_types"
+FOLDERS = OPERATOR / "plugin_types"
 BLOCKS = {"lora", "container", "service", "script"}
 """Fields of a spec that one type alone has."""
 MODELS = {"LoraParameters", "LoraScript", "BaseModelSource", "ContainerPlugin", "ServicePlugin", "FrozenBaseModel"}
@@ -42,7 +42,7 @@ def test_nothing_outside_its_folder_knows_a_plugin_type() -> None:
     found = [
         f"{path.relative_to(OPERATOR)}:{line}: {what}: ask the plugin type"
         for path in sorted(OPERATOR.rglob("*.py"))
-        if ROOMS not in path.parents
+        if FOLDERS not in path.parents
         for line, what in findings(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert found == []
@@ -65,7 +65,7 @@ def test_what_knows_a_type_is_found(text: str) -> None:
 
 
 def test_each_type_has_a_folder_of_its_name_and_a_configuration_that_says_so() -> None:
-    folders = {path.name for path in ROOMS.iterdir() if (path / "__init__.py").exists()}
+    folders = {path.name for path in FOLDERS.iterdir() if (path / "__init__.py").exists()}
     assert folders == set(PLUGIN_TYPES)
     for name, each in PLUGIN_TYPES.items():
         assert issubclass(each.config, FrozenRun)
