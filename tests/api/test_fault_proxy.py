@@ -11,7 +11,7 @@ import pytest
 
 from builders import LABELLED, make_config_map, make_run
 from harness.apiserver import ControlPlane
-from harness.client import Api, ApiError, eventually
+from harness.client import READ_TRIES, Api, ApiError, eventually
 from harness.proxy import ApiRequest, Cut, Fault, FaultProxy, Hook, Moment, Refuse, describe
 
 
@@ -90,6 +90,26 @@ async def test_a_refusal_says_when_to_come_again(operator: Api, proxy: FaultProx
     async with aiohttp.ClientSession(connector=context) as session, session.get(f"{proxy.url}/version") as answer:
         assert answer.status == 429
         assert answer.headers["Retry-After"] == "7"
+
+
+async def test_the_client_of_the_tests_reads_again_when_it_is_asked_to(
+    operator: Api, proxy: FaultProxy, namespace: str
+) -> None:
+    await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
+    proxy.hook = strike(
+        Refuse(429, "storage is (re)initializing", retry_after=0), at="before", verb="get", times=READ_TRIES - 1
+    )
+    assert (await operator.get("ConfigMap", "a", namespace=namespace))["metadata"]["name"] == "a"
+
+
+async def test_the_client_of_the_tests_gives_up_reading_at_last(
+    operator: Api, proxy: FaultProxy, namespace: str
+) -> None:
+    await operator.create(make_config_map("a", namespace=namespace, labels=LABELLED))
+    proxy.hook = strike(Refuse(429, retry_after=0), at="before", verb="get", times=READ_TRIES)
+    with pytest.raises(ApiError) as refused:
+        await operator.get("ConfigMap", "a", namespace=namespace)
+    assert refused.value.status == 429
 
 
 async def test_a_request_can_be_refused_after_it_was_done(

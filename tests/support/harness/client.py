@@ -26,6 +26,7 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30.0
 POLL_SECONDS = 0.02
+READ_TRIES = 10
 
 
 class ApiError(Exception):
@@ -248,15 +249,23 @@ class Api:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Manifest:
-        """Send one request and decode its answer."""
-        async with self._session.request(
-            method,
-            path,
-            params=query,
-            data=None if body is None else json.dumps(body),
-            headers={"Accept": accept, "Content-Type": content_type},
-        ) as response:
-            text = await response.text()
+        """Send one request and decode its answer.
+
+        A read that gets a 429 is sent again after the Retry-After, as client-go does it: for a moment after a CRD is
+        changed, the API server answers so ("storage is (re)initializing").
+        """
+        for left in reversed(range(READ_TRIES if method == "GET" else 1)):
+            async with self._session.request(
+                method,
+                path,
+                params=query,
+                data=None if body is None else json.dumps(body),
+                headers={"Accept": accept, "Content-Type": content_type},
+            ) as response:
+                text, wait = await response.text(), response.headers.get("Retry-After")
+            if response.status != 429 or wait is None or not left:
+                break
+            await asyncio.sleep(float(wait))
         try:
             answer: Manifest = json.loads(text)
         except ValueError:
