@@ -43,16 +43,20 @@ class Scenario:
     """What its training pods do, one after another."""
     counted: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def jobs(self) -> int:
-        """How many attempts, and so Jobs, it has: a suspended one goes on in the same Job."""
-        return 1 if self.name == "suspended" else len(self.pods)
+    def jobs(self, attempts: int) -> int:
+        """How many attempts, and so Jobs, it must have, given how many it had.
 
-    @property
-    def expected(self) -> tuple[str, dict[str, int]]:
-        """The final phase and the attempts of the status."""
+        A suspended run goes on in the same Job, or in the next one: the Job controller may see the exit code of the pod
+        that it stopped before it forgets the pod, and fail the Job.
+        """
+        if self.name == "suspended":
+            return min(max(attempts, 1), len(self.pods))
+        return len(self.pods)
+
+    def expected(self, attempts: int) -> tuple[str, dict[str, int]]:
+        """The final phase and the attempts of the status: being suspended is never counted as a failure."""
         none = {"user": 0, "infrastructure": 0, "disruption": 0}
-        return self.phase, {"current": self.jobs, **none, **self.counted}
+        return self.phase, {"current": self.jobs(attempts), **none, **self.counted}
 
 
 EXIT = {code: Attempt(exit_code=code) for code in (1, 70, 75, 137)}
@@ -227,16 +231,17 @@ async def check(on: OperatorHarness, expected: dict[str, Scenario]) -> None:
     """No duplicate Job, no lost run, no wrong final phase, attempts counted right, nothing said in vain."""
     runs = on.runs
     ends = {name: (run["status"]["phase"], run["status"]["attempts"]) for name, run in runs.items()}
-    assert ends == {name: scenario.expected for name, scenario in expected.items()}
+    had = {name: attempts["current"] for name, (_, attempts) in ends.items()}
+    assert ends == {name: scenario.expected(had.get(name, 0)) for name, scenario in expected.items()}
     created = on.jobs_created()
     assert {name: count for name, count in created.items() if count > 1} == {}
-    attempts = {f"{name}-{n}" for name, scenario in expected.items() for n in range(1, scenario.jobs + 1)}
+    attempts = {f"{name}-{n}" for name in expected for n in range(1, had[name] + 1)}
     published = {f"{name}-pub" for name, scenario in expected.items() if scenario.phase == "TRAINED"}
     prepared = {name for name in created if name.startswith(("auto-prepare-", "hand-prepare-"))}
     assert len(prepared) == 2
     assert set(created) == attempts | published | prepared
-    suspended = {f"{name}-1" for name, scenario in expected.items() if scenario.name == "suspended"}
-    assert on.kubelet.started == Counter(created) + Counter(suspended)
+    again = {f"{name}-1": len(scenario.pods) - had[name] for name, scenario in expected.items()}
+    assert on.kubelet.started == Counter(created) + Counter(again), "each pod of the plan once"
     assert on.witness.steps_back() == [] or [w for w in on.witness.steps_back() if w.startswith("TrainingRun")] == []
     assert on.mailbag.lost == []
     for name, attempt, kind in on.mailbag.delivered:
