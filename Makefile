@@ -41,10 +41,11 @@ lint: ## ruff, mypy, the layer rule, shell scripts
 format: ## ruff format and its safe fixes
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .
 
-generate: ## crds/, the chart's values, docs/reference.md and docs/protocol.md from the models
+generate: ## crds/, the chart's values, docs/reference.md and docs/protocol.md from the models, docs/troubleshooting.md from the table of failures
 	@$(VENV)/bin/python -m chorus_api.crd --out crds
 	@PYTHONPATH=operator:hack $(VENV)/bin/python hack/chart.py
 	@$(VENV)/bin/python hack/reference.py
+	@$(VENV)/bin/python hack/outcomes.py
 	@$(VENV)/bin/python hack/protocol.py
 
 up: ## the cluster, two workers with two pretend GPUs each

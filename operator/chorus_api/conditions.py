@@ -14,6 +14,7 @@ class ConditionType(StrEnum):
     CHECKPOINT_AVAILABLE = "CheckpointAvailable"
     DATASET_READY = "DatasetReady"
     DEGRADED = "Degraded"
+    MAIN_CONTAINER_ENDED = "MainContainerEnded"
     MODEL_PUBLISHED = "ModelPublished"
     ONLINE = "Online"
     PARAMETERS_VALID = "ParametersValid"

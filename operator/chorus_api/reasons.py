@@ -26,6 +26,7 @@ class Reason(StrEnum):
     TRAINING = "Training"
     PUBLISHING = "Publishing"
     RETRYING = "Retrying"
+    SIDECAR_RUNS_ON = "SidecarRunsOn"
     # Good ends
     ACCEPTED = "Accepted"
     APPLICABLE = "Applicable"

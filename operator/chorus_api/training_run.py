@@ -82,6 +82,9 @@ class Attempts(StatusModel):
     user: int = Field(0, description="Attempts that failed by the user's fault.")
     infrastructure: int = Field(0, description="Attempts that failed by the cluster's fault.")
     disruption: int = Field(0, description="Attempts that were evicted, preempted or lost with their node.")
+    not_before: Time | None = Field(
+        None, description="When the Job of the present attempt is made: a failed attempt is followed by a pause."
+    )
 
 
 class Resolved(StatusModel):
@@ -210,6 +213,11 @@ class Failure(StatusModel):
     failure_class: Literal["user", "infrastructure", "disruption"] = Field(
         alias="class", description="Whose fault it was."
     )
+    actor: Literal["user", "administrator", "nobody"] | None = Field(
+        None,
+        description="Who acts on it: whoever wrote Plugin, Project or run; whoever runs the cluster; or nobody, since "
+        "it passes or is tried again.",
+    )
     reason: ShortText = Field(description="One CamelCase word.")
     message: Message = Field("", description="What happened.")
     pod: ShortText | None = Field(None, description="The pod.")
@@ -247,7 +255,8 @@ class TrainingRunStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
-        "TrainingStarted, CheckpointAvailable, ModelPublished, Succeeded, Suspended, Retrying, Degraded, Reconciled.",
+        "TrainingStarted, CheckpointAvailable, MainContainerEnded, ModelPublished, Succeeded, Suspended, Retrying, "
+        "Degraded, Reconciled.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")
@@ -258,6 +267,11 @@ class TrainingRunStatus(StatusModel):
     report: Report | None = Field(None, description="What the pod has said.")
     progress: Progress | None = Field(None, description="How far it is.")
     checkpoint: Checkpoint | None = Field(None, description="Newest complete checkpoint.")
+    last_word: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        None,
+        description="Termination message of the main container, of an attempt whose pod is deleted because another "
+        "container runs on.",
+    )
     model: PublishedModel | None = Field(None, description="The published artefact.")
     failure: Failure | None = Field(None, description="Why it, or its last attempt, failed.")
 

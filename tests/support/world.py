@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chorus_api import contract
+from chorus_api.phases import FINAL
 from chorus_api.project import Project
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import TrainingRun
@@ -19,6 +20,7 @@ from chorus_kube.work_queue import Key
 from chorus_net.addresses import ApiServer
 from chorus_operator.decisions import names
 from chorus_operator.decisions.dispatch import Limits
+from chorus_operator.decisions.observed import parse_time
 from chorus_operator.decisions.project.refresh import current_preparation_id, preparations_now
 from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
@@ -93,7 +95,7 @@ class SimulatedDispatcher(WebhookDispatcher):
 
 @dataclass
 class World:
-    """Reconciles everything until nothing changes; time moves only when told."""
+    """Reconciles everything until nothing changes; time moves only when told, and over the pauses before retries."""
 
     now: datetime = START
     images: tuple[str, str] = ("operator:1", "trainer:1")
@@ -103,6 +105,8 @@ class World:
     wakes: list[float] = field(default_factory=list)
     disturbed: int = 0
     observer: Observer = field(default_factory=Nobody)
+    waits_out_pauses: bool = True
+    """Whether time passes by itself until a failed attempt is followed by the next one."""
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=self._clock)
@@ -128,9 +132,22 @@ class World:
             disturbed = self.disturbed
             self.wakes = []
             await self._round()
-            if self._versions() == before and self.disturbed == disturbed and len(self.dispatcher.outbound) == told:
+            if self._versions() != before or self.disturbed != disturbed or len(self.dispatcher.outbound) != told:
+                continue
+            if not (self.waits_out_pauses and self._wait_out_pause()):
                 return
         raise AssertionError("the operator does not come to rest")
+
+    def _wait_out_pause(self) -> bool:
+        """Move time to the end of the longest pause before a retry; False when there is none."""
+        ends = [
+            parse_time(run["status"]["attempts"].get("notBefore"))
+            for run in self.kube.all(TRAINING_RUNS)
+            if run.get("status", {}).get("attempts") and run["status"].get("phase") not in FINAL
+        ]
+        later = [end for end in ends if end is not None and end > self.now]
+        self.now = max(later, default=self.now)
+        return bool(later)
 
     async def _round(self) -> None:
         reconcile = make_reconciler(self._context(), self.failures)
@@ -290,13 +307,13 @@ class World:
         )
         self.settle()
 
-    def pod_starts(self, job: str, *, node: str = "node-1") -> str:
-        """A Job's pod starts; returns its name."""
-        name = self._make_pod(job, node=node)
+    def pod_starts(self, job: str, *, node: str = "node-1", clock_off: timedelta = timedelta()) -> str:
+        """A Job's pod starts; returns its name. `clock_off`: by how much the node's clock is before this world's."""
+        name = self._make_pod(job, node=node, started=self.now + clock_off)
         self.settle()
         return name
 
-    def _make_pod(self, job: str, *, node: str) -> str:
+    def _make_pod(self, job: str, *, node: str, started: datetime) -> str:
         stored = self.job(job)
         assert stored is not None, self.jobs()
         name = f"{job}-x{len(self.kube.all(PODS))}"
@@ -315,7 +332,7 @@ class World:
                 "spec": {"nodeName": node, "containers": [{"name": container}]},
                 "status": {
                     "phase": "Running",
-                    "containerStatuses": [{"name": container, "state": {"running": {"startedAt": iso(self.now)}}}],
+                    "containerStatuses": [{"name": container, "state": {"running": {"startedAt": iso(started)}}}],
                 },
             }
         )
@@ -325,7 +342,7 @@ class World:
 
     def pod_waits(self, job: str, *, reason: str = "", message: str = "", unschedulable: str = "") -> str:
         """A Job's pod is there, but does not start."""
-        name = self._make_pod(job, node="")
+        name = self._make_pod(job, node="", started=self.now)
         pod = self.kube.find(PODS, name)
         assert pod is not None
         container = pod["spec"]["containers"][0]["name"]
@@ -387,6 +404,26 @@ class World:
             running = {"name": "messages", "started": True, "state": {"running": {"startedAt": iso(self.now)}}}
             pod["status"]["initContainerStatuses"] = [running]
             self.kube.put(pod)
+
+    def main_container_ends(
+        self, job: str, *, exit_code: int = 0, record: TerminationRecord | None = None, beside: str = "proxy"
+    ) -> None:
+        """The main container of a Job's pod ends, and a sidecar that a webhook injected runs on."""
+        for pod in self.pods_of(job):
+            main = pod["spec"]["containers"][0]["name"]
+            ended = {
+                "exitCode": exit_code,
+                "reason": "Error" if exit_code else "Completed",
+                "startedAt": iso(self.now),
+                "message": record.model_dump_json(by_alias=True, exclude_none=True) if record else "",
+            }
+            pod["spec"]["containers"] = [{"name": main}, {"name": beside}]
+            pod["status"]["containerStatuses"] = [
+                {"name": main, "state": {"terminated": ended}},
+                {"name": beside, "state": {"running": {"startedAt": iso(self.now)}}},
+            ]
+            self.kube.put(pod)
+        self.settle()
 
     def init_container_fails(self, job: str, container: str, *, exit_code: int, record: TerminationRecord) -> None:
         """An init container of a Job's pod ends the pod, and so the Job."""

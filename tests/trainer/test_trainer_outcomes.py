@@ -231,6 +231,21 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_it_reaches_the_weight
     assert not (run.run_dir / "out").exists()
 
 
+def test_a_loss_that_is_no_number_before_anything_was_learned_is_not_blamed_on_the_rate(
+    tmp_path: Path, base: BaseModel, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chorus_trainer import engine
+
+    whole = engine.token_nll
+    monkeypatch.setattr(engine, "token_nll", lambda logits, labels: whole(logits, labels) * float("nan"))
+    run = TrainerRun.make(tmp_path, base=base("t5"), lora=LORA | {"precision": "float32"})
+    assert train(run) == 64
+    assert "at step 1" in run.termination().message
+    assert run.termination().hint == (
+        "Nothing was learned yet: look for weights of the base model that are not finite."
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason", "words"),
     [
@@ -243,7 +258,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_it_reaches_the_weight
         ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 64, "OutOfMemory", "host's memory"),
         (RuntimeError("a bug, token=abcdefgh12345678"), 70, "InternalError", "RuntimeError: a bug"),
-        (OSError(28, "No space left on device"), 70, "InternalError", "volume is full"),
+        (OSError(28, "No space left on device"), 70, "VolumeFull", "volume is full"),
     ],
 )
 def test_an_unforeseen_error_is_told_with_its_cause(

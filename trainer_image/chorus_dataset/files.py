@@ -83,7 +83,7 @@ def check_room(folder: Directory, needed: int, *, what: str) -> None:
         raise DataError(
             Reason.VOLUME_FULL,
             f"{what} needs {_size(needed)}, but the Project's volume has {_size(free)} free",
-            hint="make room on the volume, or use a larger one: spec.storage.size",
+            hint="make room on the Project's claim, or have it enlarged",
         )
 
 

@@ -30,7 +30,8 @@ from chorus_trainer.loss import supervised_tokens, token_nll
 from chorus_trainer.plan import Plan
 
 PROGRESS_FILE = "progress.json"
-LOWER_THE_RATE = "Lower learningRate (by a factor of 10), or set precision to float32."
+LOWER_THE_RATE = "Lower learningRate by a factor of 10"
+CHECK_THE_WEIGHTS = "Nothing was learned yet: look for weights of the base model that are not finite"
 
 
 @dataclass
@@ -130,9 +131,17 @@ class LoraTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         value = loss.item()
         if not math.isfinite(value):
-            raise NonFinite(f"the loss became {value} at step {self.state.global_step + 1}", hint=LOWER_THE_RATE)
+            raise self._not_finite(f"loss became {value}")
         self.step_loss += value
         return loss
+
+    def _not_finite(self, what: str) -> NonFinite:
+        """Say what helps: before the first update it is not the rate, and with float32 not the precision."""
+        step = self.state.global_step + 1
+        hint = CHECK_THE_WEIGHTS if step == 1 else LOWER_THE_RATE
+        if self.job.device.precision != "float32":
+            hint += ", or set precision to float32"
+        return NonFinite(f"the {what} at step {step}", hint=f"{hint}.")
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Nothing: transformers' figure is wrong for adapters and costs a walk over all modules each micro-batch."""
@@ -141,7 +150,7 @@ class LoraTrainer(Trainer):
     def _clip_grad_norm(self, model: nn.Module) -> float:
         norm = float(super()._clip_grad_norm(model))  # type: ignore[no-untyped-call]
         if not math.isfinite(norm):
-            raise NonFinite(f"the gradient became {norm} at step {self.state.global_step + 1}", hint=LOWER_THE_RATE)
+            raise self._not_finite(f"gradient became {norm}")
         return norm
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:

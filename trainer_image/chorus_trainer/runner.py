@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -101,8 +102,9 @@ def as_trainer_error(error: Exception) -> TrainerError:
         return error
     if (memory := as_memory_error(error)) is not None:
         return memory
-    if isinstance(error, OSError) and error.errno == 28:
-        return TrainerError(f"the volume is full: {error}", hint="Raise the Project's spec.storage.size.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        room = "Make room on the Project's claim, or have it enlarged."
+        return TrainerError(f"the volume is full: {error}", reason=Reason.VOLUME_FULL, hint=room)
     failure = TrainerError(f"{type(error).__name__}: {error}", hint="log.txt in the run's directory has the details.")
     failure.retryable = True
     return failure

@@ -121,6 +121,15 @@ class DeleteJob:
 
 
 @dataclass(frozen=True)
+class DeletePod:
+    """Delete a pod that something keeps from ending."""
+
+    name: str
+    uid: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True)
 class ForceDeletePod:
     """Remove a pod that its node will never report as gone."""
 
@@ -164,6 +173,7 @@ Action = (
     | StartPublish
     | SuspendJob
     | DeleteJob
+    | DeletePod
     | ForceDeletePod
     | DeleteRun
     | StartDescribe

@@ -52,6 +52,12 @@ class JobView:
         found = re.search(r"rule at index (\d+)", self.message) if self.reason == "PodFailurePolicy" else None
         return int(found.group(1)) if found else None
 
+    @property
+    def failed_exit_code(self) -> int | None:
+        """Exit code that failed the Job by a rule of its podFailurePolicy: it outlives the pod."""
+        found = re.search(r"failed with exit code (\d+)", self.message) if self.failed_rule is not None else None
+        return int(found.group(1)) if found else None
+
 
 @dataclass(frozen=True)
 class EventView:
@@ -116,6 +122,8 @@ class PodView:
     pod_reason: str
     """Why the pod as a whole failed, such as UnexpectedAdmissionError."""
     pod_message: str
+    runs_on: str
+    """Containers beside the main one that run, in words; a native sidecar is none of them, for the kubelet ends it."""
     tracked: bool
     """Whether the Job controller has yet to take note of how it ends: until then its Job may fail for it."""
 
@@ -204,8 +212,14 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         forwarding=any("running" in each.get("state", {}) for each in status.get("initContainerStatuses", ())),
         pod_reason=status.get("reason", ""),
         pod_message=status.get("message", ""),
+        runs_on=_beside(status, container),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
+
+
+def _beside(status: Mapping[str, Any], main: str) -> str:
+    running = [str(c["name"]) for c in status.get("containerStatuses", ()) if "running" in c.get("state", {})]
+    return ", ".join(f"container {name}" for name in running if name != main)
 
 
 def _forwarded(status: Mapping[str, Any]) -> TerminationRecord | None:

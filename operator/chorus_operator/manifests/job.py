@@ -15,7 +15,7 @@ from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun
-from chorus_operator.decisions.outcome import POLICY_EXIT_CODES
+from chorus_operator.decisions.outcome.pod_rows import POLICY_EXIT_CODES
 from chorus_operator.decisions.resolve import on_one_node
 from chorus_operator.manifests.pod import (
     IDENTITY_MOUNT,

@@ -15,7 +15,7 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
-from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.decisions.conditions import Conditions
@@ -23,6 +23,7 @@ from chorus_operator.decisions.decision import (
     Action,
     Admit,
     Decision,
+    DeletePod,
     DeleteRun,
     Event,
     MakeClaim,
@@ -290,6 +291,10 @@ async def _act(
             )
         case RemovePreparation():
             await _remove_preparation(context, project, action.key)
+        case DeletePod():
+            await context.kube.delete(
+                PODS, namespace=namespace, name=action.name, uid=action.uid, grace_seconds=action.grace_seconds
+            )
         case Admit():
             await _admit(context, view, stored_runs, action)
         case DeleteRun():

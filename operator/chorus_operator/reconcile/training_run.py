@@ -20,6 +20,7 @@ from chorus_operator.decisions.decision import (
     Action,
     Decision,
     DeleteJob,
+    DeletePod,
     DeleteRun,
     Deliver,
     ForceDeletePod,
@@ -30,11 +31,12 @@ from chorus_operator.decisions.decision import (
     SuspendJob,
 )
 from chorus_operator.decisions.names import ChildName
-from chorus_operator.decisions.observed import JobPods, JobView, PodView, job_view, pod_view
+from chorus_operator.decisions.observed import JobPods, JobView, PodView, job_view, newest, pod_view
 from chorus_operator.decisions.project.admission import is_accepted
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.decide import await_name, decide_run, refuse_run, request_of
+from chorus_operator.decisions.run.held_pod import is_held_open
 from chorus_operator.decisions.run.plugin_type import PluginType, WantedAttempt, WantedFetch, all_roles
 from chorus_operator.decisions.run.state import AcceptedView, RunView
 from chorus_operator.manifests.frozen import frozen_config_map
@@ -291,7 +293,7 @@ async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
     fetch, publish, claim = view.fetch, view.publish, view.accepted.operator.claim
     pods_left: Sequence[PodView] = ()
-    failed = next((each for each in view.attempt if each.job is not None and each.job.failed), None)
+    failed = next((each for each in view.attempt if _has_log_of_failure(each)), None)
     key = plugin_type.fetch_key(view.accepted.config)
     if key is not None and not view.jobs:
         name = names.fetch_job(view.project, key)
@@ -304,6 +306,12 @@ async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_
         failed = publish if publish.job is not None and publish.job.failed else None
     tail = await log_tail(context.kube, view.run.metadata.namespace, failed.pods) if failed and failed.pods else None
     return replace(view, fetch=fetch, publish=publish, pods_left=pods_left, log_tail=tail)
+
+
+def _has_log_of_failure(each: JobPods) -> bool:
+    """Tell whether a log says why a Job failed, or will fail: its main container has ended, and its pod goes on."""
+    pod = newest(each.pods)
+    return (each.job is not None and each.job.failed) or (is_held_open(pod) and pod is not None and pod.exit_code != 0)
 
 
 def _may_have_left_pods(view: AcceptedView) -> bool:
@@ -344,6 +352,10 @@ async def _act(context: ReconcileContext, view: RunView, action: Action) -> None
             await kube.patch(JOBS, namespace=namespace, name=action.name, merge_patch=patch)
         case DeleteJob():
             await kube.delete(JOBS, namespace=namespace, name=action.name, uid=action.uid)
+        case DeletePod():
+            await kube.delete(
+                PODS, namespace=namespace, name=action.name, uid=action.uid, grace_seconds=action.grace_seconds
+            )
         case ForceDeletePod():
             await kube.delete(PODS, namespace=namespace, name=action.name, uid=action.uid, grace_seconds=0)
         case DeleteRun():

@@ -277,7 +277,7 @@ def test_a_volume_without_room_is_an_error_before_anything_is_fetched(
     assert error.reason is Reason.VOLUME_FULL
     needed = sum(map(len, WANTED.values()))
     assert f"the base model needs {needed} bytes, but the Project's volume has 3 bytes free" in error.message
-    assert "spec.storage.size" in error.hint
+    assert "have it enlarged" in error.hint
     assert [request for request in hub.requests if "/resolve/" in request] == []
 
 

@@ -140,7 +140,7 @@ def test_without_room_for_what_is_added_nothing_is_published(volume: Volume, mon
     error = volume.error()
     assert (error.reason, error.retryable) == (Reason.VOLUME_FULL, False)
     assert f"needs {needed} bytes, but the Project's volume has {needed - 1} bytes free" in error.message
-    assert "spec.storage.size" in error.hint
+    assert "have it enlarged" in error.hint
     monkeypatch.setattr(Directory, "free_bytes", lambda _: needed)
     assert volume.publish().promoted
 

@@ -25,5 +25,10 @@ def reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def outcomes() -> ModuleType:
+    return script("outcomes")
+
+
+@pytest.fixture(scope="session")
 def protocol() -> ModuleType:
     return script("protocol")

@@ -179,6 +179,16 @@ def test_the_table_of_defaults_is_what_the_code_says(reference: ModuleType) -> N
     assert page == reference.with_defaults(page), "run hack/reference.py"
 
 
+def test_the_table_of_failures_is_the_operators_own(outcomes: ModuleType) -> None:
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    assert page == outcomes.with_table(page), "run make generate"
+
+
+def test_a_page_without_the_marks_of_the_table_of_failures_is_refused(outcomes: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"docs/troubleshooting\.md: the marks"):
+        outcomes.with_table("# Troubleshooting\n")
+
+
 def test_a_page_without_the_marks_of_the_table_is_refused(reference: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"docs/lora\.md: the marks"):
         reference.with_defaults("# LoRA\n")

@@ -12,7 +12,7 @@ from chorus_api.reasons import ExitCode
 from chorus_api.run_config import PrepareConfig
 from chorus_kube.resources import CONFIG_MAPS
 from chorus_operator.decisions.observed import job_view
-from chorus_operator.decisions.outcome import POLICY_EXIT_CODES, outcome_of
+from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.manifests.pod import whole_cpus
 from unit_manifests import plugin, project, run
 from world import World
@@ -259,5 +259,5 @@ def test_the_failure_policy_and_the_reading_of_it_are_one_table(code: int) -> No
     cause = outcome_of(job, None)
     expected = {75: "disruption", 70: "infrastructure", 137: "infrastructure"}.get(code, "user")
     assert cause.failure_class.value == expected
-    assert cause.exit_code == (code if code in POLICY_EXIT_CODES else None)
+    assert cause.exit_code == code
     assert cause.not_applicable is (code == ExitCode.NOT_APPLICABLE)

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from chorus_api import contract
 from chorus_api.base import Condition
 from chorus_api.reasons import FailureClass, Reason
+from chorus_api.run_config import TerminationRecord
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.error_line import MAX_CHARACTERS, error_line
 from chorus_operator.decisions.observed import JobView, PodView, pod_view
-from chorus_operator.decisions.outcome import ROWS, Actor, Observation, Outcome, outcome_of
+from chorus_operator.decisions.outcome.model import Actor, Observation, Outcome
+from chorus_operator.decisions.outcome.table import classify, outcome_of, rows_with
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = JobView(
@@ -160,6 +162,29 @@ def test_a_program_that_sigterm_ended_in_a_pod_that_somebody_deleted_was_disrupt
     assert said(replace(deleted, terminated_reason="OOMKilled"))[1] is Reason.OUT_OF_MEMORY
 
 
+LOGGING_ERROR = """OSError: [Errno 28] No space left on device: 'out/model.bin'
+--- Logging error ---
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/logging/__init__.py", line 1114, in emit
+    self.flush()
+ValueError: I/O operation on closed file.
+"""
+
+
+def test_a_full_volume_is_told_whatever_else_the_log_ends_with() -> None:
+    klass, reason, message = said(pod(), LOGGING_ERROR)
+    assert (klass, reason) == (FailureClass.INFRASTRUCTURE, Reason.VOLUME_FULL)
+    assert message.startswith("The volume is full: OSError: [Errno 28] No space left on device: 'out/model.bin'")
+
+
+def test_a_hint_for_a_full_volume_names_the_claim_and_no_field_that_changes_nothing() -> None:
+    full = TerminationRecord(outcome="failed", reason="VolumeFull", message="the volume is full", hint="x")
+    seen = Observation(job=JOB, pod=replace(pod(exitCode=70), record=full), claim="home")
+    outcome = classify(seen)
+    assert outcome is not None
+    assert (outcome.reason, outcome.hint) == (Reason.VOLUME_FULL, "Make room on claim home, or have it enlarged.")
+
+
 def test_a_pod_that_the_kubelet_refused_says_so_in_its_words() -> None:
     words = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
     refused = pod(status={"reason": "UnexpectedAdmissionError", "message": words, "containerStatuses": []})
@@ -207,8 +232,11 @@ def test_every_observation_gives_exactly_one_outcome(job: JobView, seen: PodView
     assert isinstance(outcome, Outcome)
     assert outcome.message
     assert (outcome.actor is Actor.NOBODY) >= (outcome.failure_class is FailureClass.DISRUPTION)
-    first = next(row for row in ROWS if row(Observation(job, seen, log)) is not None)
-    assert first(Observation(job, seen, log)) == outcome
+    observation = Observation(job=job, pod=seen, log=log)
+    row = next(row for row in rows_with() if row.match(observation) is not None)
+    assert row.match(observation) == outcome
+    kinds = {(each.failure_class, each.reason, each.actor) for each in row.outcomes}
+    assert (outcome.failure_class, outcome.reason, outcome.actor) in kinds
 
 
 @given(st.text())

@@ -121,10 +121,17 @@ def test_a_retry_stays_in_training_and_says_so(world: World) -> None:
     assert "failure" not in status(world)
 
 
-@pytest.mark.parametrize(("rule", "klass"), [(0, "disruption"), (1, "disruption"), (5, "infrastructure")])
-def test_the_cause_is_known_from_the_job_when_the_pod_is_gone(world: World, rule: int, klass: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "rule", "klass"),
+    [
+        ("Pod default/x has condition DisruptionTarget", 0, "disruption"),
+        ("Container trainer for pod default/x failed with exit code 75", 1, "disruption"),
+        ("Container trainer for pod default/x failed with exit code 70", 5, "infrastructure"),
+    ],
+)
+def test_the_cause_is_known_from_the_job_when_the_pod_is_gone(world: World, what: str, rule: int, klass: str) -> None:
     world.pod_trains("home-soft-1")
-    message = f"Container trainer for pod default/x failed with exit code 9 matching FailJob rule at index {rule}"
+    message = f"{what} matching FailJob rule at index {rule}"
     world.job_ends(
         world.attempt("home-soft-1"), exit_code=9, keep_pod=False, job_reason="PodFailurePolicy", job_message=message
     )
@@ -615,10 +622,12 @@ def test_a_last_word_with_values_that_no_status_can_hold_is_none(world: World, r
 
 @pytest.mark.parametrize("how", ["cancel", "suspend"])
 def test_a_next_attempt_that_could_not_be_written_down_stops_with_its_run(world: World, how: str) -> None:
+    world.waits_out_pauses = False
     world.pod_trains("home-soft-1")
+    world.job_ends(world.attempt("home-soft-1"), exit_code=137)
     world.kube.before = lambda call: _away(call, "patch_status", "TrainingRun")
     with pytest.raises(AssertionError, match="rest"):
-        world.job_ends(world.attempt("home-soft-1"), exit_code=137)
+        world.later(60)
     second = world.attempt("home-soft-1", 2)
     assert world.job(second) is not None
     world.kube.before = lambda call: None

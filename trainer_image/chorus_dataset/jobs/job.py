@@ -56,7 +56,7 @@ def run_job(work: Callable[[StopFlag], TerminationRecord], *, termination_log: P
 
 def _os_failure(error: OSError) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "make room on the Project's volume, or use a larger one: spec.storage.size"
+        hint = "make room on the Project's claim, or have it enlarged"
         return DataError(Reason.VOLUME_FULL, f"{type(error).__name__}: {error}", hint=hint)
     return DataError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", retryable=True)
 

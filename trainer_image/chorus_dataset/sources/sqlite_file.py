@@ -214,7 +214,7 @@ class SqliteReader(Reader):
             return DataError(
                 Reason.PREPARATION_FAILED,
                 f"spec.dataset.query over {self.where} found no room on the Project's volume for temporary files",
-                hint="sort fewer rows, or use a larger volume: spec.storage.size",
+                hint="sort fewer rows, or have the Project's claim enlarged",
             )
         if "no such table" in text:
             return table_missing(text.rpartition(": ")[2], self._tables, where=self.where)

@@ -7,12 +7,15 @@ from datetime import datetime
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
+from chorus_operator.decisions import names
 from chorus_operator.decisions.decision import RemovePreparation, StartPrepare
 from chorus_operator.decisions.observed import JobView, newest
-from chorus_operator.decisions.outcome import REASONS, outcome_of
+from chorus_operator.decisions.outcome.plugin_words import REASONS
+from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_preparation, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
+from chorus_operator.decisions.run.held_pod import release_failed
 from chorus_operator.decisions.startup import is_over_limit, waiting_for
 from chorus_protocol.messages import FrameManifest
 
@@ -85,6 +88,7 @@ def _observe(draft: ProjectDraft) -> Preparation:
         return Preparation(reason, view.frame.failed_detail, ended=True)
     if view.prepare is None:
         return _start(draft)
+    draft.actions += release_failed(newest(view.prepare_pods))
     return _watch(view, view.prepare)
 
 
@@ -120,7 +124,7 @@ def frames_to_keep(view: ProjectView) -> tuple[str, ...] | None:
 def _watch(view: ProjectView, job: JobView) -> Preparation:
     pod = newest(view.prepare_pods)
     if job.failed:
-        cause = outcome_of(job, pod, view.log_tail)
+        cause = outcome_of(job, pod, view.log_tail, claim=names.claim(view.project))
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
         return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)

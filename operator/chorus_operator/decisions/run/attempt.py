@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from chorus_api.conditions import ConditionType
-from chorus_api.reasons import FailureClass, Reason
+from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import Checkpoint, Failure, Report
 from chorus_operator.decisions.conditions import find, is_true
 from chorus_operator.decisions.decision import DeleteJob, ForceDeletePod
-from chorus_operator.decisions.observed import PodView
-from chorus_operator.decisions.outcome import REASONS, Outcome
+from chorus_operator.decisions.observed import PodView, termination_record
+from chorus_operator.decisions.outcome.model import Deadline, Observation, Outcome, Overdue
 from chorus_operator.decisions.run.state import AcceptedDraft, Draft
-from chorus_operator.decisions.startup import is_lost, seconds_until_lost, waited, waiting_for
+from chorus_operator.decisions.startup import Wait, is_lost, seconds_until_lost, waited, waiting_for
 
 MIN_REQUEUE_SECONDS = 1.0
 MAX_REQUEUE_SECONDS = 300.0
@@ -29,7 +28,7 @@ def observe(draft: AcceptedDraft) -> None:
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
     pod = view.pod
     if pod is not None and pod.started is not None:
-        draft.changes["start_time"] = draft.before.start_time or pod.started
+        draft.changes["start_time"] = draft.before.start_time or start_of(pod, view.now)
         if not conditions.is_true(ConditionType.POD_STARTED):
             conditions.set(
                 ConditionType.POD_STARTED, True, Reason.STARTED, f"Pod {pod.name} has started on {pod.node}."
@@ -106,45 +105,45 @@ def was_suspended(draft: AcceptedDraft) -> bool:
     return is_true(before, ConditionType.SUSPENDED) or (ready is not None and ready.reason == Reason.SUSPENDED)
 
 
-def overdue(draft: AcceptedDraft) -> Outcome | None:
+def observation(draft: AcceptedDraft) -> Observation:
+    """Put together what is seen of the present attempt, for the table to say what it comes to."""
+    view, report = draft.view, said_now(draft)
+    return Observation(
+        job=view.job,
+        pod=view.pod,
+        log=view.log_tail,
+        config=view.accepted.config,
+        claim=view.accepted.operator.claim,
+        attempt=draft.attempts.current,
+        error=report.error if report is not None else None,
+        lost=lost_with_node(draft),
+        blocked=blocked(draft),
+        overdue=overdue(draft),
+    )
+
+
+def overdue(draft: AcceptedDraft) -> Overdue | None:
     """Find the deadline of the present attempt that has passed, if one has."""
     view = draft.view
     deadlines, pod = view.accepted.operator.deadlines, view.pod
-    start = draft.changes.get("start_time") or draft.before.start_time
-    if isinstance(start, datetime) and deadlines.active_seconds is not None:
-        if (view.now - start).total_seconds() > deadlines.active_seconds:
-            return Outcome(
-                FailureClass.USER,
-                Reason.ACTIVE_DEADLINE_EXCEEDED,
-                f"The run took longer than deadlines.activeSeconds ({deadlines.active_seconds} s).",
-            )
+    first = draft.conditions.get(ConditionType.POD_STARTED)
+    if first is not None and first.status == "True" and deadlines.active_seconds is not None:
+        if _seconds(draft, first.last_transition_time) > deadlines.active_seconds:
+            return Overdue(Deadline.ACTIVE, deadlines.active_seconds)
     if pod is None or pod.started is None:
         return _start_overdue(draft)
-    silent = (view.now - _last_sign(draft, pod)).total_seconds()
-    report = said_now(draft)
-    trains = has_begun(draft)
-    reported = trains or (report is not None and report.data_report is not None)
-    if not reported and silent > deadlines.data_report_seconds:
-        return Outcome(
-            FailureClass.USER,
-            Reason.DATA_REPORT_DEADLINE_EXCEEDED,
-            f"No DATA_REPORT within deadlines.dataReportSeconds ({deadlines.data_report_seconds} s) of the start of "
-            f"pod {pod.name}.",
-        )
-    if reported and not trains and silent > deadlines.training_start_seconds:
-        return Outcome(
-            FailureClass.USER,
-            Reason.TRAINING_START_DEADLINE_EXCEEDED,
-            f"No TRAINING_START within deadlines.trainingStartSeconds ({deadlines.training_start_seconds} s) of the "
-            f"last word of pod {pod.name}.",
-        )
-    if trains and silent > deadlines.progress_seconds:
-        return Outcome(
-            FailureClass.USER,
-            Reason.PROGRESS_DEADLINE_EXCEEDED,
-            f"Pod {pod.name} has said nothing for deadlines.progressSeconds ({deadlines.progress_seconds} s).",
-        )
-    return None
+    silent, report, trains = _seconds(draft, _last_sign(draft, pod)), said_now(draft), has_begun(draft)
+    if trains:
+        deadline, limit = Deadline.PROGRESS, deadlines.progress_seconds
+    elif report is not None and report.data_report is not None:
+        deadline, limit = Deadline.TRAINING_START, deadlines.training_start_seconds
+    else:
+        deadline, limit = Deadline.DATA_REPORT, deadlines.data_report_seconds
+    return Overdue(deadline, limit, pod.name) if silent > limit else None
+
+
+def _seconds(draft: Draft, since: datetime) -> float:
+    return (draft.view.now - since).total_seconds()
 
 
 def said_now(draft: AcceptedDraft) -> Report | None:
@@ -160,64 +159,45 @@ def has_begun(draft: AcceptedDraft) -> bool:
     return progresses or (report is not None and report.training_start is not None)
 
 
-def data_refusal(draft: AcceptedDraft) -> Outcome | None:
-    """Find the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
+def data_refusal(draft: AcceptedDraft) -> str:
+    """Give the present attempt's word that it does not suit the frame: nobody waits for it to end by itself."""
     report = said_now(draft)
     if report is None or report.data_report is None or report.data_report.applicable:
-        return None
-    message = report.data_report.reason or "The plugin says that it does not suit the frame."
-    return Outcome(FailureClass.USER, Reason.NOT_APPLICABLE, message, not_applicable=True)
+        return ""
+    return report.data_report.reason or "The plugin says that it does not suit the frame."
 
 
 def model_name(draft: AcceptedDraft) -> str | None:
     """Give the name that the present attempt gave its model, by MODEL_NAME or in its last word."""
-    report, record = said_now(draft), last_word(draft.view.pod)
+    report, record = said_now(draft), last_word(draft)
     if report is not None and report.model_name is not None:
         return report.model_name.model_name
     return record.model_name if record is not None else None
 
 
-def last_word(pod: PodView | None) -> TerminationRecord | None:
-    """Read what the pod's status keeps of the program's end: its own record, or what its sidecar could not deliver."""
-    return (pod.record or pod.forwarded) if pod is not None else None
+def last_word(draft: AcceptedDraft) -> TerminationRecord | None:
+    """Read what is kept of the program's end: its own record, or what its sidecar could not deliver.
+
+    The pod's status has it, and the run's own if the pod had to be deleted.
+    """
+    pod = draft.view.pod
+    kept = termination_record(draft.before.last_word or "")
+    return (pod.record or pod.forwarded or kept) if pod is not None else kept
 
 
-def unnamed(draft: AcceptedDraft) -> Outcome:
-    """Say why an attempt that ended with exit code 0 has not succeeded."""
-    nothing = Outcome(
-        FailureClass.USER,
-        Reason.MODEL_NAME_MISSING,
-        "The container ended with exit code 0, and never sent MODEL_NAME.",
-        "Send MODEL_NAME before the end, or end with another exit code; see docs/write-a-plugin.md.",
-    )
-    return told_by_plugin(draft, nothing)
-
-
-def told_by_plugin(draft: AcceptedDraft, cause: Outcome) -> Outcome:
-    """Put the plugin's own ERROR_REPORT in the place of what an exit code alone can say."""
-    report, pod = said_now(draft), draft.view.pod
-    general = cause.reason in (Reason.TRAINING_FAILED, Reason.MODEL_NAME_MISSING)
-    if report is None or report.error is None or not general or (pod is not None and pod.record is not None):
-        return cause
-    error = report.error
-    reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
-    kind = FailureClass.INFRASTRUCTURE if error.retryable else cause.failure_class
-    message = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
-    return replace(cause, failure_class=kind, reason=reason, message=message)
-
-
-def _start_overdue(draft: AcceptedDraft) -> Outcome | None:
+def blocked(draft: AcceptedDraft) -> Wait | None:
+    """Find what has kept the present attempt's pod from starting for longer than it may."""
     view = draft.view
-    wait, blocked = waiting_for(view.job, view.pod, view.events), draft.conditions.get(ConditionType.BLOCKED)
-    since = waited(now=view.now, job=view.job, pod=view.pod)
-    if blocked is not None:
-        since = (view.now - blocked.last_transition_time).total_seconds()
-    if wait.limit_seconds is not None and since > wait.limit_seconds:
-        return Outcome(FailureClass.USER, wait.failed_reason, wait.message)
-    return _past_start_deadline(draft, wait.message)
+    if view.job is None or view.job.finished or (view.pod is not None and view.pod.started is not None):
+        return None
+    wait, condition = waiting_for(view.job, view.pod, view.events), draft.conditions.get(ConditionType.BLOCKED)
+    so_far = waited(now=view.now, job=view.job, pod=view.pod)
+    if condition is not None:
+        so_far = _seconds(draft, condition.last_transition_time)
+    return wait if wait.limit_seconds is not None and so_far > wait.limit_seconds else None
 
 
-def _past_start_deadline(draft: AcceptedDraft, message: str) -> Outcome | None:
+def _start_overdue(draft: AcceptedDraft, waits_for: str | None = None) -> Overdue | None:
     view = draft.view
     limit = view.accepted.operator.deadlines.start_seconds
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
@@ -225,33 +205,39 @@ def _past_start_deadline(draft: AcceptedDraft, message: str) -> Outcome | None:
         return None
     # A queue may hold the Job for longer than that: its time does not count.
     resumed = [job.resumed for job in view.jobs if job.resumed is not None]
-    if (view.now - max([accepted.last_transition_time, *resumed])).total_seconds() <= limit:
+    if _seconds(draft, max([accepted.last_transition_time, *resumed])) <= limit:
         return None
-    return Outcome(
-        FailureClass.USER,
-        Reason.START_DEADLINE_EXCEEDED,
-        f"No pod started within deadlines.startSeconds ({limit} s): {message}",
-    )
+    if waits_for is None:
+        waits_for = waiting_for(view.job, view.pod, view.events).message
+    return Overdue(Deadline.START, limit, detail=waits_for)
 
 
-def check_start_deadline(draft: AcceptedDraft) -> None:
-    """End the run if it has waited for its base model longer than for a pod."""
+def past_start_deadline(draft: AcceptedDraft) -> Overdue | None:
+    """Tell whether the run has waited for what its first attempt needs longer than it may for a pod."""
     waiting = draft.conditions.get(ConditionType.PODS_READY)
-    cause = _past_start_deadline(draft, waiting.message if waiting else "")
-    if cause is not None:
-        draft.fail(cause.reason, cause.message)
+    return _start_overdue(draft, waiting.message if waiting is not None else "")
 
 
 def _last_sign(draft: AcceptedDraft, pod: PodView) -> datetime:
-    """When the pod was last heard of. Silence while the operator was away is not the pod's."""
-    assert pod.started is not None
-    signs = [pod.started, draft.view.operator_since]
+    """When the pod was last heard of, by the operator's clock: that of a node may be minutes off.
+
+    Silence while the operator was away is not the pod's.
+    """
+    ready = draft.conditions.get(ConditionType.PODS_READY)
+    seen = ready.last_transition_time if ready is not None and ready.status == "True" else start_of(pod, draft.view.now)
+    signs = [seen, draft.view.operator_since]
     report, progress = draft.before.report, draft.before.progress
     if report is not None and report.attempt == draft.attempts.current:
         signs += [entry.time for entry in (report.data_report, report.training_start, report.model_name) if entry]
     if progress is not None and progress.attempt == draft.attempts.current:
         signs.append(progress.time)
     return max(signs)
+
+
+def start_of(pod: PodView, now: datetime) -> datetime:
+    """When a pod started: as its node says, but not before it was made and not after now."""
+    assert pod.started is not None
+    return min(max(pod.started, pod.created or pod.started), now)
 
 
 def requeue_seconds(draft: AcceptedDraft) -> float:
@@ -287,20 +273,22 @@ def tell_lost(draft: AcceptedDraft) -> bool:
     return True
 
 
-def give_up_lost(draft: AcceptedDraft) -> Outcome | None:
-    """Remove an attempt that was said to be lost with its node; the cause, or None when it was not.
+def lost_with_node(draft: AcceptedDraft) -> str:
+    """Give what was said of the attempt's loss with its node; empty while its pods are not known to be lost."""
+    view, ready = draft.view, find(draft.before.conditions, ConditionType.PODS_READY)
+    if ready is None or ready.reason != Reason.NODE_LOST:
+        return ""
+    gone = all(pod.ended or pod.deleting_since is not None for pod in view.pods)
+    return ready.message if gone else ""
+
+
+def remove_lost(draft: AcceptedDraft) -> None:
+    """Remove an attempt that is lost with its node.
 
     The Job goes as well: while it is there, the pod's finalizer keeps even a pod that was deleted by force.
     """
-    view, ready = draft.view, find(draft.before.conditions, ConditionType.PODS_READY)
-    if ready is None or ready.reason != Reason.NODE_LOST:
-        return None
-    left = [pod for pod in view.pods if not pod.ended]
-    if any(pod.deleting_since is None for pod in left):
-        return None
-    draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in left]
-    draft.actions += [DeleteJob(job.name, job.uid) for job in view.jobs if not job.deleting]
-    return Outcome(FailureClass.DISRUPTION, Reason.NODE_LOST, ready.message)
+    draft.actions += [ForceDeletePod(pod.name, pod.uid) for pod in draft.view.pods if not pod.ended]
+    draft.actions += [DeleteJob(job.name, job.uid) for job in draft.view.jobs if not job.deleting]
 
 
 def failure_of(cause: Outcome, pod: PodView | None, log_tail: str | None) -> Failure:
@@ -308,6 +296,7 @@ def failure_of(cause: Outcome, pod: PodView | None, log_tail: str | None) -> Fai
     return Failure.model_validate(
         {
             "class": cause.failure_class.value,
+            "actor": cause.actor.value,
             "reason": cause.reason.value,
             "message": cause.message[:4096],
             "pod": pod.name if pod else None,

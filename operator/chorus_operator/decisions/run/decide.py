@@ -19,6 +19,7 @@ from chorus_operator.decisions.decision import Decision, DeleteRun, SuspendJob
 from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
+from chorus_operator.decisions.run.held_pod import ended_well
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
 from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
@@ -58,7 +59,8 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
     draft.changes["resolved"] = view.accepted.resolved()
     draft.conditions.set(ConditionType.PARAMETERS_VALID, True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
-    if view.wants_suspension and not (view.job is not None and view.job.complete) and not plugin_type.is_over(draft):
+    done = view.job is not None and (view.job.complete or ended_well(view))
+    if view.wants_suspension and not done and not plugin_type.is_over(draft):
         return _suspend(draft, plugin_type)
     draft.conditions.drop(ConditionType.SUSPENDED)
     halted = [job for job in view.jobs if job.suspended and not job.finished]

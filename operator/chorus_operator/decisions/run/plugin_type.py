@@ -17,10 +17,12 @@ from chorus_api.run_config import FrozenRun, Messaging
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.decisions.accepted import AcceptedRun
 from chorus_operator.decisions.decision import Decision
+from chorus_operator.decisions.outcome.model import Row
 from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.decisions.plugin.status import ready, refuse
 from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.resolve import NamedClaim, Problem
+from chorus_operator.decisions.run.held_pod import ended_well
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
 
 Manifest = dict[str, Any]
@@ -71,6 +73,8 @@ class PluginType(ABC):
     """Columns that a frame must have where neither the Plugin nor its own report says."""
     roles: ClassVar[Sequence[str]] = ("train",)
     """The Jobs of an attempt, by role. The first has the attempt's name, the others have their role after it."""
+    rows: ClassVar[Sequence[Row]] = ()
+    """Rows that it adds to the table of outcomes, before what an exit code says."""
     can_resume: ClassVar[bool] = False
     """Whether a run may start from another run's model (`resumeFrom`)."""
     reads_plugin: ClassVar[bool] = False
@@ -158,7 +162,8 @@ class PluginType(ABC):
 
     def is_trained(self, view: AcceptedView) -> bool:
         """Tell whether the training is over as far as it can be seen, so that the publish Job matters."""
-        return view.job is not None and view.job.complete
+        job = view.job
+        return job is not None and (job.complete or (job.finished and ended_well(view)))
 
     def is_ready(self, draft: AcceptedDraft) -> bool:
         """Tell whether the first attempt may start; else say in the draft what it waits for."""

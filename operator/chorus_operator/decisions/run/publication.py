@@ -10,13 +10,15 @@ from typing import Literal
 from chorus_api.conditions import ConditionType
 from chorus_api.operator_config import OperatorConfig
 from chorus_api.project import LatestModel, Objective
-from chorus_api.reasons import FailureClass, Reason
+from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
-from chorus_operator.decisions.outcome import Outcome, outcome_of
+from chorus_operator.decisions.outcome.publication import NO_RESULT, PODS_LEFT, of_publish_job
+from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost, last_word
+from chorus_operator.decisions.run.held_pod import is_held_open, release_failed
 from chorus_operator.decisions.run.state import AcceptedDraft
 
 POD_END_SECONDS = 600
@@ -99,7 +101,7 @@ class Artefact:
 def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunStatus]:
     """Carry a run from exit 0 to its published model. `ModelPublished` comes from the publish Job alone."""
     view = draft.view
-    record = last_word(view.pod)
+    record = last_word(draft)
     job = view.publish.job
     draft.conditions.set(ConditionType.PODS_READY, False, Reason.PUBLISHING, "Training is over.")
     draft.conditions.drop(ConditionType.RETRYING)
@@ -112,15 +114,17 @@ def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunSta
         )
         return draft.done(again=30.0)
     pod = newest(view.publish.pods)
-    if job.complete and pod is not None and pod.record is not None:
+    if pod is not None and pod.record is not None and (job.complete or (pod.exit_code == 0 and is_held_open(pod))):
+        if not job.complete:  # an injected sidecar keeps it from completing
+            draft.actions.append(DeleteJob(job.name, job.uid))
         return _published(draft, artefact, pod.record)
+    draft.actions += release_failed(pod)
     if job.complete and not job.deleting:
         # Its last word is gone with its pod. Publishing twice gives the same, so ask again.
         draft.actions.append(DeleteJob(job.name, job.uid))
         return draft.done(again=1.0)
     if job.failed:
-        cause = outcome_of(job, pod, view.log_tail)
-        cause = Outcome(cause.failure_class, _publish_reason(cause), cause.message, cause.hint)
+        cause = of_publish_job(outcome_of(job, pod, view.log_tail, claim=view.accepted.operator.claim))
         draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
@@ -133,12 +137,7 @@ def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     limit = view.accepted.operator.checkpoint.grace_seconds + POD_END_SECONDS
     shown = ", ".join(pod.name for pod in view.pods_left)
     if (view.now - since).total_seconds() > limit:
-        cause = Outcome(
-            FailureClass.INFRASTRUCTURE,
-            Reason.PUBLISH_FAILED,
-            f"Training is over, but pods of the run have not ended within {limit} s: {shown}.",
-            "Delete them, and make a new run.",
-        )
+        cause = PODS_LEFT.saying(f"Training is over, but pods of the run have not ended within {limit} s: {shown}.")
         draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, None, None))
         return draft.done()
@@ -164,17 +163,6 @@ def without_artefact(draft: AcceptedDraft, name: str) -> Decision[TrainingRunSta
     draft.conditions.drop(ConditionType.RETRYING)
     draft.conditions.set(ConditionType.SUCCEEDED, True, Reason.TRAINED, f"Model {name}; the plugin has no artefact.")
     return draft.done()
-
-
-def _publish_reason(cause: Outcome) -> Reason:
-    own = {
-        Reason.DIGEST_MISMATCH,
-        Reason.NON_FINITE_LOSS,
-        Reason.PUBLISH_FAILED,
-        Reason.VOLUME_FULL,
-        Reason.SCRATCH_FULL,
-    }
-    return cause.reason if cause.reason in own else Reason.PUBLISH_FAILED
 
 
 def _start(draft: AcceptedDraft, artefact: Artefact, record: TerminationRecord | None) -> StartPublish:
@@ -214,10 +202,7 @@ def _published(draft: AcceptedDraft, artefact: Artefact, record: TerminationReco
         draft.conditions.drop(ConditionType.MODEL_PUBLISHED)
         return without_artefact(draft, reported.model_name)
     if record.digest is None or (artefact.kind == "adapter" and record.final_loss is None):
-        cause = Outcome(
-            FailureClass.INFRASTRUCTURE, Reason.PUBLISH_FAILED, "The publish Job gave no digest or no loss."
-        )
-        draft.fail(cause.reason, cause.message, failure=failure_of(cause, newest(view.publish.pods), None))
+        draft.fail(NO_RESULT.reason, NO_RESULT.message, failure=failure_of(NO_RESULT, newest(view.publish.pods), None))
         return draft.done()
     name = record.model_name or view.accepted.config.model_name
     metrics = (dict(reported.metrics) if reported else {}) | _metrics(record)

@@ -137,9 +137,8 @@ class Draft:
 
     def stop(self) -> None:
         """Delete the Jobs of the present attempt that go on."""
-        self.actions += [
-            DeleteJob(job.name, job.uid) for job in self.view.jobs if not job.finished and not job.deleting
-        ]
+        halt = [DeleteJob(job.name, job.uid) for job in self.view.jobs if not job.finished and not job.deleting]
+        self.actions += [action for action in halt if action not in self.actions]
 
     def done(self, *, again: float | None = None) -> Decision[TrainingRunStatus]:
         """Close the draft: derive the phase and the events from the conditions."""

@@ -2,84 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from chorus_api.conditions import ConditionType
-from chorus_api.reasons import FailureClass, Reason
+from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, StartAttempt
-from chorus_operator.decisions.observed import JobView, PodView
-from chorus_operator.decisions.outcome import Outcome, outcome_of
-from chorus_operator.decisions.run import attempt
-from chorus_operator.decisions.run.retry import failed_attempt
+from chorus_operator.decisions.outcome.model import Observation, Outcome, Row
+from chorus_operator.decisions.outcome.table import classify
+from chorus_operator.decisions.run import attempt, held_pod
+from chorus_operator.decisions.run.retry import failed_attempt, failure_now, is_paused, start_after_pause
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft
-
-Failed = Callable[[AcceptedDraft, Outcome, PodView | None], Decision[TrainingRunStatus]]
 
 
 def train(
     draft: AcceptedDraft,
     *,
     trained: Callable[[AcceptedDraft], Decision[TrainingRunStatus]],
-    failed: Failed = failed_attempt,
+    own: Sequence[Row] = (),
     heeds_refusals: bool = False,
+    names_model: bool = False,
 ) -> Decision[TrainingRunStatus]:
-    """Bring an attempt forward.
+    """Bring an attempt forward: it goes on, has ended well, or comes to an outcome of the table.
 
-    `trained` goes on from the end of all Jobs with exit code 0, `failed` from a failed attempt. `heeds_refusals`: an
-    attempt whose DATA_REPORT says that it does not suit the frame is over, although its Jobs go on.
+    `trained` goes on from the end of all Jobs with exit code 0. `own`: the plugin type's rows. `heeds_refusals`: an
+    attempt whose DATA_REPORT says that it does not suit the frame is over, although its Jobs go on. `names_model`: an
+    attempt that ends well must have named its model.
     """
-    view, job = draft.view, draft.view.job
-    if job is None:
-        return _without_job(draft, failed)
-    if heeds_refusals and (refusal := attempt.data_refusal(draft)) is not None:
-        return failed(draft, refusal, None)
-    if job.complete:
+    view, job, pod = draft.view, draft.view.job, draft.view.pod
+    if job is None and draft.attempts.current == 0:
+        return _start_first(draft)
+    if is_paused(draft):
+        return start_after_pause(draft)
+    draft.attempts = draft.attempts.model_copy(update={"not_before": None})
+    if job is not None and not job.finished and pod is not None and held_pod.is_held_open(pod):
+        return held_pod.release(draft, pod, own)
+    complete = job is not None and (job.complete or (job.finished and held_pod.ended_well(view)))
+    seen = _observe(draft, complete=complete, heeds_refusals=heeds_refusals, names_model=names_model)
+    earlier = held_pod.earlier_failure(draft) if job is None or job.finished else None
+    cause = earlier or classify(seen, own)
+    if cause is not None:
+        return _fail(draft, cause, of_ended_pod=earlier is not None)
+    if complete:
         return trained(draft)
-    if job.failed:
-        return _failed_job(draft, job, failed)
-    lost = attempt.give_up_lost(draft)
-    if lost is not None:
-        return failed(draft, lost, view.pod)
     if attempt.tell_lost(draft):
         return draft.done(again=0.0)
-    late = attempt.overdue(draft)
-    if late is not None:
-        draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
-        return draft.done()
     return draft.done(again=attempt.requeue_seconds(draft))
 
 
-def _without_job(draft: AcceptedDraft, failed: Failed) -> Decision[TrainingRunStatus]:
-    """Start the first attempt; or find that somebody has deleted a Job of the present one."""
-    view, current = draft.view, draft.attempts.current
-    if current == 0:
-        draft.actions.append(StartAttempt(1))
-        draft.attempts = draft.attempts.model_copy(update={"current": 1})
-        draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Attempt 1: the Job is being made.")
-        return draft.done(again=30.0)
-    deleted = Outcome(
-        FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, f"Job of attempt {current} was deleted by somebody."
-    )
-    lost = attempt.give_up_lost(draft)
-    draft.stop()
-    if lost is None and any(not pod.ended for pod in view.pods):
-        # Two pods must not write to one run directory.
-        draft.conditions.set(
-            ConditionType.PODS_READY, False, Reason.JOB_DELETED, f"{deleted.message} Its pod is being stopped."
-        )
-        attempt.force_delete_lost(draft)
-        return draft.done(again=REQUEUE_SECONDS)
-    return failed(draft, lost or deleted, None)
+def _start_first(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
+    draft.actions.append(StartAttempt(1))
+    draft.attempts = draft.attempts.model_copy(update={"current": 1})
+    draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Attempt 1: the Job is being made.")
+    return draft.done(again=30.0)
 
 
-def _failed_job(draft: AcceptedDraft, job: JobView, failed: Failed) -> Decision[TrainingRunStatus]:
-    """Go on from a failed Job, once the attempt's other Jobs and their pods have ended."""
-    view = draft.view
-    others = [each for each in view.attempt if each.job is not job]
+def _observe(draft: AcceptedDraft, *, complete: bool, heeds_refusals: bool, names_model: bool) -> Observation:
+    seen = attempt.observation(draft)
+    seen = replace(seen, refusal=attempt.data_refusal(draft) if heeds_refusals else "", gone=draft.view.job is None)
+    if not complete:
+        return seen
+    pod = draft.view.pod
+    forwarding = pod is not None and pod.forwarding
+    unnamed = names_model and attempt.model_name(draft) is None and not forwarding
+    # Nothing of how the Job and its pod ended matters any more.
+    return replace(seen, job=None, lost="", blocked=None, overdue=None, unnamed=unnamed)
+
+
+def _fail(draft: AcceptedDraft, cause: Outcome, *, of_ended_pod: bool) -> Decision[TrainingRunStatus]:
+    """Count the failure once no other pod of the attempt writes to the run's directory."""
+    view, job = draft.view, draft.view.job
+    failure = failure_now(draft, cause)
+    if of_ended_pod and draft.before.failure is not None:
+        failure = draft.before.failure
+    if cause.reason is Reason.NODE_LOST:
+        attempt.remove_lost(draft)
+        return failed_attempt(draft, cause, failure)
+    if job is None and any(not pod.ended for pod in view.pods):
+        return _wait_for_pods(draft, Reason.JOB_DELETED, f"{cause.message} Its pod is being stopped.")
+    if job is not None and job.failed:
+        others = [each for each in view.attempt if each.job is not job]
+        if any(not pod.ended for each in others for pod in each.pods):
+            return _wait_for_pods(draft, Reason.PENDING, f"Job {job.name} failed: stopping.")
     draft.stop()
-    if any(not pod.ended for each in others for pod in each.pods):
-        draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, f"Job {job.name} failed: stopping.")
-        attempt.force_delete_lost(draft)
-        return draft.done(again=REQUEUE_SECONDS)
-    return failed(draft, outcome_of(job, view.pod, view.log_tail), view.pod)
+    return failed_attempt(draft, cause, failure)
+
+
+def _wait_for_pods(draft: AcceptedDraft, reason: Reason, message: str) -> Decision[TrainingRunStatus]:
+    draft.stop()
+    draft.conditions.set(ConditionType.PODS_READY, False, reason, message)
+    attempt.force_delete_lost(draft)
+    return draft.done(again=REQUEUE_SECONDS)

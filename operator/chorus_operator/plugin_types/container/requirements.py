@@ -8,7 +8,7 @@ from chorus_api.reasons import Reason
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Action, Decision, StartDescribe
 from chorus_operator.decisions.observed import newest
-from chorus_operator.decisions.outcome import outcome_of
+from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.decisions.plugin.status import REQUEUE_SECONDS, conditions_of, status_of
 from chorus_operator.decisions.startup import waited, waiting_for
@@ -51,6 +51,8 @@ def refuse_plugin(view: PluginView, message: str) -> Decision[PluginStatus]:
 def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> float | None:
     pod = newest(view.pods)
     waiting = "The image is being asked what it is and needs."
+    if pod is None or pod.started is None:
+        conditions.drop(ConditionType.POD_STARTED)
     if view.job is None:
         actions.append(StartDescribe())
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)
@@ -66,7 +68,10 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
         _fail(conditions, "It ended with exit code 0, and never sent ONLINE_REPORT.")
         return None
     if pod is not None and pod.started is not None:
-        if (view.now - pod.started).total_seconds() > DESCRIBE_SECONDS:
+        conditions.set(ConditionType.POD_STARTED, True, Reason.STARTED, f"Pod {pod.name} has started on {pod.node}.")
+        # By the operator's clock: that of a node may be minutes off.
+        seen = conditions.get(ConditionType.POD_STARTED)
+        if seen is not None and (view.now - seen.last_transition_time).total_seconds() > DESCRIBE_SECONDS:
             _fail(conditions, f"Pod {pod.name} runs for more than {DESCRIBE_SECONDS} s and has sent no ONLINE_REPORT.")
             return None
         conditions.set(ConditionType.READY, False, Reason.AWAITING_PLUGIN, waiting)

@@ -14,7 +14,7 @@ from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.resolve import NamedClaim, Problem
 from chorus_operator.decisions.run.plugin_type import Manifest, PluginType, RunRequest, WantedAttempt, WantedFetch
 from chorus_operator.decisions.run.state import AcceptedDraft
-from chorus_operator.plugin_types.lora import manifests, observe, requirements, resolve
+from chorus_operator.plugin_types.lora import manifests, observe, outcomes, requirements, resolve
 
 
 class LoraType(PluginType):
@@ -24,6 +24,7 @@ class LoraType(PluginType):
     config = RunConfig
     columns = requirements.COLUMNS
     can_resume = True
+    rows = outcomes.ROWS
 
     def recipe(self, plugin: Plugin, entry: ProjectPlugin, run: TrainingRun, *, trainer_image: str) -> Recipe:
         """Overlay the parameters."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import TrainingRunStatus
-from chorus_operator.decisions.decision import Decision, StartFetch
+from chorus_operator.decisions.decision import Decision, DeleteJob, StartFetch
 from chorus_operator.decisions.observed import newest
-from chorus_operator.decisions.outcome import Outcome, outcome_of
-from chorus_operator.decisions.run import attempt
+from chorus_operator.decisions.outcome.model import Observation
+from chorus_operator.decisions.outcome.table import classify, outcome_of
+from chorus_operator.decisions.run import attempt, held_pod
 from chorus_operator.decisions.run.publication import Artefact, publish
-from chorus_operator.decisions.run.retry import failed_attempt
 from chorus_operator.decisions.run.state import AcceptedDraft
 from chorus_operator.decisions.run.train import train as train_by_job
 from chorus_operator.decisions.startup import is_over_limit, waiting_for
-
-OUT_OF_MEMORY_HINT = "Raise the Plugin's resources.limits.memory, or lower batchSize or the token limits."
+from chorus_operator.plugin_types.lora import outcomes
 
 
 def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
@@ -35,42 +33,33 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
         return False
     pod = newest(view.fetch.pods)
     if fetch.failed:
-        cause = outcome_of(fetch, pod, view.log_tail)
-        reason = cause.reason if cause.reason is not Reason.BAD_CONFIGURATION else Reason.BASE_MODEL_NOT_FOUND
-        message = f"lora.baseModel.uri {config.base_model_uri}: {cause.message}"
-        draft.fail(reason, message, failure=attempt.failure_of(cause, pod, view.log_tail))
+        claim = view.accepted.operator.claim
+        cause = outcomes.of_fetch(outcome_of(fetch, pod, view.log_tail, claim=claim), config)
+        draft.fail(cause.reason, cause.message, failure=attempt.failure_of(cause, pod, view.log_tail))
         return False
+    if pod is not None and pod.exit_code == 0 and held_pod.is_held_open(pod):
+        # An injected sidecar keeps the Job from completing: what it was to do is done.
+        draft.actions.append(DeleteJob(fetch.name, fetch.uid))
+        return True
+    draft.actions += held_pod.release_failed(pod)
     started = pod is not None and pod.started is not None
     wait = waiting_for(fetch, pod, view.fetch.events)
     if wait.reason is Reason.SECRET_NOT_FOUND:
         wait = replace(wait, message=f"lora.baseModel.secretRef.name: {wait.message}")
-    if is_over_limit(wait, now=view.now, job=fetch, pod=pod):
-        draft.fail(wait.failed_reason, wait.message)
-        return False
+    blocked = wait if is_over_limit(wait, now=view.now, job=fetch, pod=pod) else None
     draft.conditions.set(
         ConditionType.PODS_READY,
         False,
         Reason.AWAITING_BASE_MODEL,
         f"Fetching {config.base_model_uri}." if started else f"{wait.reason}: {wait.message}",
     )
-    attempt.check_start_deadline(draft)
+    late = classify(Observation(blocked=blocked, overdue=attempt.past_start_deadline(draft)))
+    if late is not None:
+        draft.fail(late.reason, late.message, failure=attempt.failure_of(late, pod, None))
     return False
 
 
 def train(draft: AcceptedDraft, config: RunConfig) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward, to a published adapter."""
     artefact = Artefact("adapter", base_model=config.base_model_uri)
-    return train_by_job(
-        draft,
-        trained=lambda draft: publish(draft, artefact),
-        failed=partial(failed_attempt, named=lambda cause: _named(cause, config)),
-    )
-
-
-def _named(cause: Outcome, config: RunConfig) -> Outcome:
-    """Name the base model as the user did: the pod knows it by its mount alone. Name the parameters that help."""
-    if cause.reason is Reason.OUT_OF_MEMORY:
-        return replace(cause, hint=OUT_OF_MEMORY_HINT)
-    if cause.reason is not Reason.BASE_MODEL_NOT_FOUND:
-        return cause
-    return replace(cause, message=f"lora.baseModel.uri {config.base_model_uri}: {cause.message}")
+    return train_by_job(draft, trained=lambda draft: publish(draft, artefact), own=outcomes.ROWS)

@@ -6,17 +6,20 @@ follows is decided when its pod is gone, for then nothing can be put into the ar
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from chorus_api.conditions import ConditionType
-from chorus_api.reasons import FailureClass, Reason
+from chorus_api.reasons import Reason
 from chorus_api.run_config import ServiceConfig
 from chorus_api.training_run import Attempts, ErrorEntry, TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, DeleteJob, Deliver, Endpoint, StartAttempt
-from chorus_operator.decisions.outcome import REASONS, Outcome, outcome_of
+from chorus_operator.decisions.outcome.attempt_rows import NODE_LOST
+from chorus_operator.decisions.outcome.model import Deadline, Outcome, Overdue
+from chorus_operator.decisions.outcome.table import classify
 from chorus_operator.decisions.run import attempt, publication
-from chorus_operator.decisions.run.retry import failed_attempt
+from chorus_operator.decisions.run.retry import failed_attempt, failure_now, is_paused, start_after_pause
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
+from chorus_operator.plugin_types.service.outcomes import ROWS, ServiceObservation
 
 REQUEUE_SECONDS = 5.0
 DELIVERED = ConditionType.TRAINING_DATA_DELIVERED
@@ -25,33 +28,58 @@ IN_QUEUE = "it waits for its turn, behind other messages of this namespace or to
 
 def train(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
     """Bring an attempt forward."""
-    view, job = draft.view, draft.view.job
+    job = draft.view.job
     _observe_delivery(draft)
+    if is_paused(draft):
+        return start_after_pause(draft)
+    draft.attempts = draft.attempts.model_copy(update={"not_before": None})
     if job is None:
         return _without_exchange(draft, config)
     if job.deleting:
         return _wait_for_its_end(draft)
-    data_refusal = attempt.data_refusal(draft)
-    if data_refusal is not None:
-        return failed_attempt(draft, data_refusal, None)
-    if is_over(draft) or _error(draft) is not None:
+    if not attempt.data_refusal(draft) and (is_over(draft) or _error(draft) is not None):
         return _end_exchange(draft, config)
-    if job.finished:
-        cause = outcome_of(job, view.pod, view.log_tail) if job.failed else _ended_by_itself(job.name)
-        draft.conditions.drop(DELIVERED)
-        return failed_attempt(draft, cause, view.pod)
-    lost = attempt.give_up_lost(draft)
-    if lost is not None:
-        draft.conditions.drop(DELIVERED)
-        return failed_attempt(draft, lost, view.pod)
+    cause = classify(_seen(draft), ROWS)
+    if cause is not None:
+        return _fail(draft, cause)
     if attempt.tell_lost(draft):
         return draft.done(again=0.0)
-    late = overdue(draft)
-    if late is not None:
-        draft.fail(late.reason, late.message, failure=attempt.failure_of(late, view.pod, view.log_tail))
-        return draft.done()
     due = _deliver(draft, config)
     return draft.done(again=min(due, _requeue_seconds(draft)))
+
+
+def _seen(draft: AcceptedDraft, *, over: bool = False) -> ServiceObservation:
+    """Put together what is seen; `over`: the exchange has stopped."""
+    view, job, seen = draft.view, draft.view.job, attempt.observation(draft)
+    known = {each.name: getattr(seen, each.name) for each in fields(seen)}
+    late = seen.overdue if over else _unnamed(draft) or seen.overdue
+    undelivered = (
+        "" if draft.conditions.is_true(DELIVERED) else f" TRAINING_DATA was not delivered: {_waits_for(draft)}."
+    )
+    if late is not None and late.deadline is Deadline.DATA_REPORT:
+        late = replace(late, detail=undelivered)
+    silent = view.plugin is not None and view.plugin.status.last_seen_time is None
+    known |= {
+        "refusal": attempt.data_refusal(draft),
+        "gone": job is None,
+        "overdue": late if job is not None and not job.finished else None,
+    }
+    return ServiceObservation(
+        **known,
+        plugin=view.plugin.metadata.name if silent and view.plugin is not None else "",
+        undelivered=undelivered,
+        ended_by_itself=job.name if job is not None and job.complete and not over else "",
+        over=over,
+    )
+
+
+def _fail(draft: AcceptedDraft, cause: Outcome) -> Decision[TrainingRunStatus]:
+    failure = failure_now(draft, cause)
+    if not cause.final:
+        draft.conditions.drop(DELIVERED)
+    if cause.reason is Reason.NODE_LOST:
+        attempt.remove_lost(draft)
+    return failed_attempt(draft, cause, failure)
 
 
 def is_over(draft: AcceptedDraft) -> bool:
@@ -66,33 +94,14 @@ def has_named(view: AcceptedView) -> bool:
     return report is not None and report.attempt == status.attempts.current and report.model_name is not None
 
 
-def overdue(draft: AcceptedDraft) -> Outcome | None:
-    """Find the deadline of the present attempt that has passed, if one has, and what is known of why."""
-    late = _unnamed(draft) or attempt.overdue(draft)
-    if late is None or late.reason is not Reason.DATA_REPORT_DEADLINE_EXCEEDED:
-        return late
-    view = draft.view
-    undelivered = (
-        "" if draft.conditions.is_true(DELIVERED) else f" TRAINING_DATA was not delivered: {_waits_for(draft)}."
-    )
-    if view.plugin is not None and view.plugin.status.last_seen_time is None:
-        message = f"Plugin {view.plugin.metadata.name!r} has never answered an inquiry.{undelivered}"
-        return replace(late, reason=Reason.PLUGIN_OFFLINE, message=message)
-    return replace(late, message=late.message + undelivered)
-
-
-def _unnamed(draft: AcceptedDraft) -> Outcome | None:
+def _unnamed(draft: AcceptedDraft) -> Overdue | None:
     view, progress = draft.view, draft.before.progress
     if progress is None or progress.attempt != draft.attempts.current or progress.percent < 100:
         return None
     limit = view.accepted.operator.deadlines.model_name_seconds
     if (view.now - max(progress.time, view.operator_since)).total_seconds() <= limit:
         return None
-    return Outcome(
-        FailureClass.USER,
-        Reason.MODEL_NAME_DEADLINE_EXCEEDED,
-        f"No MODEL_NAME within deadlines.modelNameSeconds ({limit} s) of progress of 100 percent.",
-    )
+    return Overdue(Deadline.MODEL_NAME, limit)
 
 
 def _requeue_seconds(draft: AcceptedDraft) -> float:
@@ -154,33 +163,33 @@ def _without_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[T
     current = draft.attempts.current
     if current == 0:
         return _start(draft, 1)
-    lost = attempt.give_up_lost(draft)
-    if lost is None and any(not pod.ended for pod in draft.view.pods):
+    lost = attempt.lost_with_node(draft)
+    if lost:
+        attempt.remove_lost(draft)
+    elif any(not pod.ended for pod in draft.view.pods):
         # Two pods must not write to one run directory.
         return _wait_for_its_end(draft)
     if attempt.was_suspended(draft):
         return _start(draft, current + 1)
-    if lost is not None and not is_over(draft):
+    if lost and not is_over(draft):
         draft.conditions.drop(DELIVERED)
-        return failed_attempt(draft, lost, None)
+        cause = NODE_LOST.saying(lost)
+        return failed_attempt(draft, cause, failure_now(draft, cause))
     return _after_exchange(draft, config)
 
 
 def _after_exchange(draft: AcceptedDraft, config: ServiceConfig) -> Decision[TrainingRunStatus]:
-    error = _error(draft)
     name = attempt.model_name(draft) if is_over(draft) else None
     if name is not None:
         if config.artefact == "None":
             return publication.without_artefact(draft, name)
         return publication.publish(draft, publication.Artefact("files", may_be_missing=True))
     draft.conditions.drop(DELIVERED)
-    data_refusal = attempt.data_refusal(draft)
-    if data_refusal is not None:
-        return failed_attempt(draft, data_refusal, None)
-    if error is not None:
-        return failed_attempt(draft, _cause_of(error), None)
-    deleted = f"Job of attempt {draft.attempts.current} was deleted by somebody."
-    return failed_attempt(draft, Outcome(FailureClass.INFRASTRUCTURE, Reason.JOB_DELETED, deleted), None)
+    # Its Job was stopped, or somebody deleted it: how it ended says nothing.
+    seen = replace(_seen(draft, over=True), job=None, lost="", blocked=None, gone=True)
+    cause = classify(seen, ROWS)
+    assert cause is not None, "without a Job there is always a row that fits"
+    return failed_attempt(draft, cause, failure_now(draft, cause))
 
 
 def _start(draft: AcceptedDraft, number: int) -> Decision[TrainingRunStatus]:
@@ -204,14 +213,3 @@ def _wait_for_its_end(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
 def _error(draft: AcceptedDraft) -> ErrorEntry | None:
     said = attempt.said_now(draft)
     return said.error if said is not None else None
-
-
-def _cause_of(error: ErrorEntry) -> Outcome:
-    reason = REASONS.get(error.reason or "", Reason.TRAINING_FAILED)
-    message = f"{error.reason}: {error.detail}" if error.reason and error.reason not in REASONS else error.detail
-    kind = FailureClass.INFRASTRUCTURE if error.retryable else FailureClass.USER
-    return Outcome(kind, reason, message)
-
-
-def _ended_by_itself(job: str) -> Outcome:
-    return Outcome(FailureClass.INFRASTRUCTURE, Reason.INTERNAL_ERROR, f"The exchange (Job {job}) ended by itself.")

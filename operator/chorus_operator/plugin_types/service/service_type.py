@@ -15,7 +15,7 @@ from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.resolve import Problem
 from chorus_operator.decisions.run.plugin_type import Manifest, PluginType, RunRequest, WantedAttempt
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
-from chorus_operator.plugin_types.service import manifests, observe, requirements, resolve
+from chorus_operator.plugin_types.service import manifests, observe, outcomes, requirements, resolve
 
 
 class ServiceType(PluginType):
@@ -26,6 +26,7 @@ class ServiceType(PluginType):
     roles = ("exchange",)
     reads_plugin = True
     speaks_by_account = True
+    rows = outcomes.ROWS
 
     def is_known(self, plugin: Plugin) -> bool:
         """Wait for the service's own report, or until it is found to be offline."""
