@@ -105,6 +105,11 @@ _OUT_OF_MEMORY = Outcome(
     "The container went over its memory limit and was killed.",
     "Raise the Plugin's resources.limits.memory, or have the program use less.",
 )
+_JOB_OUT_OF_MEMORY = replace(
+    _OUT_OF_MEMORY,
+    message=f"{_OUT_OF_MEMORY.message} Raise spec.jobResources.limits.memory of the Project.",
+    hint="",
+)
 _OTHER = Outcome(
     FailureClass.USER,
     Reason.TRAINING_FAILED,
@@ -118,6 +123,8 @@ _OWN_LIMIT = re.compile(
 """How the kubelet begins when a pod is evicted for its own limits; of its node's it says that the node was low."""
 _OF_THE_PROJECT = ("prepare", "fetch", "publish")
 """Containers whose room is the Project's to set; of all others it is the Plugin's."""
+_WITH_JOB_RESOURCES = (*_OF_THE_PROJECT, "exchange")
+"""Containers whose memory is the Project's to set, with jobResources."""
 REASONS = {reason.value: reason for reason in Reason}
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 """What the kubelet says when the container runtime could not start the command."""
@@ -140,7 +147,8 @@ def _over_own_limit(seen: Observation) -> Outcome | None:
     if pod is None or not _OWN_LIMIT.match(pod.evicted):
         return None
     owner = "Project" if pod.container in _OF_THE_PROJECT else "Plugin"
-    own = "" if owner == "Project" else ", and its resources.limits.ephemeral-storage where it sets one"
+    field = "spec.jobResources" if owner == "Project" else "resources"
+    own = f", and its {field}.limits.ephemeral-storage where it sets one"
     return Outcome(
         FailureClass.USER,
         Reason.SCRATCH_FULL,
@@ -207,7 +215,8 @@ def _by_exit(seen: Observation) -> Outcome | None:
     if pod is None or pod.exit_code in (None, 0):
         return None
     code = pod.exit_code or 0
-    general = _OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
+    out_of_memory = _JOB_OUT_OF_MEMORY if pod.container in _WITH_JOB_RESOURCES else _OUT_OF_MEMORY
+    general = out_of_memory if pod.terminated_reason == "OOMKilled" else _EXITS.get(code, _OTHER)
     general = replace(general, exit_code=code)
     record = pod.record or pod.forwarded
     if record is None or record.outcome == "succeeded":

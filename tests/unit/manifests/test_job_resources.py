@@ -195,3 +195,18 @@ def test_a_job_that_is_deleted_since_it_got_no_pod_is_made_anew_with_what_the_op
     made = world.job(name)
     assert made is not None
     assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "1"
+
+
+@pytest.mark.parametrize("role", ["prepare", "publish"])
+def test_a_job_that_is_killed_for_its_memory_names_the_projects_field(role: str) -> None:
+    world = World()
+    world.put(plugin(), project())
+    if role == "publish":
+        world.frame_ready()
+        world.pod_trains("home-soft-1")
+        world.job_ends(world.attempt("home-soft-1"))
+    [job] = world.jobs(role)
+    world.pod_starts(job)
+    world.job_ends(job, exit_code=137, terminated="OOMKilled")
+    status = world.project()["status"] if role == "prepare" else world.run("home-soft-1")["status"]
+    assert "Raise spec.jobResources.limits.memory of the Project." in status["message"]
