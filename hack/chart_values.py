@@ -83,6 +83,22 @@ class Resources(Model):
     limits: dict[str, Quantity] = Field({}, description="What it may use at most.")
 
 
+JobResource = Literal["cpu", "memory", "ephemeral-storage"]
+
+
+class JobResources(Model):
+    """Requests and limits of the CPU Jobs."""
+
+    requests: dict[JobResource, Quantity] = Field(
+        {}, description="Requests where a Project sets none; cpu `100m` and memory `256Mi` when unset."
+    )
+    limits: dict[JobResource, Quantity] = Field(
+        {},
+        description="Limits where a Project sets none; memory `1Gi` when unset. Set `cpu` where a ResourceQuota asks "
+        "for it: then every container that Chorus makes has that limit too.",
+    )
+
+
 class Image(Model):
     """An image: `[registry/]name[:tag][@digest]`."""
 
@@ -319,6 +335,11 @@ class Values(Model):
     )
     service_account: ServiceAccount = Field(ServiceAccount(), description="The operator's identity.")
     operator: Operator = Field(Operator(), description="The operator.")
+    job_resources: JobResources = Field(
+        JobResources(),
+        description="Resources of the Jobs that prepare data, fetch, publish, serve exchanges and ask images what they "
+        "need. `spec.jobResources` of a Project wins, name by name.",
+    )
     trainer: Trainer = Field(Trainer(), description="Training pods.")
     network_policy: NetworkPolicy = Field(NetworkPolicy(), description="A NetworkPolicy for the operator.")
     monitoring: Monitoring = Field(Monitoring(), description="Metrics, alerts and dashboard.")

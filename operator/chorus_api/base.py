@@ -95,10 +95,11 @@ Fraction = Annotated[
         'must be a decimal from 0 up to, but not including, 1, as a string such as "0.05"', also="double(self) < 1.0"
     ),
 ]
+QUANTITY_MESSAGE = 'must be a quantity, such as "500m", "2" or "10Gi"'
 Quantity = Annotated[
     str,
     StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
-    PatternMessage('must be a quantity, such as "500m", "2" or "10Gi"'),
+    PatternMessage(QUANTITY_MESSAGE),
 ]
 Sha256 = Annotated[
     str,

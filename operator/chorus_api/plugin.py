@@ -14,7 +14,6 @@ from chorus_api.base import (
     NameRef,
     ObjectName,
     PatternMessage,
-    Quantity,
     Rule,
     Sha256,
     ShortText,
@@ -25,6 +24,7 @@ from chorus_api.contract import RUN_SERVICE_ACCOUNT
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters, ParametersSchema
 from chorus_api.project import ColumnName, ConfigMapSource, Meta, RelativePath
+from chorus_api.resources import Resources
 from chorus_api.scratch import Scratch
 
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
@@ -57,17 +57,6 @@ class Requires(Model):
         ge=1,
         le=1_000_000_000,
         description="Fewest training rows; when unset what the plugin reported itself, else 1.",
-    )
-
-
-class Resources(Model):
-    """Resources of the training container, without accelerators."""
-
-    requests: dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity] = Field(
-        default_factory=dict, max_length=3, description="Reserved on the node."
-    )
-    limits: dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity] = Field(
-        default_factory=dict, max_length=3, description="Never exceeded; over the memory limit the pod is killed."
     )
 
 

@@ -24,6 +24,7 @@ from chorus_api.base import (
 )
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
+from chorus_api.resources import Resources
 from chorus_api.scratch import Scratch
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
@@ -334,6 +335,12 @@ class ProjectSpec(Model):
         description="Room on the node's disk for the Jobs that prepare, fetch and publish; 1Gi when unset. What is "
         "large is on the claim: sources that are fetched, copies of databases, base models. Data is prepared again "
         "when this changes.",
+    )
+    job_resources: Resources | None = Field(
+        None,
+        description="Resources of the Jobs that prepare, fetch and publish, and of exchanges. A value that is unset is "
+        "the operator's; without one requests are cpu 100m and memory 256Mi, and limits memory 1Gi. With a limit of "
+        "cpu the containers that Chorus puts beside a plugin's have one too. Data is prepared again when this changes.",
     )
     history: History = Field(default_factory=History, description="How many ended runs are kept.")
     suspend: bool = Field(False, description="true: no run starts, active runs save and stop.")

@@ -197,6 +197,7 @@ class _Leading:
                     cache=self._cache,
                     dispatcher=dispatcher,
                     tokens=tokens,
+                    job_resources=settings.job_resources,
                     address=ReturnAddress(settings.messages_url, authority.certificate.decode()),
                     judge_url=partial(url_problem, allows=allows),
                     api_server=api_server.known,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,10 +10,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
+from chorus_api.base import QUANTITY_MESSAGE
 from chorus_api.contract import MESSAGES_PATH, MESSAGES_PORT
+from chorus_api.resources import Resources
 
 PREFIX = "CHORUS_"
+JOB_RESOURCES = '{"limits": {"cpu": "1"}}'
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 # A pattern such as team-* would match nothing: no namespaces are listed.
@@ -46,6 +51,10 @@ class Settings(BaseModel):
     token_check: TokenCheck = Field(
         TokenCheck.REVIEW, description="How pods' tokens are checked; PublishedKeys where there is no ClusterRole."
     )
+    job_resources: Resources = Field(
+        default_factory=Resources,
+        description="Requests and limits of the CPU Jobs whose Project does not say, as JSON.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     messages_port: Port = Field(MESSAGES_PORT, description="Port that the message receiver listens on.")
@@ -59,6 +68,23 @@ class Settings(BaseModel):
         if parts.scheme != "https" or not parts.hostname or parts.path != MESSAGES_PATH:
             raise ValueError(f"must be https://<host>[:<port>]{MESSAGES_PATH}, not {url!r}")
         return url
+
+    @field_validator("job_resources", mode="before")
+    @classmethod
+    def _is_json(cls, text: object) -> object:
+        if not isinstance(text, str):
+            return text
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"must be JSON, such as {JOB_RESOURCES}, not {text[:200]!r}: {error}") from None
+
+    @field_validator("job_resources")
+    @classmethod
+    def _requests_are_within_limits(cls, resources: Resources) -> Resources:
+        if above := resources.above_limits():
+            raise ValueError(f"requests of {', '.join(above)} must not be above limits: lower them or raise the limits")
+        return resources
 
     @property
     def messages_host(self) -> str:
@@ -79,8 +105,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = [f"{variable_of(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
-        raise SettingsError("; ".join(problems)) from None
+        raise SettingsError("; ".join(_in_words(problem) for problem in error.errors())) from None
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    """Name the variable, and the place in it where it holds more than one value."""
+    field, *place = problem["loc"]
+    parts = [str(part) for part in place if part != "[key]"]
+    is_quantity = field == "job_resources" and problem["type"] in ("string_type", "string_pattern_mismatch")
+    return ": ".join(
+        [
+            variable_of(str(field)),
+            *([".".join(parts)] if parts else []),
+            QUANTITY_MESSAGE if is_quantity else problem["msg"],
+        ]
+    )
 
 
 def variable_of(field: str) -> str:

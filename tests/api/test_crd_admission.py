@@ -201,6 +201,31 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
         "spec.resources.limits[memory]",
         "must be a quantity",
     ),
+    "a plugin's request above its limit": (
+        make_plugin(spec={"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}}}),
+        "spec.resources",
+        "requests must not be above limits of the same name: lower the request or raise the limit",
+    ),
+    "a GPU for a project's jobs": (
+        make_project(spec={"jobResources": {"limits": {"nvidia.com/gpu": "1"}}}),
+        "spec.jobResources.limits",
+        "keys must be among cpu, memory, ephemeral-storage",
+    ),
+    "a project's jobs with no cpu": (
+        make_project(spec={"jobResources": {"limits": {"cpu": "much"}}}),
+        "spec.jobResources.limits[cpu]",
+        'must be a quantity, such as "500m"',
+    ),
+    "a request of a project's jobs above its limit": (
+        make_project(spec={"jobResources": {"requests": {"cpu": "1001m"}, "limits": {"cpu": "1"}}}),
+        "spec.jobResources",
+        "requests must not be above limits of the same name: lower the request or raise the limit",
+    ),
+    "another kind of resources": (
+        make_project(spec={"jobResources": {"limit": {"cpu": "1"}}}),
+        "spec.jobResources.limit",
+        "unknown field",
+    ),
     "scratch that is no quantity": (
         make_plugin(spec={"scratch": {"size": "much"}}),
         "spec.scratch.size",

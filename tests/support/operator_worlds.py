@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from chorus_api.resources import Resources
+from chorus_kube.resources import JOBS
 from chorus_operator.ca import CaBundle, make_ca
 from chorus_operator.manifests.job import service_account
 from fakes import FakeKube, Manifest
@@ -17,11 +19,16 @@ from world import START, World
 HUB = {"baseModel": {"uri": "hf://google/flan-t5-small", "secretRef": {"name": "hub"}}}
 SCRIPT = {"configMap": {"name": "code", "key": "train.py"}, "sha256": "0" * 64}
 Spec = Mapping[str, Any]
+NOTHING_SAID = Resources()
+Pods = dict[str, dict[str, Any]]
+"""The pod of each role."""
 
 
-def trained_by_lora(*, plugin_spec: Spec | None = None, project_spec: Spec | None = None) -> World:
+def trained_by_lora(
+    *, plugin_spec: Spec | None = None, project_spec: Spec | None = None, job_resources: Resources = NOTHING_SAID
+) -> World:
     """Data was prepared, a base model fetched, a LoRA plugin with a script of its own trained; a model is published."""
-    world = World()
+    world = World(job_resources=job_resources)
     world.put(plugin(lora=HUB, script=SCRIPT, **(plugin_spec or {})), project(**(project_spec or {})))
     world.frame_ready()
     [fetch] = world.jobs("fetch")
@@ -34,9 +41,11 @@ def trained_by_lora(*, plugin_spec: Spec | None = None, project_spec: Spec | Non
     return world
 
 
-def trained_by_a_container(*, plugin_spec: Spec | None = None, project_spec: Spec | None = None) -> World:
+def trained_by_a_container(
+    *, plugin_spec: Spec | None = None, project_spec: Spec | None = None, job_resources: Resources = NOTHING_SAID
+) -> World:
     """A container plugin trains, with everything beside it that there is."""
-    world = World()
+    world = World(job_resources=job_resources)
     world.put(
         container_plugin(describe=False, frameFormat="csv", messages="File", script=SCRIPT, **(plugin_spec or {})),
         project(**(project_spec or {})),
@@ -45,18 +54,40 @@ def trained_by_a_container(*, plugin_spec: Spec | None = None, project_spec: Spe
     return world
 
 
-def described(*, plugin_spec: Spec | None = None) -> World:
+def described(*, plugin_spec: Spec | None = None, job_resources: Resources = NOTHING_SAID) -> World:
     """An image is asked what it is."""
-    world = World()
+    world = World(job_resources=job_resources)
     world.put(container_plugin(messages="File", script=SCRIPT, **(plugin_spec or {})))
     return world
 
 
-def served(*, plugin_spec: Spec | None = None) -> World:
+def served(
+    *, plugin_spec: Spec | None = None, project_spec: Spec | None = None, job_resources: Resources = NOTHING_SAID
+) -> World:
     """A service trains, and an exchange serves it."""
-    world = ServiceWorld()
-    world.begin(spec=plugin_spec)
+    world = ServiceWorld(job_resources=job_resources)
+    world.begin(spec=plugin_spec, project=project_spec)
     return world
+
+
+def pods_of(world: World) -> Pods:
+    return {
+        job["metadata"]["labels"]["chorus.dev/role"]: job["spec"]["template"]["spec"] for job in world.kube.all(JOBS)
+    }
+
+
+def every_pod(
+    *, plugin_spec: Spec | None = None, project_spec: Spec | None = None, job_resources: Resources = NOTHING_SAID
+) -> Pods:
+    """One pod of each role; those of the world of a container plugin have `container` before their role."""
+    project, default = project_spec, job_resources
+    beside = pods_of(trained_by_a_container(plugin_spec=plugin_spec, project_spec=project, job_resources=default))
+    return (
+        pods_of(trained_by_lora(plugin_spec=plugin_spec, project_spec=project, job_resources=default))
+        | {f"container {role}": pod for role, pod in beside.items()}
+        | pods_of(described(plugin_spec=plugin_spec, job_resources=default))
+        | pods_of(served(plugin_spec=plugin_spec, project_spec=project, job_resources=default))
+    )
 
 
 @cache

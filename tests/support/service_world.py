@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from builders import make_project, make_service_plugin
@@ -16,9 +17,10 @@ MODEL = {"modelName": "best", "metrics": {"f1": "0.9"}}
 class ServiceWorld(World):
     """A world with a service."""
 
-    def begin(self, *, answers: bool = True, **plugin: Any) -> None:
-        """Apply a Plugin, which has answered, and a Project whose frame is ready."""
-        self.put(make_service_plugin(**plugin), make_project(plugins=["far"], spec={"dataset": {"info": {"a": "b"}}}))
+    def begin(self, *, answers: bool = True, project: Mapping[str, Any] | None = None, **plugin: Any) -> None:
+        """Apply a Plugin, which has answered, and a Project whose frame is ready; `project`: more of its spec."""
+        spec = {"dataset": {"info": {"a": "b"}}, **(project or {})}
+        self.put(make_service_plugin(**plugin), make_project(plugins=["far"], spec=spec))
         if answers:
             self.service_answers()
         self.frame_ready("shop")

@@ -12,6 +12,7 @@ from typing import Any
 from chorus_api import contract
 from chorus_api.phases import FINAL
 from chorus_api.project import Project
+from chorus_api.resources import Resources
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import Conflict, Unavailable
@@ -102,6 +103,8 @@ class World:
     claims: tuple[str, ...] = ("models",)
     api_server: tuple[str, ...] = ()
     """Where the API server is, as the operator finds it."""
+    job_resources: Resources = field(default_factory=Resources)
+    """What the operator was told to give CPU Jobs."""
     wakes: list[float] = field(default_factory=list)
     disturbed: int = 0
     observer: Observer = field(default_factory=Nobody)
@@ -183,6 +186,7 @@ class World:
         return ReconcileContext(
             kube=self.kube,  # type: ignore[arg-type]
             operator_image=self.images[0],
+            job_resources=self.job_resources,
             trainer_image=self.images[1],
             messages_url="https://chorus.test:8443/v1/messages",
             clock=self._clock,

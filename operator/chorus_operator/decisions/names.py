@@ -20,12 +20,14 @@ SEQUENCE_DIGITS = 7
 def dataset_hash(project: Project) -> str:
     """Name what a prepare Job is made for: the dataset's spec, and the annotation that asks for another preparation.
 
-    How often to prepare again is left out: it changes nothing about what is found. The room for the Job is a part,
-    where it is set: with too little of it the Job has failed, and with more it may not.
+    How often to prepare again is left out: it changes nothing about what is found. The Job's room and resources are
+    a part, where the Project sets them: with too little the Job has failed or got no pod, and with others it may not.
     """
     spec = project.spec.dataset.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"refresh_seconds"})
     room = [project.spec.scratch.size] if project.spec.scratch else []
-    return content_hash([spec, project.metadata.annotations.get(contract.PREPARE_ANNOTATION, ""), *room])
+    sizes = project.spec.job_resources.model_dump(exclude_defaults=True) if project.spec.job_resources else {}
+    asked = project.metadata.annotations.get(contract.PREPARE_ANNOTATION, "")
+    return content_hash([spec, asked, *room, *([sizes] if sizes else [])])
 
 
 def preparation_id(key: str, number: int) -> str:

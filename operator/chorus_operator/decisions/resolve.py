@@ -10,10 +10,12 @@ from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import Plugin, Script
 from chorus_api.project import FrameSummary, Project, ProjectPlugin
 from chorus_api.reasons import Reason
+from chorus_api.resources import Resources
 from chorus_api.run_config import FrozenScript, Messaging
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
+from chorus_operator.decisions.job_resources import job_resources
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,14 @@ def on_one_node(project: Project) -> bool:
     return storage is None or storage.access_mode != "ReadWriteMany"
 
 
-def operator_config(project: Project, plugin: Plugin) -> OperatorConfig:
-    """Write down what the operator itself needs of the run."""
+def operator_config(project: Project, plugin: Plugin, *, default_job_resources: Resources) -> OperatorConfig:
+    """Write down what the operator itself needs of the run; `default_job_resources`: the operator's own."""
     spec = plugin.spec
     return OperatorConfig(
         claim=names.claim(project),
         one_node=on_one_node(project),
         job_scratch=project.spec.scratch or Scratch(),
+        job_resources=job_resources(default_job_resources, project.spec.job_resources),
         promotion=project.spec.promotion,
         objective=project.spec.objective,
         pod=spec.pod,

@@ -11,6 +11,7 @@ from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import PluginSpec, PodOptions
 from chorus_api.project import Project
 from chorus_api.reasons import ExitCode
+from chorus_api.resources import Resources
 from chorus_api.scratch import Scratch
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
@@ -29,11 +30,11 @@ from chorus_operator.manifests.pod import (
     same_node,
     whole_cpus,
 )
+from chorus_operator.manifests.resources import in_manifest
 
 CPU_JOB_RETRIES = 3
 CPU_JOB_SECONDS = 6 * 3600
 CPU_JOB_GRACE_SECONDS = 30
-CPU_JOB_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def attempt_policy(container: str) -> Manifest:
@@ -180,10 +181,7 @@ def attempt_job(
 
 def compute(spec: PluginSpec | OperatorConfig, env: dict[str, str]) -> Manifest:
     """The part of a training container that the Plugin says: resources, accelerator, environment."""
-    resources: dict[str, dict[str, str]] = {
-        "requests": {str(k): v for k, v in spec.resources.requests.items()},
-        "limits": {str(k): v for k, v in spec.resources.limits.items()},
-    }
+    resources = in_manifest(spec.resources)
     cpus = whole_cpus(resources)
     accelerator = spec.accelerator
     if accelerator is not None:
@@ -201,23 +199,26 @@ def compute(spec: PluginSpec | OperatorConfig, env: dict[str, str]) -> Manifest:
 
 @dataclass(frozen=True)
 class ClaimPlace:
-    """Where a Project's claim can be mounted, and what its CPU Jobs may use of their node's disk."""
+    """Where a Project's claim can be mounted, and what its CPU Jobs may use."""
 
     project: str
     claim: str
     one_node: bool
     scratch: Scratch
+    resources: Resources
 
     @classmethod
-    def of(cls, project: Project) -> ClaimPlace:
-        """Read what the Project says now."""
-        return cls(project.metadata.name, names.claim(project), on_one_node(project), project.spec.scratch or Scratch())
+    def of(cls, project: Project, resources: Resources) -> ClaimPlace:
+        """Read what the Project says now; `resources`: what it comes to with the operator's defaults."""
+        scratch = project.spec.scratch or Scratch()
+        return cls(project.metadata.name, names.claim(project), on_one_node(project), scratch, resources)
 
     @classmethod
     def of_run(cls, accepted: AcceptedRun) -> ClaimPlace:
         """Read what the Project said when a run was accepted."""
         operator = accepted.operator
-        return cls(accepted.config.project, operator.claim, operator.one_node, operator.job_scratch)
+        name, one_node = accepted.config.project, operator.one_node
+        return cls(name, operator.claim, one_node, operator.job_scratch, operator.job_resources)
 
 
 def cpu_job(
@@ -244,7 +245,7 @@ def cpu_job(
             "command": ["python", "-m", "chorus_dataset", command],
             # The hub's client keeps what it has fetched once more in the home directory, unless it is told not to.
             "env": [{"name": "HOME", "value": "/tmp"}, {"name": "HF_XET_CHUNK_CACHE_SIZE_BYTES", "value": "0"}],
-            "resources": CPU_JOB_RESOURCES,
+            "resources": in_manifest(place.resources),
             "terminationMessagePolicy": "File",
         },
         volumes=[

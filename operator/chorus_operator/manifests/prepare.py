@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
+from chorus_api.resources import Resources
 from chorus_api.run_config import KeptFrames, ListedRuns, PrepareConfig, PublishConfig
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions import names
@@ -26,11 +27,15 @@ def prepare_manifests(
     *,
     image: str,
     plugins: Sequence[Plugin],
+    resources: Resources,
     messages_url: str,
     keep_frames: KeptFrames | None = None,
     api_server: Sequence[str] = (),
 ) -> list[Manifest]:
-    """The ConfigMap and the Job that prepare the frame; `keep_frames`, `api_server`: see PrepareConfig."""
+    """The ConfigMap and the Job that prepare the frame.
+
+    `resources`: of the Job. `keep_frames`, `api_server`: see PrepareConfig.
+    """
     name = names.prepare_job(project, key).name
     source = project.spec.dataset.source
     path, source_name = _source_path(project)
@@ -74,7 +79,7 @@ def prepare_manifests(
     job = cpu_job(
         name=name,
         namespace=project.metadata.namespace,
-        place=ClaimPlace.of(project),
+        place=ClaimPlace.of(project, resources),
         owner=project_owner(project),
         labels=labels,
         annotations={contract.PROJECT_ID_ANNOTATION: str(project.status.id or 0)},

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from chorus_api import contract
+from chorus_api.resources import Resources
 from chorus_api.run_config import FrozenScript
 from chorus_api.scratch import Scratch
 from chorus_operator.manifests.pod import Manifest, Mount, restricted
+from chorus_operator.manifests.resources import side_resources
 from chorus_operator.manifests.storage import scratch_volume
 
-SIDE_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 SCRIPT_MOUNT = Mount("script", str(contract.SCRIPT_DIR), read_only=True)
 
 
-def check_script(script: FrozenScript, image: str) -> Manifest:
+def check_script(script: FrozenScript, image: str, *, job_resources: Resources) -> Manifest:
     """The init container: it ends the pod before anything of a script with another digest is executed."""
     container = {
         "name": "script",
@@ -24,7 +25,7 @@ def check_script(script: FrozenScript, image: str) -> Manifest:
             script.sha256,
             f"ConfigMap {script.config_map}, key {script.key}",
         ],
-        "resources": SIDE_RESOURCES,
+        "resources": side_resources(job_resources),
         "terminationMessagePolicy": "File",
     }
     mounts = [

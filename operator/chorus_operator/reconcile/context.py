@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from chorus_api.resources import Resources
 from chorus_kube.client import Kube
 from chorus_kube.work_queue import Key
 from chorus_net.addresses import UNKNOWN, ApiServer
@@ -43,6 +44,8 @@ class ReconcileContext:
     tokens: ServiceTokens
     address: ReturnAddress
     """Where services answer."""
+    job_resources: Resources = field(default_factory=Resources)
+    """What CPU Jobs have where their Project does not say, in place of the built-in values."""
     judge_url: Callable[[str], str | None] = url_problem
     """Says what is wrong with a service's URL."""
     api_server: Callable[[], Awaitable[ApiServer]] = unknown

@@ -10,6 +10,7 @@ from chorus_kube.resources import JOBS, PLUGINS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.decisions.decision import Inquire, StartDescribe
+from chorus_operator.decisions.job_resources import job_resources
 from chorus_operator.decisions.observed import job_view
 from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.decisions.plugin.status import await_name
@@ -86,5 +87,7 @@ async def _start(context: ReconcileContext, plugin: Plugin, plugin_type: PluginT
         subject_uid=plugin.metadata.uid,
         source=f"/namespaces/{namespace}/plugins/{plugin.metadata.name}",
     )
-    manifests = plugin_type.describe_manifests(plugin, how, operator_image=context.operator_image)
+    manifests = plugin_type.describe_manifests(
+        plugin, how, operator_image=context.operator_image, job_resources=job_resources(context.job_resources)
+    )
     await create_once(context, manifests, owner=Owner.of(plugin))

@@ -31,6 +31,7 @@ from chorus_operator.decisions.decision import (
     RemovePreparation,
     StartPrepare,
 )
+from chorus_operator.decisions.job_resources import job_resources
 from chorus_operator.decisions.observed import job_view
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.decide import decide_project
@@ -283,6 +284,7 @@ async def _act(
                     action.key,
                     image=context.operator_image,
                     plugins=_enabled_plugins(view),
+                    resources=job_resources(context.job_resources, project.spec.job_resources),
                     messages_url=context.messages_url,
                     keep_frames=_kept_frames(view, action),
                     api_server=(await context.api_server()).texts(),

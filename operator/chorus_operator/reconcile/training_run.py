@@ -125,6 +125,7 @@ def _known(context: ReconcileContext, run: TrainingRun) -> dict[str, Any]:
         "operator_since": context.since,
         "messages_url": context.messages_url,
         "trainer_image": context.trainer_image,
+        "default_job_resources": context.job_resources,
         "judge_url": context.judge_url,
     }
 

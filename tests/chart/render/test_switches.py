@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from chorus_api.resources import Resources
+from chorus_operator.settings import read_settings
 from harness.client import Manifest
 from harness.helm import CHART, Helm, HelmFailed, environment, of_kind, only, operator_container, operator_pod
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
+POD = {"CHORUS_NAMESPACE": "chorus-system", "CHORUS_POD_NAME": "chorus-0"}
+"""What the operator's pod is told of itself."""
 KINDS = {"projects.chorus.dev", "plugins.chorus.dev", "trainingruns.chorus.dev"}
 
 
@@ -107,6 +111,24 @@ def test_variables_labels_annotations_and_resources_are_added(helm4: Helm) -> No
         "limits": {"memory": "1Gi", "ephemeral-storage": "256Mi"},
     }
     assert container["imagePullPolicy"] == "Always"
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"limits": {"cpu": "1"}},
+        {"requests": {"memory": "512Mi"}},
+        {"requests": {"cpu": "50m"}, "limits": {"cpu": "1", "memory": "2Gi", "ephemeral-storage": "4Gi"}},
+    ],
+)
+def test_resources_of_jobs_reach_the_operator_as_it_reads_them(helm: Helm, resources: Manifest) -> None:
+    variables = environment(helm.template({"jobResources": resources})).items()
+    told = {name: value for name, value in variables if value is not None}
+    assert read_settings(told | POD).job_resources == Resources.model_validate(resources)
+
+
+def test_without_resources_of_jobs_the_operator_is_told_none(helm4: Helm) -> None:
+    assert "CHORUS_JOB_RESOURCES" not in environment(helm4.template())
 
 
 def test_a_budget_is_made_when_asked_for(helm4: Helm) -> None:

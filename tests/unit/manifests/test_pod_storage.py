@@ -12,33 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chorus_api.quantity import GIB, amount, in_bytes
-from chorus_kube.resources import JOBS
 from chorus_operator.manifests.pod import whole_cpus
-from operator_worlds import Spec, described, served, trained_by_a_container, trained_by_lora
+from operator_worlds import every_pod, pods_of, trained_by_lora
 from unit_manifests import plugin, project
 from world import World
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-Pods = dict[str, dict[str, Any]]
-"""The pod of each role."""
-
-
-def pods_of(world: World) -> Pods:
-    return {
-        job["metadata"]["labels"]["chorus.dev/role"]: job["spec"]["template"]["spec"] for job in world.kube.all(JOBS)
-    }
-
-
-def every_pod(*, plugin_spec: Spec | None = None, project_spec: Spec | None = None) -> Pods:
-    beside = pods_of(trained_by_a_container(plugin_spec=plugin_spec, project_spec=project_spec))
-    return (
-        pods_of(trained_by_lora(plugin_spec=plugin_spec, project_spec=project_spec))
-        | {f"container {role}": pod for role, pod in beside.items()}
-        | pods_of(described(plugin_spec=plugin_spec))
-        | pods_of(served(plugin_spec=plugin_spec))
-    )
-
-
 PODS = every_pod()
 OF_THE_PROJECT = ("prepare", "fetch", "publish")
 

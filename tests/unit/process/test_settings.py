@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from chorus_api.resources import Resources
 from chorus_operator.settings import Settings, SettingsError, TokenCheck, read_settings, variable_of
 
 GOOD = {
@@ -63,11 +64,41 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("CHORUS_LOG_FORMAT", "xml"),
         ("CHORUS_MESSAGES_PORT", "0"),
         ("CHORUS_HEALTH_PORT", "many"),
+        ("CHORUS_JOB_RESOURCES", "cpu=1"),
+        ("CHORUS_JOB_RESOURCES", "null"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         read_settings({**GOOD, name: value})
+
+
+def test_resources_of_jobs_are_read_from_json() -> None:
+    text = '{"requests": {"cpu": "50m"}, "limits": {"cpu": "1", "ephemeral-storage": "4Gi"}}'
+    resources = read_settings({**GOOD, "CHORUS_JOB_RESOURCES": text}).job_resources
+    assert resources == Resources(requests={"cpu": "50m"}, limits={"cpu": "1", "ephemeral-storage": "4Gi"})
+    assert read_settings(GOOD).job_resources == Resources()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"limits": {"cpu": "much"}}', 'limits.cpu: must be a quantity, such as "500m"'),
+        ('{"limits": {"cpu": 1}}', 'limits.cpu: must be a quantity, such as "500m"'),
+        ('{"limits": {"nvidia.com/gpu": "1"}}', "limits.nvidia.com/gpu: Input should be 'cpu', 'memory' or"),
+        ('{"limit": {"cpu": "1"}}', "limit: Extra inputs are not permitted"),
+        ('{"limits": {"cpu": "1"}', 'must be JSON, such as {"limits": {"cpu": "1"}}'),
+        (
+            '{"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}',
+            "requests of cpu must not be above limits: lower them or raise the limits",
+        ),
+    ],
+)
+def test_wrong_resources_of_jobs_are_refused_with_the_place_and_the_fix(text: str, said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings({**GOOD, "CHORUS_JOB_RESOURCES": text})
+    assert "CHORUS_JOB_RESOURCES: " in str(refused.value)
+    assert said in str(refused.value)
 
 
 def test_settings_do_not_change() -> None:

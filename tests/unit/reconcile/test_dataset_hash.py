@@ -20,11 +20,11 @@ DATASET: dict[str, Any] = {
 }
 
 
-def key(dataset: dict[str, Any]) -> str:
+def key(dataset: dict[str, Any], **spec: Any) -> str:
     metadata = {"name": "home", "namespace": "lab", "uid": "u"}
     plugins = [{"name": "a", "pluginRef": {"name": "a"}}]
     return dataset_hash(
-        Project.model_validate({"metadata": metadata, "spec": {"dataset": dataset, "plugins": plugins}})
+        Project.model_validate({"metadata": metadata, "spec": {"dataset": dataset, "plugins": plugins, **spec}})
     )
 
 
@@ -52,3 +52,9 @@ def test_pc_27_every_field_of_a_dataset_changes_what_is_prepared(change: dict[st
 
 def test_the_same_words_are_the_same_key() -> None:
     assert key(dict(reversed(DATASET.items()))) == key(DATASET)
+
+
+def test_resources_that_the_project_sets_are_a_part_since_with_others_the_job_may_succeed() -> None:
+    small, large = ({"limits": {"memory": size}} for size in ("1Gi", "8Gi"))
+    assert len({key(DATASET), key(DATASET, jobResources=small), key(DATASET, jobResources=large)}) == 3
+    assert key(DATASET, jobResources={"limits": {}}) == key(DATASET)

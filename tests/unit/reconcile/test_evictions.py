@@ -74,7 +74,7 @@ def test_a_prepare_pod_over_its_own_limit_fails_the_project_and_names_the_projec
     world.job_ends(job, exit_code=137, evicted=said)
     status = world.project()["status"]
     assert (status["phase"], status["reason"]) == ("failed", "ScratchFull")
-    assert "Raise spec.scratch.size of the Project." in status["message"]
+    assert "Raise spec.scratch.size of the Project, and its spec.jobResources.limits" in status["message"]
 
 
 def test_a_publish_pod_over_its_own_limit_names_the_projects_field(world: World) -> None:
@@ -85,7 +85,7 @@ def test_a_publish_pod_over_its_own_limit_names_the_projects_field(world: World)
     world.job_ends(publish, exit_code=137, evicted=OWN_LIMITS[0])
     status = world.run("home-soft-1")["status"]
     assert (status["phase"], status["reason"]) == ("failed", "ScratchFull")
-    assert "of the Project." in status["message"]
+    assert "Raise spec.scratch.size of the Project, and its spec.jobResources.limits" in status["message"]
 
 
 def test_an_exchange_over_its_own_limit_names_the_plugins_field() -> None:

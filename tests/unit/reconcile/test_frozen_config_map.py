@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from builders import make_plugin, make_project, make_run
+from chorus_api.operator_config import OperatorConfig
+from chorus_api.resources import BUILT_IN_JOB_RESOURCES, Resources
 from chorus_kube.resources import CONFIG_MAPS, JOBS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions.run.frozen import digest_of
@@ -103,6 +105,25 @@ def test_a_missing_frozen_configuration_that_cannot_be_written_again_ends_the_ru
     status = world.run(RUN)["status"]
     assert (status["phase"], status["reason"]) == ("failed", "FrozenConfigChanged")
     assert world.job(world.attempt(RUN)) is None
+
+
+def test_what_a_version_without_job_resources_froze_is_written_again_with_the_same_digest() -> None:
+    world = accepted()
+    frozen = json.loads(stored(world)["data"]["operator.json"])
+    assert "jobResources" not in frozen, "no version before this one has written it"
+    assert OperatorConfig.model_validate(frozen).job_resources == BUILT_IN_JOB_RESOURCES
+
+
+def test_what_the_operator_says_of_jobs_is_frozen_and_another_word_of_it_changes_nothing() -> None:
+    world = prepared()
+    world.job_resources = Resources(limits={"cpu": "2"})
+    world.put(make_run(RUN, plugin="p"))
+    before = stored(world)["data"]
+    assert json.loads(before["operator.json"])["jobResources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
+    world.job_resources = Resources(limits={"cpu": "7"})
+    world.job_ends(world.attempt(RUN), exit_code=137)
+    assert stored(world)["data"] == before
+    assert world.attempt(RUN, 2) in world.jobs()
 
 
 @pytest.mark.parametrize("name", ["-frozen", "-config"])

@@ -123,6 +123,8 @@ ENTRY: dict[str, Any] = {
 }
 PROJECT: dict[str, Any] = {
     "scratch.size": "7Gi",
+    "jobResources.requests": {"cpu": "200m"},
+    "jobResources.limits": {"cpu": "3"},
     "promotion": "Manual",
     "objective.metric": "train_loss",
     "objective.direction": "maximize",
@@ -375,7 +377,7 @@ def test_every_field_of_a_plugin_is_edited_here_or_used_by_no_run(kind: str) -> 
 
 def test_every_field_that_the_operator_freezes_is_one_that_is_edited_here() -> None:
     of_plugin = {"pod", "resources", "accelerator", "scratch", "deadlines", "checkpoint", "retry"}
-    of_project = {"claim", "oneNode", "jobScratch", "promotion", "objective"}
+    of_project = {"claim", "oneNode", "jobScratch", "jobResources", "promotion", "objective"}
     assert {field.alias or name for name, field in OperatorConfig.model_fields.items()} == (
         of_plugin | of_project | {"version"}
     )

@@ -50,6 +50,11 @@ OUT_OF_MEMORY = Outcome(
     "The container went over its memory limit and was killed.",
     "Raise the Plugin's resources.limits.memory, or have the program use less.",
 )
+JOB_OUT_OF_MEMORY = replace(
+    OUT_OF_MEMORY,
+    message=f"{OUT_OF_MEMORY.message} Raise spec.jobResources.limits.memory of the Project.",
+    hint="",
+)
 OTHER_EXIT = Outcome(
     FailureClass.USER,
     Reason.TRAINING_FAILED,
@@ -95,6 +100,8 @@ _OWN_LIMIT = re.compile(
 """How the kubelet begins when a pod is evicted for its own limits; of its node's it says that the node was low."""
 _OF_THE_PROJECT = ("prepare", "fetch", "publish")
 """Containers whose room is the Project's to set; of all others it is the Plugin's."""
+_WITH_JOB_RESOURCES = (*_OF_THE_PROJECT, "exchange")
+"""Containers whose memory is the Project's to set, with jobResources."""
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 """What the kubelet says when the container runtime could not start the command."""
 _END_UNKNOWN = ("Unknown", "ContainerStatusUnknown")
@@ -112,7 +119,8 @@ def _over_own_limit(seen: Observation) -> Outcome | None:
     if pod is None or not _OWN_LIMIT.match(pod.evicted):
         return None
     owner = "Project" if pod.container in _OF_THE_PROJECT else "Plugin"
-    own = "" if owner == "Project" else ", and its resources.limits.ephemeral-storage where it sets one"
+    field = "spec.jobResources" if owner == "Project" else "resources"
+    own = f", and its {field}.limits.ephemeral-storage where it sets one"
     return SCRATCH_FULL.saying(
         f"Pod {pod.name} was evicted{_on_node(pod)}: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
         exit_code=pod.exit_code,
@@ -195,7 +203,8 @@ def by_exit(seen: Observation) -> Outcome | None:
     if pod is None or pod.exit_code in (None, 0):
         return None
     code = pod.exit_code or 0
-    general = OUT_OF_MEMORY if pod.terminated_reason == "OOMKilled" else EXITS.get(code, OTHER_EXIT)
+    out_of_memory = JOB_OUT_OF_MEMORY if pod.container in _WITH_JOB_RESOURCES else OUT_OF_MEMORY
+    general = out_of_memory if pod.terminated_reason == "OOMKilled" else EXITS.get(code, OTHER_EXIT)
     general = replace(general, exit_code=code)
     record = _record(pod)
     if record is None:
@@ -266,7 +275,12 @@ CLUSTER_ROWS = (
 """What the cluster did to the pod: it stands before the exit that it led to."""
 EXIT_ROWS = (
     of_failed_job(
-        "The program ended with an exit code other than 0", by_exit, OUT_OF_MEMORY, *EXITS.values(), OTHER_EXIT
+        "The program ended with an exit code other than 0",
+        by_exit,
+        OUT_OF_MEMORY,
+        JOB_OUT_OF_MEMORY,
+        *EXITS.values(),
+        OTHER_EXIT,
     ),
     of_failed_job("The same, and the pod is gone", _by_rule, DISRUPTED, *EXITS.values(), OTHER_EXIT),
     of_failed_job("The Job failed for another reason", _unknown, UNKNOWN),

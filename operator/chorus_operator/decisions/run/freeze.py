@@ -82,7 +82,7 @@ def _content(
     config = plugin_type.freeze(request, recipe, common, resume=view.resume)
     return frozen.content_of(
         config,
-        resolve.operator_config(project, plugin),
+        resolve.operator_config(project, plugin, default_job_resources=view.default_job_resources),
         parameters=recipe.training_data(),
         training_hash=recipe.training_hash(config.frame_name),
         files=plugin_type.files(config),

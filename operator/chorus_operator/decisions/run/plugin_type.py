@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.project import Project, ProjectPlugin
+from chorus_api.resources import Resources
 from chorus_api.run_config import FrozenRun, Messaging
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.decisions.accepted import AcceptedRun
@@ -92,8 +93,10 @@ class PluginType(ABC):
         """Name the image that is to be asked what the plugin needs; None when there is nothing to ask."""
         return None
 
-    def describe_manifests(self, plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
-        """Make the objects that ask the image."""
+    def describe_manifests(
+        self, plugin: Plugin, messaging: Messaging, *, operator_image: str, job_resources: Resources
+    ) -> list[Manifest]:
+        """Make the objects that ask the image; `job_resources`: of the Job."""
         raise NotImplementedError(f"plugins of type {self.name} are not described by their image")
 
     def decide_plugin(self, view: PluginView) -> Decision[PluginStatus]:

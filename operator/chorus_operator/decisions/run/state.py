@@ -12,6 +12,7 @@ from chorus_api.phases import FINAL, Phase
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.reasons import Reason
+from chorus_api.resources import Resources
 from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
@@ -46,6 +47,8 @@ class RunView:
     operator_since: datetime
     messages_url: str
     trainer_image: str
+    default_job_resources: Resources = field(default_factory=Resources)
+    """What the operator gives CPU Jobs whose Project does not say."""
     stored: StoredConfig | None = None
     """The frozen configuration under its present name."""
     incomplete: StoredConfig | None = None

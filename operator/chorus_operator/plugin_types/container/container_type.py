@@ -7,6 +7,7 @@ from typing import Any
 
 from chorus_api.plugin import Plugin, PluginStatus
 from chorus_api.project import ProjectPlugin
+from chorus_api.resources import Resources
 from chorus_api.run_config import ContainerConfig, FrozenRun, Messaging
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_operator.decisions.decision import Decision
@@ -33,9 +34,13 @@ class ContainerType(PluginType):
         """Name the image, unless it has answered for the Plugin's generation."""
         return requirements.image_to_describe(plugin)
 
-    def describe_manifests(self, plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
+    def describe_manifests(
+        self, plugin: Plugin, messaging: Messaging, *, operator_image: str, job_resources: Resources
+    ) -> list[Manifest]:
         """Make the Job that asks the image."""
-        return manifests.describe_manifests(plugin, messaging, operator_image=operator_image)
+        return manifests.describe_manifests(
+            plugin, messaging, operator_image=operator_image, job_resources=job_resources
+        )
 
     def decide_plugin(self, view: PluginView) -> Decision[PluginStatus]:
         """Ask the image once."""

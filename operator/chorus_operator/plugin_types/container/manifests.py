@@ -7,6 +7,7 @@ from typing import Any
 
 from chorus_api import contract
 from chorus_api.plugin import Plugin
+from chorus_api.resources import Resources
 from chorus_api.run_config import ContainerConfig, ForwardConfig, Messaging
 from chorus_operator.decisions import names
 from chorus_operator.decisions.resolve import frozen_script
@@ -31,14 +32,14 @@ from chorus_operator.manifests.pod import (
     pod_template,
     restricted,
 )
-from chorus_operator.manifests.script import SCRIPT_MOUNT, SIDE_RESOURCES, check_script, script_volumes
+from chorus_operator.manifests.resources import frame_resources, in_manifest, side_resources
+from chorus_operator.manifests.script import SCRIPT_MOUNT, check_script, script_volumes
 from chorus_operator.manifests.storage import scratch_volume
 from chorus_operator.plugin_types.container.requirements import DESCRIBE_SECONDS
 from chorus_operator.plugin_types.container.resolve import container_of
 
 CONTAINER = "plugin"
 DESCRIBE_GRACE_SECONDS = 5
-_CONVERT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 FORWARDER_START_SECONDS = 120
 _FORWARD_CONFIG = contract.ROOT / "forward.json"
 
@@ -47,20 +48,20 @@ def container_job(wanted: WantedAttempt, config: ContainerConfig) -> Manifest:
     """One attempt of a container plugin. It sees the frame read-only, and its own directory."""
     run, accepted, attempt, operator_image = wanted.run, wanted.accepted, wanted.number, wanted.operator_image
     frame = Mount("data", str(contract.DATA_DIR), f"{contract.FRAMES}/{config.frame_name}", read_only=True)
-    scratch = accepted.operator.scratch
+    scratch, job_resources = accepted.operator.scratch, accepted.operator.job_resources
     volumes = run_volumes(accepted)
     init: list[Manifest] = []
     if config.frame_format != "parquet":
-        init.append(_convert(config, operator_image, frame, most_bytes=scratch.bytes))
+        init.append(_convert(config, operator_image, frame, most_bytes=scratch.bytes, job_resources=job_resources))
         volumes.append(scratch_volume("frame", scratch))
         frame = Mount("frame", str(contract.DATA_DIR), read_only=True)
     mounts = [frame, *run_mounts(run)]
     if config.script is not None:
-        init.append(check_script(config.script, operator_image))
+        init.append(check_script(config.script, operator_image, job_resources=job_resources))
         volumes += script_volumes(config.script, scratch)
         mounts.append(SCRIPT_MOUNT)
     if config.messages == "File":
-        init.append(_forwarder(operator_image, "config", attempt=attempt))
+        init.append(_forwarder(operator_image, "config", attempt=attempt, job_resources=job_resources))
         volumes.append(scratch_volume("messages", scratch))
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
     env = training_environment(config, attempt=attempt, messages=config.messages)
@@ -80,19 +81,21 @@ def _main(image: str, command: list[str], args: list[str]) -> Manifest:
     return {"name": CONTAINER, "image": image, **given}
 
 
-def _convert(config: ContainerConfig, image: str, frame: Mount, *, most_bytes: int) -> Manifest:
+def _convert(
+    config: ContainerConfig, image: str, frame: Mount, *, most_bytes: int, job_resources: Resources
+) -> Manifest:
     source = Mount(frame.volume, str(contract.FRAME_DIR), frame.sub_path, read_only=True)
     container = {
         "name": "frame",
         "image": image,
         "command": ["python", "-m", "chorus_dataset.convert"],
         "args": [config.frame_format, str(contract.FRAME_DIR), str(contract.DATA_DIR), f"--most-bytes={most_bytes}"],
-        "resources": _CONVERT_RESOURCES,
+        "resources": frame_resources(job_resources),
     }
     return restricted(container, [source, Mount("frame", str(contract.DATA_DIR))])
 
 
-def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
+def _forwarder(image: str, config_volume: str, *, attempt: int, job_resources: Resources) -> Manifest:
     """A native sidecar: it starts before the plugin and ends after it, and does not keep the Job from completing.
 
     The plugin starts when the sidecar can be stopped: one that misses its SIGTERM holds the pod until it is killed.
@@ -110,7 +113,7 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
             "timeoutSeconds": 5,
             "failureThreshold": FORWARDER_START_SECONDS,
         },
-        "resources": SIDE_RESOURCES,
+        "resources": side_resources(job_resources),
     }
     mounts = [
         Mount("messages", str(contract.MESSAGES_DIR)),
@@ -120,8 +123,10 @@ def _forwarder(image: str, config_volume: str, *, attempt: int) -> Manifest:
     return restricted(container, mounts)
 
 
-def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: str) -> list[Manifest]:
-    """The ConfigMap and the Job that ask a Plugin's image what it is and needs."""
+def describe_manifests(
+    plugin: Plugin, messaging: Messaging, *, operator_image: str, job_resources: Resources
+) -> list[Manifest]:
+    """The ConfigMap and the Job that ask a Plugin's image what it is and needs; `job_resources`: of the Job."""
     container = container_of(plugin)
     scratch = plugin.spec.scratch
     name, namespace = names.describe_job(plugin, container.image).name, plugin.metadata.namespace
@@ -140,17 +145,17 @@ def describe_manifests(plugin: Plugin, messaging: Messaging, *, operator_image: 
     init: list[Manifest] = []
     if container.script is not None:
         script = frozen_script(container.script)
-        init.append(check_script(script, operator_image))
+        init.append(check_script(script, operator_image, job_resources=job_resources))
         volumes += script_volumes(script, scratch)
         mounts.append(SCRIPT_MOUNT)
     if container.messages == "File":
-        init.append(_forwarder(operator_image, "config", attempt=0))
+        init.append(_forwarder(operator_image, "config", attempt=0, job_resources=job_resources))
         volumes.append(scratch_volume("messages", scratch))
         mounts.append(Mount("messages", str(contract.MESSAGES_DIR)))
     env = {contract.ROLE_ENV: "describe", contract.ATTEMPT_ENV: "0", **speech(messaging, container.messages)}
     main: dict[str, Any] = _main(container.image, list(container.command), list(container.args))
     main |= {key: value for key, value in compute(plugin.spec, env).items() if key != "resources"}
-    main["resources"] = _CONVERT_RESOURCES
+    main["resources"] = in_manifest(job_resources)
     template = pod_template(
         labels=labels,
         annotations=annotations,

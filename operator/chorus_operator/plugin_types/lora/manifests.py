@@ -44,7 +44,7 @@ def training_job(wanted: WantedAttempt, config: RunConfig) -> Manifest:
         env |= training_environment(config, attempt=attempt, messages="Http")
     if config.script is not None and config.script.config_map is not None:
         script = FrozenScript(config_map=config.script.config_map, key=config.script.path, sha256=config.script.sha256)
-        init.append(check_script(script, wanted.operator_image))
+        init.append(check_script(script, wanted.operator_image, job_resources=accepted.operator.job_resources))
         volumes += script_volumes(script, accepted.operator.scratch)
         mounts.append(SCRIPT_MOUNT)
     container = {"name": "trainer", "image": config.image} | compute(accepted.operator, env)

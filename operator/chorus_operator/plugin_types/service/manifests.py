@@ -9,7 +9,6 @@ from chorus_operator.decisions import names
 from chorus_operator.decisions.run.plugin_type import WantedAttempt
 from chorus_operator.manifests.job import (
     CPU_JOB_GRACE_SECONDS,
-    CPU_JOB_RESOURCES,
     attempt_job,
     config_map,
     metadata,
@@ -23,6 +22,7 @@ from chorus_operator.manifests.pod import (
     config_map_volume,
     identity_volume,
 )
+from chorus_operator.manifests.resources import in_manifest
 
 CONTAINER = "exchange"
 ARTEFACT_BYTES = 20 << 30
@@ -60,7 +60,7 @@ def exchange_manifests(wanted: WantedAttempt, config: ServiceConfig) -> list[Man
             "command": ["python", "-m", "chorus_dataset", "exchange"],
             "env": [{"name": contract.ATTEMPT_ENV, "value": str(attempt)}, {"name": "HOME", "value": "/tmp"}],
             "ports": [{"name": "exchange", "containerPort": contract.EXCHANGE_PORT}],
-            "resources": CPU_JOB_RESOURCES,
+            "resources": in_manifest(wanted.accepted.operator.job_resources),
             "terminationMessagePolicy": "File",
         },
         volumes=[
