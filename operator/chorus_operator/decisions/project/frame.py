@@ -122,7 +122,8 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
     if job.failed:
         cause = outcome_of(job, pod, view.log_tail)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
-        hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
+        end = " " if cause.message.endswith(".") else "; "
+        hint = f"{end}{cause.hint}" if cause.hint and pod and pod.record else ""
         return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
     if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
