@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from chorus_api.conditions import ConditionType
-from chorus_api.reasons import Reason
+from chorus_api.reasons import FailureClass, Reason
 from chorus_api.run_config import RunConfig
 from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, StartFetch
@@ -45,7 +45,8 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
     if wait.reason is Reason.SECRET_NOT_FOUND:
         wait = replace(wait, message=f"lora.baseModel.secretRef.name: {wait.message}")
     if is_over_limit(wait, now=view.now, job=fetch, pod=pod):
-        draft.fail(wait.failed_reason, wait.message)
+        cause = Outcome(FailureClass.USER, wait.failed_reason, wait.message)
+        draft.fail(cause.reason, cause.message, failure=attempt.failure_of(cause, pod, None))
         return False
     draft.conditions.set(
         ConditionType.PODS_READY,
