@@ -197,9 +197,19 @@ def test_unknown_target_modules_are_named_beside_those_that_exist(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("part", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    ("part", "step", "remedy"),
+    [("loss", 2, "Lower learningRate"), ("gradient", 2, "Lower learningRate"), ("loss", 1, "base model's weights")],
+)
 def test_a_loss_or_gradient_that_is_no_number_stops_before_it_reaches_the_weights(
-    tmp_path: Path, base: BaseModel, train: Train, monkeypatch: pytest.MonkeyPatch, family: str, part: str
+    tmp_path: Path,
+    base: BaseModel,
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    part: str,
+    step: int,
+    remedy: str,
 ) -> None:
     from chorus_trainer import engine
 
@@ -210,7 +220,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_it_reaches_the_weight
         nonlocal calls
         calls += 1
         loss = whole(logits, labels)
-        if calls < 3:  # the second step's first micro-batch
+        if calls < 2 * step - 1:  # the step's first micro-batch
             return loss
         if part == "loss":
             return loss * float("nan")
@@ -223,11 +233,11 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_it_reaches_the_weight
     assert train(run, messages=messages) == 64
     assert run.termination().reason == "NonFiniteLoss"
     assert f"the {part} became" in run.termination().message
-    assert "at step 2" in run.termination().message
-    assert "learningRate" in run.termination().hint
+    assert f"at step {step}" in run.termination().message
+    assert remedy in run.termination().hint
     (report,) = messages.of(ErrorReport)
     assert (report.reason, report.retryable) == ("NonFiniteLoss", False)
-    assert [point["step"] for point in run.curve()] == [1]
+    assert [point["step"] for point in run.curve()] == list(range(1, step))
     assert not (run.run_dir / "out").exists()
 
 

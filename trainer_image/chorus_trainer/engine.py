@@ -31,6 +31,9 @@ from chorus_trainer.plan import Plan
 
 PROGRESS_FILE = "progress.json"
 LOWER_THE_RATE = "Lower learningRate (by a factor of 10), or set precision to float32."
+NOT_THE_RATE = (
+    "No step was made yet: look for NaN in the base model's weights, or set precision to float32 if it is not."
+)
 
 
 @dataclass
@@ -130,7 +133,7 @@ class LoraTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         value = loss.item()
         if not math.isfinite(value):
-            raise NonFinite(f"the loss became {value} at step {self.state.global_step + 1}", hint=LOWER_THE_RATE)
+            raise self._non_finite("loss", value)
         self.step_loss += value
         return loss
 
@@ -141,8 +144,13 @@ class LoraTrainer(Trainer):
     def _clip_grad_norm(self, model: nn.Module) -> float:
         norm = float(super()._clip_grad_norm(model))  # type: ignore[no-untyped-call]
         if not math.isfinite(norm):
-            raise NonFinite(f"the gradient became {norm} at step {self.state.global_step + 1}", hint=LOWER_THE_RATE)
+            raise self._non_finite("gradient", norm)
         return norm
+
+    def _non_finite(self, what: str, value: float) -> NonFinite:
+        done = self.state.global_step
+        hint = LOWER_THE_RATE if done else NOT_THE_RATE
+        return NonFinite(f"the {what} became {value} at step {done + 1}", hint=hint)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         def write(directory: Path) -> None:
