@@ -21,6 +21,7 @@ from chorus_trainer.settings import Settings, parse, read_config
 logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 60.0
 CLOSE_SECONDS_PREEMPTED = 5.0
+ROOM = "Make room on the Project's claim, or use a larger one: spec.storage.size, or spec.storage.claimName."
 
 
 MakeMessages = Callable[[Messaging, int], ClosingMessages]
@@ -102,7 +103,7 @@ def as_trainer_error(error: Exception) -> TrainerError:
     if (memory := as_memory_error(error)) is not None:
         return memory
     if isinstance(error, OSError) and error.errno == 28:
-        return TrainerError(f"the volume is full: {error}", hint="Raise the Project's spec.storage.size.")
+        return TrainerError(f"the volume is full: {error}", hint=ROOM)
     failure = TrainerError(f"{type(error).__name__}: {error}", hint="log.txt in the run's directory has the details.")
     failure.retryable = True
     return failure
