@@ -75,10 +75,13 @@ def is_disrupted(world: World, job: str, why: Mapping[str, str] = EVICTION) -> N
     is_told_to_end(world, job)
 
 
-def is_evicted(world: World, job: str, message: str) -> None:
-    """The kubelet evicts a pod: it kills its containers, and says why."""
+def is_evicted(world: World, job: str, message: str, *, by_node: bool = False) -> None:
+    """The kubelet evicts a pod: it kills its containers, and says why. `by_node`: its node was short of something."""
     container_ends(world, job, 137)
     pod = the_pod(world, job)
+    if by_node:
+        why = {"reason": "TerminationByKubelet", "message": message}
+        pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", **why}]
     pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": message}
     world.kube.put(pod)
 

@@ -32,7 +32,7 @@ from pod_faults import (
     the_pod,
 )
 from unit_manifests import container_plugin, plugin, project, run
-from world import World, frame
+from world import World
 
 RUN = "home-soft-1"
 KINDS = ("lora", "container")
@@ -207,10 +207,6 @@ def test_a_program_that_ends_with_a_traceback_is_told_by_its_exception(kind: str
     assert 'raise ValueError("row 17' in described(world)
 
 
-STARTS_NOT = (
-    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
-    "unable to start container process: error during container init: "
-)
 NO_PROGRAM = 'exec: "/no/such/program": stat /no/such/program: no such file or directory'
 
 
@@ -882,10 +878,3 @@ def test_what_was_first_is_what_is_said(case: str, looks: bool) -> None:
     failure = world.run(RUN)["status"]["failure"]
     assert failure["reason"] == reason
     assert cause in row(world)["MESSAGE"]
-
-
-def test_a_frame_of_another_name_is_what_a_project_shows() -> None:
-    """The helper of these tests reads the Project's own columns too."""
-    world = preparing()
-    world.frame_ready(result=frame("df-ffffffffffff", rows=7))
-    assert (project_row(world)["FRAME"], project_row(world)["ROWS"]) == ("df-ffffffffffff", "7")
