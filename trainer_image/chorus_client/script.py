@@ -63,11 +63,10 @@ def read_inside(root: Path, path: str, *, sha256: str) -> bytes:
 
 def failure_of(error: Unusable) -> TerminationRecord:
     """The last word of a container whose script may not be executed."""
+    hints = {Reason.SCRIPT_HASH_MISMATCH: "Mend the script, or state its new digest in the Plugin."}
+    hint = hints.get(error.reason, "Have the Plugin name a plain file that is there, of at most 4 MiB.")
     return TerminationRecord(
-        outcome="failed",
-        reason=error.reason,
-        message=str(error)[:700],
-        hint="Mend the script, or state its new digest in the Plugin; nothing of it was executed.",
+        outcome="failed", reason=error.reason, message=str(error)[:700], hint=f"{hint} Nothing of it was executed."
     )
 
 

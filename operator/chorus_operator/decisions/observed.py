@@ -193,7 +193,7 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         node=spec.get("nodeName"),
         phase=status.get("phase", "Pending"),
         created=parse_time(metadata.get("creationTimestamp")),
-        started=parse_time(terminated.get("startedAt") or running.get("startedAt")),
+        started=_started(terminated.get("startedAt") or running.get("startedAt")),
         deleting_since=parse_time(metadata.get("deletionTimestamp")),
         grace_seconds=int(metadata.get("deletionGracePeriodSeconds") or 0),
         waiting_reason=waiting.get("reason", ""),
@@ -220,6 +220,12 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
 def _beside(status: Mapping[str, Any], main: str) -> str:
     running = [str(c["name"]) for c in status.get("containerStatuses", ()) if "running" in c.get("state", {})]
     return ", ".join(f"container {name}" for name in running if name != main)
+
+
+def _started(text: str | None) -> datetime | None:
+    """Read when a container started. Of one that the runtime could not start the kubelet writes 1970."""
+    time = parse_time(text)
+    return time if time is not None and time.timestamp() > 0 else None
 
 
 def _forwarded(status: Mapping[str, Any]) -> TerminationRecord | None:

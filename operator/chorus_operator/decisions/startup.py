@@ -53,7 +53,7 @@ def waiting_for(job: JobView | None, pod: PodView | None, events: Sequence[Event
     if pod.waiting_reason in _IMAGE:
         return Wait(
             Reason.IMAGE_PULL,
-            f"{pod.waiting_reason}: {pod.waiting_message}{_pull_secret(events)}",
+            f"{_pull_secret(events)}{pod.waiting_reason}: {pod.waiting_message}",
             IMAGE_GRACE_SECONDS,
             Reason.IMAGE_PULL_FAILED,
         )
@@ -84,8 +84,10 @@ def _without_pod(job: JobView, events: Sequence[EventView]) -> Wait:
     if job.active:
         return Wait(Reason.PENDING, f"Job {job.name} has made its pod.")
     refused = _last(events, "FailedCreate")
-    why = refused.message if refused is not None else "Quota or admission may refuse it."
-    return Wait(Reason.PENDING, f"Job {job.name} has no pod yet: {why}", ADMISSION_GRACE_SECONDS, Reason.JOB_REJECTED)
+    message = f"Job {job.name} has no pod yet: Quota or admission may refuse it."
+    if refused is not None:  # its words come first: `kubectl get` cuts what is long
+        message = f"{refused.message} (Job {job.name} has no pod yet.)"
+    return Wait(Reason.PENDING, message, ADMISSION_GRACE_SECONDS, Reason.JOB_REJECTED)
 
 
 def _unschedulable(pod: PodView, events: Sequence[EventView]) -> Wait:
@@ -119,7 +121,7 @@ def _pull_secret(events: Sequence[EventView]) -> str:
     failed = _last(events, "FailedToRetrieveImagePullSecret")
     missing = _PULL_SECRETS.search(failed.message) if failed is not None else None
     return (
-        f" spec.pod.imagePullSecrets: there is no Secret {missing[1]} in this namespace; create it." if missing else ""
+        f"spec.pod.imagePullSecrets: there is no Secret {missing[1]} in this namespace; create it. " if missing else ""
     )
 
 

@@ -19,6 +19,7 @@ from chorus_dataset.errors import DataError
 from chorus_dataset.frame.manifest import MAX_BYTES, fit, manifest_bytes
 from chorus_dataset.jobs import prepare
 from chorus_dataset.jobs.prepare import run_prepare
+from chorus_dataset.readers.source_file import SourceFile
 from chorus_protocol.messages import ColumnProfile, FrameManifest, FrameReady, RejectedRows
 from dataset_builders import (
     PROMPT_AND_RESPONSE,
@@ -32,6 +33,7 @@ from dataset_builders import (
     write_sqlite,
 )
 from message_receiver import Receiver
+from unprivileged import directory_of_a_user, without_rights_of_root
 
 FAST = Pace(first_backoff=0.01, longest_backoff=0.05, longest_backoff_closing=0.05)
 
@@ -294,6 +296,16 @@ def test_what_cannot_be_read_is_named(
         preparer.frame(preparer.folder / name, **changes)
     assert caught.value.reason is reason
     assert words in caught.value.detail
+
+
+def test_a_file_that_may_not_be_read_is_named() -> None:
+    with directory_of_a_user() as folder:
+        (folder / "root-only.csv").write_text("prompt\n")
+        (folder / "root-only.csv").chmod(0o000)
+        with without_rights_of_root(folder), pytest.raises(DataError) as caught:
+            SourceFile(folder / "root-only.csv", root=folder, where="claim home, path root-only.csv")
+    assert caught.value.reason is Reason.FILE_NOT_FOUND
+    assert caught.value.message == "the file claim home, path root-only.csv cannot be read: Permission denied"
 
 
 def run(config: PrepareConfig | str, folder: Path) -> tuple[int, TerminationRecord]:

@@ -39,11 +39,13 @@ def test_another_content_is_refused_with_both_digests(tmp_path: Path) -> None:
     assert DIGEST in told["message"]
     assert hashlib.sha256(CODE + b"#").hexdigest() in told["message"]
     assert "ConfigMap code, key train.py" in told["message"]
+    assert "state its new digest" in told["hint"]
 
 
 def test_a_script_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
     assert check(tmp_path, source="other.py") == ExitCode.BAD_CONFIGURATION
     assert last_word(tmp_path)["reason"] == "ScriptNotFound"
+    assert "digest" not in last_word(tmp_path)["hint"]
     (tmp_path / "train.py").write_bytes(b"#" * (MAX_BYTES + 1))
     assert check(tmp_path) == ExitCode.BAD_CONFIGURATION
     assert "larger than" in last_word(tmp_path)["message"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from chorus_api import contract
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
 from chorus_operator.decisions import names
@@ -126,8 +127,9 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
     if job.failed:
         cause = outcome_of(job, pod, view.log_tail, claim=names.claim(view.project))
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
-        hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
-        return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
+        end = " " if cause.message.endswith(".") else "; "
+        hint = f"{end}{cause.hint}" if cause.hint and pod and pod.record else ""
+        return Preparation(cause.reason, f"{_with_claim(view, cause.message)}{hint}{tail}", ended=True)
     if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
         return Preparation(
@@ -139,10 +141,18 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
         record = pod.record
         hint = f" ({record.hint})" if record.hint else ""
         return Preparation(
-            Reason.PREPARING, f"A try failed and is made again: {record.reason}: {record.message}{hint}", again=30.0
+            Reason.PREPARING,
+            f"A try failed and is made again: {record.reason}: {_with_claim(view, record.message)}{hint}",
+            again=30.0,
         )
     if pod is not None and pod.started is not None:
         return Preparation(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
     wait = waiting_for(job, pod, view.prepare_events)
     late = is_over_limit(wait, now=view.now, job=job, pod=pod)
     return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)
+
+
+def _with_claim(view: ProjectView, message: str) -> str:
+    """Name the claim behind a path that only the pod knows, such as one that cannot be written to."""
+    place = str(contract.VOLUME_DIR)
+    return f"{message} ({place} is PersistentVolumeClaim {names.claim(view.project)})" if place in message else message
