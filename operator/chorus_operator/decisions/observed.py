@@ -185,7 +185,7 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         node=spec.get("nodeName"),
         phase=status.get("phase", "Pending"),
         created=parse_time(metadata.get("creationTimestamp")),
-        started=parse_time(terminated.get("startedAt") or running.get("startedAt")),
+        started=_started(terminated.get("startedAt") or running.get("startedAt")),
         deleting_since=parse_time(metadata.get("deletionTimestamp")),
         grace_seconds=int(metadata.get("deletionGracePeriodSeconds") or 0),
         waiting_reason=waiting.get("reason", ""),
@@ -206,6 +206,12 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         pod_message=status.get("message", ""),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )
+
+
+def _started(text: str | None) -> datetime | None:
+    """Read when the main container started: of one that never did the kubelet says that it was at the epoch."""
+    time = parse_time(text)
+    return time if time is not None and time.timestamp() > 0 else None
 
 
 def _forwarded(status: Mapping[str, Any]) -> TerminationRecord | None:
