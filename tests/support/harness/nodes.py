@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from fault_builders import make_volume
 from harness.client import Api, Manifest, eventually
-from harness.cluster import OPERATOR_NAMESPACE, command
+from harness.cluster import OPERATOR_NAMESPACE, Env, command
 
 STOP_SECONDS = 120.0
 READY_SECONDS = 240.0
@@ -106,3 +107,20 @@ async def operator_away(api: Api) -> AsyncIterator[None]:
         await api.patch("Deployment", name, {"spec": {"replicas": replicas}}, namespace=OPERATOR_NAMESPACE)
         words = ("-n", OPERATOR_NAMESPACE, "rollout", "status", f"deployment/{name}", f"--timeout={READY_SECONDS:g}s")
         await command("kubectl", *words, seconds=READY_SECONDS + 10)
+
+
+@asynccontextmanager
+async def volume_on_node(place: Env, *, claim: str, node: str, path: str) -> AsyncIterator[None]:
+    """A claim of the namespace that is bound to a directory of a node; the volume is deleted at the end.
+
+    A directory that is not there is made as root's: no pod of a run may write to it.
+    """
+    volume, claimed = make_volume(
+        f"{place.namespace}-{claim}", claim=claim, namespace=place.namespace, node=node, path=path
+    )
+    await place.api.create(volume)
+    try:
+        await place.apply(claimed)
+        yield
+    finally:
+        await place.api.delete("PersistentVolume", volume["metadata"]["name"])
