@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from builders import Manifest, make_plugin, overlay
+from chorus_dataset.frame.write import row_hash
 from cluster_builders import PIECES
 
 GRACE_SECONDS = 5
@@ -25,6 +27,8 @@ IGNORES_SIGTERM = "while :; do sleep 1; done"
 
 
 TOLD = "/tmp/told"
+EVAL_FRACTION = Decimal("0.2")
+ALIKE, UNLIKE = "yes yes yes yes", "Dim attic 42."
 
 
 def on_sigterm(code: int) -> str:
@@ -104,3 +108,18 @@ def make_volume(name: str, *, claim: str, namespace: str, node: str, path: str) 
         "spec": common | {"volumeName": name, "resources": {"requests": {"storage": "1Gi"}}},
     }
     return [volume, claimed]
+
+
+def contrary_table(count: int = 40) -> str:
+    """A CSV whose rows held back for evaluation answer otherwise than those trained on: who learns these forgets those.
+
+    The split is by content (`chorus_dataset.frame.write`), so each prompt gets the answer that lands on its side.
+    """
+    prompts = [f"lights {number} on" for number in range(count)]
+    rows = [(prompt, UNLIKE if _is_held_back(prompt, UNLIKE) else ALIKE) for prompt in prompts]
+    kept = [(prompt, answer) for prompt, answer in rows if _is_held_back(prompt, answer) is (answer == UNLIKE)]
+    return "\n".join(["prompt,response", *(f"{prompt},{answer}" for prompt, answer in kept), ""])
+
+
+def _is_held_back(prompt: str, answer: str) -> bool:
+    return int.from_bytes(row_hash([prompt, answer])[:8]) < int(EVAL_FRACTION * 2**64)

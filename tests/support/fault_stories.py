@@ -107,16 +107,23 @@ async def assert_shown(place: Env, name: str, *, phase: str, reason: str, words:
 async def assert_tried_again(
     place: Env, name: str, *, reason: str, words: tuple[str, ...], failure_class: str = "disruption"
 ) -> Manifest:
-    """Wait until a run whose first attempt met a fault is TRAINED by its second; what was said of the first."""
+    """Wait until a run whose first attempt met a fault is TRAINED by its second; the failure that was told between.
+
+    It goes out of the status when the run is TRAINED, and stays in an Event.
+    """
     run = await place.wait("TrainingRun", name, phase="TRAINED", seconds=SECONDS)
-    counted = {"user": 0, "infrastructure": 0, "disruption": 0, failure_class: 1}
-    assert run["status"]["attempts"] == {"current": 2, **counted}
-    failure = run["status"]["failure"]
-    assert (failure["class"], failure["reason"]) == (failure_class, reason)
-    assert_words(words, failure["message"])
     assert_words((f"Attempt 1 ended: {reason}:", *words), await place.describe("TrainingRun", name))
     await assert_warned(place, name, reason="Retrying", words=(f"Attempt 1 ended: {reason}:", *words))
-    return run
+    counted = {"user": 0, "infrastructure": 0, "disruption": 0, failure_class: 1}
+    assert run["status"]["attempts"] == {"current": 2, **counted}
+    seen = [version.get("status", {}) for version in place.record.versions("TrainingRun", name=name)]
+    told = next(status for status in seen if "failure" in status)
+    failure: Manifest = told["failure"]
+    assert (failure["class"], failure["reason"]) == (failure_class, reason)
+    assert_words(words, failure["message"])
+    assert (told["phase"], told["reason"]) == ("TRAINING", "Retrying")
+    assert_words((f"Attempt 1 ended: {reason}:",), told["shown"]["message"])
+    return failure
 
 
 async def assert_warned(place: Env, name: str, *, reason: str, words: tuple[str, ...]) -> None:

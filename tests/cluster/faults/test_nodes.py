@@ -88,8 +88,8 @@ async def test_a_node_that_is_stopped_and_started_is_a_disruption_and_training_g
         pass
     for name, pod in pods.items():
         words = (f"Node {batch.node} was stopped or restarted while pod {pod['metadata']['name']} ran.",)
-        run = await assert_tried_again(place, run_of(name), reason="Disrupted", words=words)
-        assert run["status"]["failure"]["exitCode"] == 255
+        failure = await assert_tried_again(place, run_of(name), reason="Disrupted", words=words)
+        assert failure["exitCode"] == 255
     assert steps_of(place, run_of("learning"), attempt=2)[0] >= saved_by_the_first(place, run_of("learning")) > 0
 
 

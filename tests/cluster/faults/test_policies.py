@@ -59,10 +59,10 @@ async def place(cluster: Cluster) -> AsyncIterator[Env]:
 
 async def test_a_pod_that_its_kubelet_refuses_is_told_in_the_kubelets_words_and_tried_again(place: Env) -> None:
     words = ("was refused on node", "NodeAffinity", "Predicate NodeAffinity failed")
-    run = await assert_tried_again(
+    failure = await assert_tried_again(
         place, run_of("misplaced"), reason="PodRejected", words=words, failure_class="infrastructure"
     )
-    assert "exitCode" not in run["status"]["failure"]
+    assert "exitCode" not in failure
 
 
 async def test_a_program_that_has_ended_beside_an_injected_sidecar_is_trained_and_its_pod_is_deleted(

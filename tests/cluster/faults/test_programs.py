@@ -1,6 +1,6 @@
 """Programs that fail or hang, and pods that are taken from programs that do not; and a model that is worse than none.
 
-All runs are of one Project and train side by side from the first test on; each test awaits its own.
+Almost all runs are of one Project, and all train side by side from the first test on; each test awaits its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ import pytest_asyncio
 
 from builders import make_run
 from cluster_builders import LORA, claim_project, lora_plugin
-from fault_builders import ENDS_WELL, IGNORES_SIGTERM, STARTS, on_sigterm, once, program, until_told
+from fault_builders import (
+    ENDS_WELL,
+    EVAL_FRACTION,
+    IGNORES_SIGTERM,
+    STARTS,
+    contrary_table,
+    on_sigterm,
+    once,
+    program,
+    until_told,
+)
 from fault_stories import (
     PROJECT,
     SECONDS,
@@ -36,13 +46,13 @@ from harness.hands import lay_hands
 pytestmark = pytest.mark.faults
 
 FORBIDS = "strict"
+CONTRARY = "contrary"
 NOTHING_COUNTED = {"current": 1, "user": 0, "infrastructure": 0, "disruption": 0}
 ACTIVE_SECONDS = 20
 RAISES = """exec python -c 'raise ValueError("row 17 has no price")'"""
 TAKES_MEMORY = "exec python -c 'bytearray(2**30)'"
-FILLS_THE_DISK = f"{STARTS}; head -c 80000000 /dev/zero > /tmp/large; {IGNORES_SIGTERM}"
-UNTEACHABLE = {"learningRate": "1", "epochs": 5}
-"""Steps so long that the adapter forgets what its base model knew."""
+FILLS_THE_DISK = f"{STARTS}; head -c 400000000 /dev/zero > /tmp/large; {IGNORES_SIGTERM}"
+LEARNS_BY_HEART = {"learningRate": "1e-2", "epochs": 40}
 
 
 def plugins(image: str) -> list[Manifest]:
@@ -61,7 +71,7 @@ def plugins(image: str) -> list[Manifest]:
         program("evicted", image, once(on_sigterm(143))),
         program("forgotten", image, waits),
         program("busy", image, waits),
-        lora_plugin("worse", lora=LORA | UNTEACHABLE),
+        lora_plugin("worse", lora=LORA | LEARNS_BY_HEART),
     ]
 
 
@@ -78,10 +88,12 @@ async def batch(cluster: Cluster) -> AsyncIterator[Batch]:
     async with Env.make(cluster.api, "programs") as place:
         await lay_hands(place, image=cluster.operator_image, models=cluster.models)
         made = plugins(cluster.operator_image)
-        names = [plugin["metadata"]["name"] for plugin in made]
+        names = [plugin["metadata"]["name"] for plugin in made if plugin["spec"]["type"] == "container"]
+        contrary = {"evalFraction": str(EVAL_FRACTION), "source": {"inline": {"data": contrary_table()}}}
         await place.apply(
             *made,
             claim_project(PROJECT, plugins=names),
+            claim_project(CONTRARY, plugins=["worse"], spec={"dataset": contrary}),
             claim_project(FORBIDS, plugins=["busy"], spec={"concurrencyPolicy": "Forbid"}),
         )
         stories = {
@@ -177,8 +189,9 @@ async def test_a_run_past_its_active_seconds_names_the_field(batch: Batch) -> No
 
 async def test_a_program_that_saved_when_its_pod_was_deleted_is_tried_again(batch: Batch) -> None:
     pod = await batch.tasks["robbed"]
-    run = await assert_tried_again(batch.place, run_of("robbed"), reason="Disrupted", words=(pod["metadata"]["name"],))
-    assert run["status"]["failure"]["exitCode"] == 75
+    words = ("told to stop, saved its state and can go on", pod["metadata"]["name"])
+    failure = await assert_tried_again(batch.place, run_of("robbed"), reason="Disrupted", words=words)
+    assert failure["exitCode"] == 75
 
 
 async def test_a_pod_that_is_deleted_by_force_is_tried_again(batch: Batch) -> None:
@@ -217,7 +230,7 @@ async def test_a_second_run_is_cancelled_where_the_project_forbids_it(batch: Bat
 
 
 async def test_an_adapter_that_is_worse_than_none_is_trained_and_degraded_and_not_promoted(batch: Batch) -> None:
-    place, name = batch.place, run_of("worse")
+    place, name = batch.place, run_of("worse", CONTRARY)
     run = await place.wait("TrainingRun", name, phase="TRAINED", seconds=SECONDS)
     metrics = {key: float(value) for key, value in run["status"]["model"]["metrics"].items()}
     assert metrics["eval_loss"] > metrics["eval_loss_without_adapter"]
@@ -228,5 +241,5 @@ async def test_an_adapter_that_is_worse_than_none_is_trained_and_degraded_and_no
     assert (row["PHASE"], row["MODEL"]) == ("TRAINED", run["status"]["model"]["name"])
     assert "worse" in row["MESSAGE"].lower()
     assert_words((degraded["message"],), await place.describe("TrainingRun", name))
-    project = await place.api.get("Project", PROJECT, namespace=place.namespace)
-    assert "worse" not in {latest["plugin"] for latest in project["status"].get("latestModel", [])}
+    project = await place.api.get("Project", CONTRARY, namespace=place.namespace)
+    assert project["status"].get("latestModel", []) == []

@@ -111,10 +111,10 @@ async def test_the_log_of_a_program_that_hangs_is_kept(batch: Batch) -> None:
 
 async def test_a_program_that_sigterm_ended_in_a_pod_that_somebody_deleted_is_tried_again(batch: Batch) -> None:
     pod = await batch.tasks["terminated"]
-    run = await assert_tried_again(
+    failure = await assert_tried_again(
         batch.place, run_of("terminated"), reason="Disrupted", words=(f"Somebody deleted pod {pod}",)
     )
-    assert (run["status"]["failure"]["pod"], run["status"]["failure"]["exitCode"]) == (pod, 143)
+    assert (failure["pod"], failure["exitCode"]) == (pod, 143)
 
 
 async def test_a_job_that_somebody_suspends_is_left_suspended_and_its_run_goes_on_when_it_is_let_go(
