@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from chorus_api import contract
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
+from chorus_operator.decisions import names
 from chorus_operator.decisions.decision import RemovePreparation, StartPrepare
 from chorus_operator.decisions.observed import JobView, newest
 from chorus_operator.decisions.outcome import REASONS, outcome_of
@@ -123,7 +125,7 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
         cause = outcome_of(job, pod, view.log_tail)
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         hint = f" {cause.hint}" if cause.hint and pod and pod.record else ""
-        return Preparation(cause.reason, f"{cause.message}{hint}{tail}", ended=True)
+        return Preparation(cause.reason, f"{_on_claim(view, cause.message)}{hint}{tail}", ended=True)
     if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
         return Preparation(
@@ -134,11 +136,15 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
     if pod is not None and pod.record is not None and pod.record.outcome == "failed":
         record = pod.record
         hint = f" ({record.hint})" if record.hint else ""
-        return Preparation(
-            Reason.PREPARING, f"A try failed and is made again: {record.reason}: {record.message}{hint}", again=30.0
-        )
+        said = f"{record.reason}: {_on_claim(view, record.message)}{hint}"
+        return Preparation(Reason.PREPARING, f"A try failed and is made again: {said}", again=30.0)
     if pod is not None and pod.started is not None:
         return Preparation(Reason.PREPARING, f"Pod {pod.name} prepares the frame.", again=60.0)
     wait = waiting_for(job, pod, view.prepare_events)
     late = is_over_limit(wait, now=view.now, job=job, pod=pod)
     return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)
+
+
+def _on_claim(view: ProjectView, message: str) -> str:
+    """Name the claim in the place of the directory that the pod sees it at."""
+    return message.replace(f"{contract.VOLUME_DIR}/", f"claim {names.claim(view.project)}: ")
