@@ -174,6 +174,6 @@ async def assert_project_says(place: Env, name: str, *, words: tuple[str, ...]) 
     def says(project: Manifest) -> bool:
         return all(word in flat(project["status"].get("message", "")) for word in words)
 
-    await place.wait("Project", name, where=says, seconds=SECONDS, even_failed=True)
+    await place.wait("Project", name, where=says, seconds=SECONDS)
     assert_words(words, await place.kubectl("get", "cproj", name, "-o", "wide"))
     assert_words(words, await place.describe("Project", name))
