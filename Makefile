@@ -10,7 +10,7 @@ VENV = $(or $(shell scripts/venv),$(error no virtual environment: see above))
 RUN = $(or $(PYTHON),python3) tests/run.py
 TIERS := unit component trainer api render cluster chart
 
-.PHONY: help demo test chaos lint format generate up load down clean $(TIERS:%=test-%)
+.PHONY: help demo test chaos faults lint format generate up load down clean $(TIERS:%=test-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,6 +34,9 @@ $(TIERS:%=test-%): test-%:
 
 chaos: ## the long forms of the tests about faults and kills (minutes)
 	@$(RUN) api -- -m chaos $(ARGS)
+
+faults: ## faults induced on real pods, nodes and the operator of a kind cluster (minutes)
+	@$(RUN) cluster -- -m faults $(ARGS)
 
 lint: ## ruff, mypy, the layer rule, shell scripts
 	@$(RUN) lint

@@ -27,6 +27,7 @@ NEEDED = ("KUBECONFIG", "CHORUS_OPERATOR_IMAGE", "CHORUS_TRAINER_IMAGE")
 TEST_SECONDS = 600
 INSTALL_SECONDS = 300.0
 GPU = "nvidia.com/gpu"
+POLICY = "MutatingAdmissionPolicies.v1.admissionregistration.k8s.io"
 PLUGIN_IMAGES = {name: f"CHORUS_PLUGIN_{name.upper()}_IMAGE" for name in ("first", "sklearn", "service")}
 """The variables that hold the images of the example plugins."""
 
@@ -35,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"gpus: needs a node that shows {GPU}, a real or a pretend one")
     config.addinivalue_line("markers", "audit: needs an API server that keeps an audit log, and comes after all others")
     config.addinivalue_line("markers", "engine: needs a container engine on this machine that can get the images")
+    config.addinivalue_line("markers", "nodes: needs nodes that are containers of an engine on this machine")
+    config.addinivalue_line("markers", f"policies: needs an API server that serves {POLICY}")
     config.addinivalue_line("markers", "plugins: needs the images of the example plugins")
 
 
@@ -49,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ("gpus", has_gpus, f"no node shows {GPU}"),
         ("audit", keeps_audit_log, "the API server keeps no audit log"),
         ("engine", has_engine, "no container engine answers, or it cannot get the images"),
+        ("nodes", has_nodes, "the nodes are no containers of an engine here"),
+        ("policies", serves_policies, f"the API server does not serve {POLICY}"),
         ("plugins", has_plugin_images, f"{' or '.join(PLUGIN_IMAGES.values())} is not set"),
     ):
         wanting = [item for item in ours if item.get_closest_marker(marker) is not None]
@@ -74,6 +79,23 @@ def keeps_audit_log() -> bool:
 def has_plugin_images() -> bool:
     """Ask whether the images of the example plugins were made for this cluster."""
     return all(os.environ.get(variable) for variable in PLUGIN_IMAGES.values())
+
+
+def has_nodes() -> bool:
+    """Ask the engine for a container of each node's name."""
+    engine, nodes = shutil.which("docker") or shutil.which("podman"), listed("nodes")
+    words = ["container", "inspect", *(node["metadata"]["name"] for node in nodes)]
+    if engine is None or not nodes:
+        return False
+    return subprocess.run([engine, *words], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def serves_policies() -> bool:
+    """Ask the cluster of KUBECONFIG, if there is one, for policies that change objects."""
+    if not os.environ.get("KUBECONFIG"):
+        return False
+    done = subprocess.run(["kubectl", "get", POLICY.lower()], capture_output=True, timeout=30, check=False)
+    return done.returncode == 0
 
 
 def listed(*words: str) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ TIERS = {
             options=("-n", "auto", "--dist", "loadgroup"),
             directory="chart/render",
         ),
-        Tier("cluster", share=600, deadline=2400, needs=("cluster",)),
+        Tier("cluster", share=650, deadline=2400, needs=("cluster",)),
         Tier("chart", share=400, deadline=1800, needs=("cluster", "helm"), directory="chart/install"),
     )
 }

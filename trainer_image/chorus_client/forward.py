@@ -19,7 +19,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES, MESSAGES_FILE, MESS
 from chorus_api.run_config import ForwardConfig, TerminationRecord
 from chorus_client.sender import Sender
 from chorus_client.stop import StopFlag
-from chorus_client.termination import MESSAGE_CHARACTERS, tidy, write_termination
+from chorus_client.termination import MESSAGE_CHARACTERS, leave_termination, tidy
 from chorus_protocol.messages import PAYLOADS, Addressed, ErrorReport, MessageType, ModelName
 
 LOG = logging.getLogger(__name__)
@@ -110,11 +110,18 @@ class Tail:
 
 
 def forward(
-    tail: Tail, config: ForwardConfig, sender: Sender, *, stop: StopFlag, pause: float = LOOK_SECONDS
-) -> TerminationRecord | None:
+    tail: Tail,
+    config: ForwardConfig,
+    sender: Sender,
+    *,
+    stop: StopFlag,
+    leave: Callable[[TerminationRecord | None], object],
+    pause: float = LOOK_SECONDS,
+) -> None:
     """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS; `sender` is of `tail.instance`.
 
-    Gives the plugin's last word where it could not be delivered: it is then to be read from the pod's status.
+    `leave` takes the plugin's last word, to be read from the pod's status, before it is delivered: a pod whose grace is
+    shorter than that is killed meanwhile. Then it takes what could not be delivered, or None.
     """
     newest: dict[str, dict[str, Any]] = {}
     tail.mark()
@@ -124,12 +131,13 @@ def forward(
             tail.mark()
         time.sleep(pause)
     _send(tail, config, sender, newest)
+    leave(last_word(newest.keys(), newest))
     lost = sender.close(CLOSE_SECONDS)
     for message in lost:
         LOG.error("%s was not delivered: %s", message.type, message.error)
     if all(message.refused for message in lost):
         tail.mark()
-    return last_word({message.type for message in lost if not message.refused}, newest)
+    leave(last_word({message.type for message in lost if not message.refused}, newest))
 
 
 def last_word(undelivered: Collection[str], newest: Mapping[str, Mapping[str, Any]]) -> TerminationRecord | None:
@@ -172,9 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = ForwardConfig.model_validate_json(options.config.read_bytes())
     tail = Tail(Path(config.messages_file))
     attempt = int(os.environ.get(ATTEMPT_ENV, "0"))
-    record = forward(tail, config, Sender(config.messaging, attempt=attempt, instance=tail.instance), stop=stop)
-    if record is not None:
-        write_termination(record)
+    sender = Sender(config.messaging, attempt=attempt, instance=tail.instance)
+    forward(tail, config, sender, stop=stop, leave=leave_termination)
     return 0
 
 

@@ -50,8 +50,16 @@ def write_termination(record: TerminationRecord, path: Path | None = None) -> bo
     The log is a file that the kubelet mounts, so it cannot be replaced by a rename: it is emptied and written with one
     call. A failure is logged and never raised, because the exit code must still be the right one.
     """
+    return _write(encode(record), path)
+
+
+def leave_termination(record: TerminationRecord | None, path: Path | None = None) -> bool:
+    """Write the record as `write_termination` does, or with None take away what was written before."""
+    return _write(b"" if record is None else encode(record), path)
+
+
+def _write(body: bytes, path: Path | None) -> bool:
     target = path or Path(TERMINATION_LOG)
-    body = encode(record)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:

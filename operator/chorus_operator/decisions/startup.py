@@ -27,6 +27,8 @@ _MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[a-z0-9.-]{1,253})"
 """What the kubelet says of a volume whose object is not there."""
 _MOUNTED = ("Pulling", "Pulled", "Created", "Started")
 """What a kubelet does of a pod once its volumes are mounted."""
+_REFUSED = re.compile(r'Error creating: (pods "[^"\s]{1,253}" is forbidden: )?')
+"""What the Job controller puts before the API server's own words."""
 _PULL_SECRETS = re.compile(r"image pull secrets \(([a-z0-9., -]{1,500})\)")
 
 
@@ -84,9 +86,10 @@ def _without_pod(job: JobView, events: Sequence[EventView]) -> Wait:
     if job.active:
         return Wait(Reason.PENDING, f"Job {job.name} has made its pod.")
     refused = _last(events, "FailedCreate")
-    message = f"Job {job.name} has no pod yet: Quota or admission may refuse it."
-    if refused is not None:  # its words come first: `kubectl get` cuts what is long
-        message = f"{refused.message} (Job {job.name} has no pod yet.)"
+    if refused is None:
+        message = f"Job {job.name} has no pod yet. Quota or admission may refuse it."
+    else:
+        message = f"{_REFUSED.sub('', refused.message, count=1)} (Job {job.name} has no pod yet.)"
     return Wait(Reason.PENDING, message, ADMISSION_GRACE_SECONDS, Reason.JOB_REJECTED)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from chorus_api.contract import MESSAGES_FILE, MESSAGES_SENT
-from chorus_api.run_config import ForwardConfig
+from chorus_api.run_config import ForwardConfig, TerminationRecord
 from chorus_client import Pace, Sender, StopFlag
 from chorus_client import forward as forwarding
 from chorus_client.forward import Tail, forward, message_of
+from chorus_client.sender import Undelivered
+from chorus_client.termination import leave_termination
 from message_receiver import Receiver
 
 FAST = Pace(first_backoff=0.01, longest_backoff=0.05, longest_backoff_closing=0.05, progress_every=0.0)
@@ -30,7 +32,8 @@ def forward_all(receiver: Receiver, file: Path) -> None:
     stop = StopFlag()
     stop.request()
     tail = Tail(file)
-    forward(tail, config, Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST), stop=stop)
+    sender = Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST)
+    forward(tail, config, sender, stop=stop, leave=[].append)
 
 
 def test_each_line_becomes_a_message_with_the_ids_and_the_envelope_filled_in(
@@ -100,7 +103,8 @@ def test_what_is_delivered_at_a_later_try_is_written_down_though_no_line_follows
     config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
     tail, stop = Tail(file), StopFlag()
     sender = Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST)
-    thread = threading.Thread(target=forward, args=(tail, config, sender), kwargs={"stop": stop, "pause": 0.01})
+    how = {"stop": stop, "leave": [].append, "pause": 0.01}
+    thread = threading.Thread(target=forward, args=(tail, config, sender), kwargs=how)
     thread.start()
     try:
         end = time.monotonic() + 10
@@ -175,5 +179,31 @@ def test_a_last_message_that_cannot_be_delivered_becomes_the_sidecars_own_last_w
     config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=messaging)
     stop, tail = StopFlag(), Tail(file)
     stop.request()
-    record = forward(tail, config, Sender(messaging, attempt=3, instance=tail.instance, pace=FAST), stop=stop)
+    left: list[TerminationRecord | None] = []
+    sender = Sender(messaging, attempt=3, instance=tail.instance, pace=FAST)
+    forward(tail, config, sender, stop=stop, leave=left.append)
+    record = left[-1]
     assert (record.model_dump(exclude_defaults=True, by_alias=False) if record is not None else None) == expected
+
+
+def test_the_last_word_is_left_before_it_is_delivered_since_a_pod_of_little_grace_is_killed_meanwhile(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line("MODEL_NAME", model_name="m"))
+    config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
+    stop, tail, log = StopFlag(), Tail(file), tmp_path / "termination-log"
+    stop.request()
+    sender = Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST)
+    close = sender.close
+    seen: list[TerminationRecord] = []
+
+    def closing(seconds: float) -> list[Undelivered]:
+        seen.append(TerminationRecord.model_validate_json(log.read_text()))
+        return close(seconds)
+
+    monkeypatch.setattr(sender, "close", closing)
+    forward(tail, config, sender, stop=stop, leave=lambda record: leave_termination(record, log))
+    assert [record.model_name for record in seen] == ["m"]
+    assert receiver.types == ["MODEL_NAME"]
+    assert log.read_text() == "", "what was delivered is not left as well"

@@ -45,6 +45,13 @@ def test_a_full_volume_is_named_with_the_field_that_helps(tmp_path: Path) -> Non
     assert "spec.storage" in ended(OSError(errno.ENOSPC, "no space left"), tmp_path)[1].hint
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_volume_that_cannot_be_written_to_says_who_must_be_let(tmp_path: Path, number: int) -> None:
+    _, record = ended(OSError(number, "no", "/chorus/volume/frames"), tmp_path)
+    assert (record.reason, record.retryable) == ("InternalError", True)
+    assert "65532" in record.hint
+
+
 def test_a_stop_is_no_failure(tmp_path: Path) -> None:
     code, record = ended(Stopped("stopped by SIGTERM"), tmp_path)
     assert code == ExitCode.PREEMPTED

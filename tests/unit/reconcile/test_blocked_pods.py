@@ -16,7 +16,7 @@ from unit_manifests import plugin, project
 from world import World, iso
 
 RUN = "home-soft-1"
-QUOTA = 'Error creating: pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
+QUOTA = "exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0"
 
 
 @cache
@@ -56,13 +56,31 @@ def test_a_quota_that_leaves_no_room_is_told_with_its_numbers() -> None:
     world = accepted()
     job = world.job(world.attempt(RUN))
     assert job is not None
-    happens(world, job, reason="FailedCreate", message=QUOTA)
+    happens(world, job, reason="FailedCreate", message=f'Error creating: pods "x" is forbidden: {QUOTA}')
     world.later(11)
-    assert QUOTA in status(world)["message"]
+    name = job["metadata"]["name"]
+    assert status(world)["message"] == f"{QUOTA} (Job {name} has no pod yet.)"
+    assert status(world)["shown"]["message"].startswith(QUOTA)
     world.later(121)
     assert (status(world)["phase"], status(world)["reason"]) == ("failed", "JobRejected")
     assert "exceeded quota: q" in status(world)["message"]
     assert "kubectl describe job" not in status(world)["message"], "that Job is deleted"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'admission webhook "policy.example" denied the request: images must have a digest',
+        'Internal error occurred: failed calling webhook "policy.example": connection refused',
+    ],
+)
+def test_what_a_webhook_says_of_a_pod_comes_first(words: str) -> None:
+    world = accepted()
+    job = world.job(world.attempt(RUN))
+    assert job is not None
+    happens(world, job, reason="FailedCreate", message=f"Error creating: {words}")
+    world.later(11)
+    assert status(world)["message"].startswith(words)
 
 
 def test_the_secret_of_a_base_model_that_is_missing_is_named_with_its_field_and_nothing_waits_for_hours() -> None:

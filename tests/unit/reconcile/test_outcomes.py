@@ -90,6 +90,11 @@ def test_a_disruption_says_who_did_it_with_node_and_pod(status: dict[str, str], 
     assert message == f"Pod pod-1 was disrupted on node node-1: {words}"
 
 
+def test_a_container_that_could_not_be_started_has_not_started_at_the_epoch() -> None:
+    assert pod(exitCode=128, reason="StartError", startedAt="1970-01-01T00:00:00Z").started is None
+    assert pod().started == NOW
+
+
 @pytest.mark.parametrize("why", ["StartError", "ContainerCannotRun"])
 def test_a_command_that_is_not_in_the_image_is_named_in_the_runtimes_words(why: str) -> None:
     words = 'exec: "/no/such/program": stat /no/such/program: no such file or directory'

@@ -338,6 +338,20 @@ def test_a_try_to_prepare_that_failed_is_told_while_the_next_one_is_waited_for()
     assert shown(world) == ("failed", "SecretNotFound")
 
 
+def test_a_claim_that_cannot_be_written_to_is_named_and_not_the_directory_that_the_pod_sees_it_at() -> None:
+    world = World()
+    world.put(plugin(), project())
+    [job] = world.jobs("prepare")
+    world.pod_starts(job)
+    message = "PermissionError: [Errno 13] Permission denied: '/chorus/volume/frames'"
+    world.job_ends(
+        job, exit_code=70, record=TerminationRecord(outcome="failed", reason="InternalError", message=message)
+    )
+    assert shown(world) == ("failed", "InternalError")
+    claim = claim_of(world, "home")["metadata"]["name"]
+    assert f"Permission denied: 'claim {claim}: frames'" in world.project()["status"]["message"]
+
+
 def claim_of(world: World, project: str) -> dict[str, Any]:
     claim = world.kube.find(CLAIMS, world.project(project)["status"]["claimName"])
     assert claim is not None

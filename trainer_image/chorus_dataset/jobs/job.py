@@ -58,7 +58,10 @@ def _os_failure(error: OSError) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "make room on the Project's claim, or have it enlarged"
         return DataError(Reason.VOLUME_FULL, f"{type(error).__name__}: {error}", hint=hint)
-    return DataError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", retryable=True)
+    hint = ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "let user and group 65532 write to the Project's volume"
+    return DataError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", hint=hint, retryable=True)
 
 
 def _failure(error: DataError) -> TerminationRecord:

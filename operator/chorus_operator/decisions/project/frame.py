@@ -129,7 +129,7 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
         tail = f" Log: {view.log_tail[-600:]}" if view.log_tail and not (pod and pod.record) else ""
         end = " " if cause.message.endswith(".") else "; "
         hint = f"{end}{cause.hint}" if cause.hint and pod and pod.record else ""
-        return Preparation(cause.reason, f"{_with_claim(view, cause.message)}{hint}{tail}", ended=True)
+        return Preparation(cause.reason, f"{_on_claim(view, cause.message)}{hint}{tail}", ended=True)
     if job.complete:
         # FRAME_READY is acknowledged before the Job ends, so its ConfigMap was removed by somebody.
         return Preparation(
@@ -142,7 +142,7 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
         hint = f" ({record.hint})" if record.hint else ""
         return Preparation(
             Reason.PREPARING,
-            f"A try failed and is made again: {record.reason}: {_with_claim(view, record.message)}{hint}",
+            f"A try failed and is made again: {record.reason}: {_on_claim(view, record.message)}{hint}",
             again=30.0,
         )
     if pod is not None and pod.started is not None:
@@ -152,7 +152,6 @@ def _watch(view: ProjectView, job: JobView) -> Preparation:
     return Preparation(wait.failed_reason if late else Reason.PREPARING, f"{wait.reason}: {wait.message}", again=15.0)
 
 
-def _with_claim(view: ProjectView, message: str) -> str:
-    """Name the claim behind a path that only the pod knows, such as one that cannot be written to."""
-    place = str(contract.VOLUME_DIR)
-    return f"{message} ({place} is PersistentVolumeClaim {names.claim(view.project)})" if place in message else message
+def _on_claim(view: ProjectView, message: str) -> str:
+    """Name the claim in the place of the directory that the pod sees it at."""
+    return message.replace(f"{contract.VOLUME_DIR}/", f"claim {names.claim(view.project)}: ")
