@@ -14,7 +14,7 @@ class ConditionType(StrEnum):
     CHECKPOINT_AVAILABLE = "CheckpointAvailable"
     DATASET_READY = "DatasetReady"
     DEGRADED = "Degraded"
-    MAIN_CONTAINER_ENDED = "MainContainerEnded"
+    POD_ENDING = "PodEnding"
     MODEL_PUBLISHED = "ModelPublished"
     ONLINE = "Online"
     PARAMETERS_VALID = "ParametersValid"

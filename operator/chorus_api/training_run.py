@@ -255,7 +255,7 @@ class TrainingRunStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
-        "TrainingStarted, CheckpointAvailable, MainContainerEnded, ModelPublished, Succeeded, Suspended, Retrying, "
+        "TrainingStarted, CheckpointAvailable, PodEnding, ModelPublished, Succeeded, Suspended, Retrying, "
         "Degraded, Reconciled.",
         json_schema_extra={"x-list-map-keys": ["type"]},
     )

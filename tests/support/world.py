@@ -313,11 +313,12 @@ class World:
 
     def pod_starts(self, job: str, *, node: str = "node-1", clock_off: timedelta = timedelta()) -> str:
         """A Job's pod starts; returns its name. `clock_off`: by how much the node's clock is before this world's."""
-        name = self._make_pod(job, node=node, started=self.now + clock_off)
+        name = self.make_pod(job, node=node, started=self.now + clock_off)
         self.settle()
         return name
 
-    def _make_pod(self, job: str, *, node: str, started: datetime) -> str:
+    def make_pod(self, job: str, *, node: str, started: datetime | None = None) -> str:
+        """Make a running pod of a Job, before the operator looks."""
         stored = self.job(job)
         assert stored is not None, self.jobs()
         name = f"{job}-x{len(self.kube.all(PODS))}"
@@ -336,7 +337,9 @@ class World:
                 "spec": {"nodeName": node, "containers": [{"name": container}]},
                 "status": {
                     "phase": "Running",
-                    "containerStatuses": [{"name": container, "state": {"running": {"startedAt": iso(started)}}}],
+                    "containerStatuses": [
+                        {"name": container, "state": {"running": {"startedAt": iso(started or self.now)}}}
+                    ],
                 },
             }
         )
@@ -346,7 +349,7 @@ class World:
 
     def pod_waits(self, job: str, *, reason: str = "", message: str = "", unschedulable: str = "") -> str:
         """A Job's pod is there, but does not start."""
-        name = self._make_pod(job, node="", started=self.now)
+        name = self.make_pod(job, node="", started=self.now)
         pod = self.kube.find(PODS, name)
         assert pod is not None
         container = pod["spec"]["containers"][0]["name"]

@@ -122,6 +122,9 @@ class PodView:
     pod_reason: str
     """Why the pod as a whole failed, such as UnexpectedAdmissionError."""
     pod_message: str
+    finished: datetime | None
+    """When the main container ended, by the clock of its node."""
+    disrupted_since: datetime | None
     runs_on: str
     """Containers beside the main one that run, in words; a native sidecar is none of them, for the kubelet ends it."""
     tracked: bool
@@ -212,6 +215,8 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
         forwarding=any("running" in each.get("state", {}) for each in status.get("initContainerStatuses", ())),
         pod_reason=status.get("reason", ""),
         pod_message=status.get("message", ""),
+        finished=parse_time(terminated.get("finishedAt")),
+        disrupted_since=parse_time(disruption.get("lastTransitionTime")),
         runs_on=_beside(status, container),
         tracked="batch.kubernetes.io/job-tracking" in metadata.get("finalizers", ()),
     )

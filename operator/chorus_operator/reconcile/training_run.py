@@ -36,8 +36,8 @@ from chorus_operator.decisions.project.admission import is_accepted
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.decide import await_name, decide_run, refuse_run, request_of
-from chorus_operator.decisions.run.held_pod import is_held_open
 from chorus_operator.decisions.run.plugin_type import PluginType, WantedAttempt, WantedFetch, all_roles
+from chorus_operator.decisions.run.pod_end import is_written_down
 from chorus_operator.decisions.run.state import AcceptedView, RunView
 from chorus_operator.manifests.frozen import frozen_config_map
 from chorus_operator.manifests.prepare import publish_manifests
@@ -294,7 +294,9 @@ async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
     fetch, publish, claim = view.fetch, view.publish, view.accepted.operator.claim
     pods_left: Sequence[PodView] = ()
-    failed = next((each for each in view.attempt if _has_log_of_failure(each)), None)
+    failed = None
+    if not is_written_down(view):
+        failed = next((each for each in view.attempt if _has_log_of_failure(each)), None)
     key = plugin_type.fetch_key(view.accepted.config)
     if key is not None and not view.jobs:
         name = names.fetch_job(view.project, key)
@@ -310,9 +312,9 @@ async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_
 
 
 def _has_log_of_failure(each: JobPods) -> bool:
-    """Tell whether a log says why a Job failed, or will fail: its main container has ended, and its pod goes on."""
+    """Tell whether a log says why a Job failed, or will fail."""
     pod = newest(each.pods)
-    return (each.job is not None and each.job.failed) or (is_held_open(pod) and pod is not None and pod.exit_code != 0)
+    return (each.job is not None and each.job.failed) or (pod is not None and pod.exit_code not in (None, 0))
 
 
 def _may_have_left_pods(view: AcceptedView) -> bool:

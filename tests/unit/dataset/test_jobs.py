@@ -42,7 +42,7 @@ def test_every_end_has_its_code_and_record(
 
 
 def test_a_full_volume_is_named_with_the_field_that_helps(tmp_path: Path) -> None:
-    assert "spec.storage" in ended(OSError(errno.ENOSPC, "no space left"), tmp_path)[1].hint
+    assert "enlarged" in ended(OSError(errno.ENOSPC, "no space left"), tmp_path)[1].hint
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])

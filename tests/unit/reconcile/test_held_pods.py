@@ -68,7 +68,7 @@ def test_a_training_that_ended_well_beside_a_sidecar_that_runs_on_is_published_w
 
 def test_the_condition_names_the_sidecar_and_the_pod(world: World) -> None:
     world.main_container_ends(world.attempt(RUN), record=DONE)
-    ended = next(c for c in status(world)["conditions"] if c["type"] == "MainContainerEnded")
+    ended = next(c for c in status(world)["conditions"] if c["type"] == "PodEnding")
     assert ended["reason"] == "SidecarRunsOn"
     assert "exit code 0, and container proxy runs on" in ended["message"]
 
@@ -114,7 +114,7 @@ def test_an_infrastructure_failure_beside_a_sidecar_is_tried_again(world: World)
     world.later(10)
     pod_goes(world, job)
     assert status(world)["attempts"]["infrastructure"] == 1
-    assert not [c for c in status(world)["conditions"] if c["type"] == "MainContainerEnded"]
+    assert not [c for c in status(world)["conditions"] if c["type"] == "PodEnding"]
     world.train_to_the_end(RUN)
     assert world.phase(RUN) == "TRAINED"
 

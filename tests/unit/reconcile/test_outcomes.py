@@ -70,8 +70,8 @@ def test_a_pod_over_its_own_ephemeral_storage_is_the_users_and_says_which_field_
     klass, reason, message = said(pod(exitCode=137, status={"reason": "Evicted", "message": words}))
     assert (klass, reason) == (FailureClass.USER, Reason.SCRATCH_FULL)
     assert message == (
-        f"Pod pod-1 was evicted on node node-1: {words}Raise spec.scratch.size of the Plugin, and its "
-        "resources.limits.ephemeral-storage where it sets one."
+        f"{words}Raise spec.scratch.size of the Plugin, and its resources.limits.ephemeral-storage where it sets one. "
+        "(Pod pod-1 on node node-1 was evicted.)"
     )
 
 
@@ -87,7 +87,7 @@ def test_a_disruption_says_who_did_it_with_node_and_pod(status: dict[str, str], 
     condition = {"type": "DisruptionTarget", "status": "True", **status}
     klass, reason, message = said(pod(exitCode=75, status={"conditions": [condition]}))
     assert (klass, reason) == (FailureClass.DISRUPTION, Reason.DISRUPTED)
-    assert message == f"Pod pod-1 was disrupted on node node-1: {words}"
+    assert message == f"{words} (Pod pod-1 on node node-1 was disrupted.)"
 
 
 def test_a_container_that_could_not_be_started_has_not_started_at_the_epoch() -> None:
@@ -98,9 +98,13 @@ def test_a_container_that_could_not_be_started_has_not_started_at_the_epoch() ->
 @pytest.mark.parametrize("why", ["StartError", "ContainerCannotRun"])
 def test_a_command_that_is_not_in_the_image_is_named_in_the_runtimes_words(why: str) -> None:
     words = 'exec: "/no/such/program": stat /no/such/program: no such file or directory'
-    klass, reason, message = said(pod(exitCode=128, reason=why, message=words))
-    assert (klass, reason) == (FailureClass.USER, Reason.CONTAINER_CONFIG_ERROR)
-    assert words in message
+    callers = (
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed:"
+    )
+    for preamble in ("", f"{callers} unable to start container process: error during container init: "):
+        klass, reason, message = said(pod(exitCode=128, reason=why, message=preamble + words))
+        assert (klass, reason) == (FailureClass.USER, Reason.CONTAINER_CONFIG_ERROR)
+        assert message == f"The container could not be started: {words} (pod pod-1)"
 
 
 TRACEBACK = """step 1
@@ -195,7 +199,7 @@ def test_a_pod_that_the_kubelet_refused_says_so_in_its_words() -> None:
     refused = pod(status={"reason": "UnexpectedAdmissionError", "message": words, "containerStatuses": []})
     klass, reason, message = said(refused)
     assert (klass, reason) == (FailureClass.INFRASTRUCTURE, Reason.POD_REJECTED)
-    assert message == f"Pod pod-1 was refused on node node-1: UnexpectedAdmissionError: {words}"
+    assert message == f"UnexpectedAdmissionError: {words} (Pod pod-1 on node node-1 was refused.)"
 
 
 def test_a_pod_of_a_node_that_shuts_down_was_disrupted() -> None:
@@ -263,3 +267,16 @@ def test_a_condition_that_is_set_and_set_back_in_one_decision_has_not_changed() 
     conditions.set("PodsReady", True, "B")
     conditions.set("PodsReady", False, "A")
     assert conditions.all() == [before]
+
+
+def test_a_container_that_ran_out_of_memory_before_its_pod_was_evicted_says_so() -> None:
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": "2026-01-01T00:01:00Z",
+    }
+    before, after = "2026-01-01T00:00:30Z", "2026-01-01T00:01:30Z"
+    status = {"conditions": [condition]}
+    assert said(pod(exitCode=137, reason="OOMKilled", finishedAt=before, status=status))[1] is Reason.OUT_OF_MEMORY
+    assert said(pod(exitCode=137, reason="OOMKilled", finishedAt=after, status=status))[1] is Reason.DISRUPTED

@@ -46,7 +46,7 @@ def test_the_next_attempt_starts_after_a_pause_that_the_condition_tells(world: W
     world.job_ends(world.attempt(RUN), exit_code=70)
     left = pause(world)
     assert 8 <= left <= 12
-    assert condition(world, "Retrying")["message"].endswith(f"Attempt 2 starts in {left:.0f} s.")
+    assert condition(world, "Retrying")["message"].endswith(f"Attempt 1 ended so; attempt 2 starts in {left:.0f} s.")
     assert "Attempt 2 starts at" in condition(world, "PodsReady")["message"]
     assert world.job(world.attempt(RUN, 2)) is None
     assert min(world.wakes) == left

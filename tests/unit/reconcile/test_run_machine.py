@@ -229,7 +229,7 @@ class OneRun:
 
     def starts(self) -> None:
         if not self.finished and not self.pods:
-            self.world._make_pod(self.job, node="node-1")
+            self.world.make_pod(self.job, node="node-1")
 
     def trains(self) -> None:
         status = self.world.run(self.name)["status"]

@@ -104,6 +104,8 @@ _WITH_JOB_RESOURCES = (*_OF_THE_PROJECT, "exchange")
 """Containers whose memory is the Project's to set, with jobResources."""
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 """What the kubelet says when the container runtime could not start the command."""
+_RUNTIME_PREAMBLE = re.compile(r"^.*(?:container init|container process): (?=.)", re.DOTALL)
+"""What containerd and runc put before the cause: who called whom."""
 _END_UNKNOWN = ("Unknown", "ContainerStatusUnknown")
 """What a kubelet says of containers that were there before its node was restarted."""
 _NODE_STOPS = ("NodeShutdown", "Shutdown", "Terminated", "Preempting", "NodeLost")
@@ -122,7 +124,7 @@ def _over_own_limit(seen: Observation) -> Outcome | None:
     field = "spec.jobResources" if owner == "Project" else "resources"
     own = f", and its {field}.limits.ephemeral-storage where it sets one"
     return SCRATCH_FULL.saying(
-        f"Pod {pod.name} was evicted{_on_node(pod)}: {pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}.",
+        f"{pod.evicted.strip()} Raise {SCRATCH_FIELD} of the {owner}{own}. ({_place(pod)} was evicted.)",
         exit_code=pod.exit_code,
     )
 
@@ -130,10 +132,10 @@ def _over_own_limit(seen: Observation) -> Outcome | None:
 def _disrupted(seen: Observation) -> Outcome | None:
     """Quote the pod: its condition or the kubelet's message says who disrupted it."""
     pod = seen.pod
-    if pod is None or not (pod.disrupted or pod.evicted):
+    if pod is None or not (pod.disrupted or pod.evicted) or _ended_before_disruption(pod):
         return None
     what = pod.evicted.strip() or pod.disrupted
-    return DISRUPTED.saying(f"Pod {pod.name} was disrupted{_on_node(pod)}: {what}", exit_code=pod.exit_code)
+    return DISRUPTED.saying(f"{what} ({_place(pod)} was disrupted.)", exit_code=pod.exit_code)
 
 
 def _node_restarted(seen: Observation) -> Outcome | None:
@@ -149,7 +151,8 @@ def _pod_rejected(seen: Observation) -> Outcome | None:
     pod = seen.pod
     if pod is None or pod.phase != "Failed" or pod.exit_code is not None or not pod.pod_reason:
         return None
-    message = f"Pod {pod.name} was refused{_on_node(pod)}: {pod.pod_reason}: {pod.pod_message}".rstrip(": ")
+    message = f"{pod.pod_reason}: {pod.pod_message}".rstrip(": .")
+    message = f"{message} ({_place(pod)} was refused.)"
     return (DISRUPTED if pod.pod_reason in _NODE_STOPS else POD_REJECTED).saying(message)
 
 
@@ -157,7 +160,7 @@ def _not_started(seen: Observation) -> Outcome | None:
     pod = seen.pod
     if pod is None or pod.terminated_reason not in _NOT_STARTED:
         return None
-    words = pod.raw_message.strip()
+    words = _RUNTIME_PREAMBLE.sub("", pod.raw_message.strip())
     return NOT_STARTED.saying(f"The container could not be started: {words} (pod {pod.name})", exit_code=pod.exit_code)
 
 
@@ -175,7 +178,7 @@ def _deleted(seen: Observation) -> Outcome | None:
         return None
     if pod.terminated_reason == "OOMKilled":
         return None
-    return DISRUPTED.saying(f"Somebody deleted pod {pod.name}{_on_node(pod)}.", exit_code=pod.exit_code)
+    return DISRUPTED.saying(f"Somebody deleted {_place(pod).lower()}.", exit_code=pod.exit_code)
 
 
 def _no_room(seen: Observation) -> Outcome | None:
@@ -248,8 +251,15 @@ def _record(pod: PodView) -> TerminationRecord | None:
     return record if record is not None and record.outcome != "succeeded" else None
 
 
-def _on_node(pod: PodView) -> str:
-    return f" on node {pod.node}" if pod.node else ""
+def _ended_before_disruption(pod: PodView) -> bool:
+    """Tell whether the container was already killed for its memory when the pod was disrupted."""
+    if pod.terminated_reason != "OOMKilled" or pod.finished is None or pod.disrupted_since is None:
+        return False
+    return pod.finished < pod.disrupted_since
+
+
+def _place(pod: PodView) -> str:
+    return f"Pod {pod.name} on node {pod.node}" if pod.node else f"Pod {pod.name}"
 
 
 def of_failed_job(fault: str, match: Match, *outcomes: Outcome) -> Row:

@@ -16,7 +16,7 @@ from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.refresh import current_preparation_id, ended, next_preparation, outdated_keys
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
-from chorus_operator.decisions.run.held_pod import release_failed
+from chorus_operator.decisions.run.pod_end import release_failed
 from chorus_operator.decisions.startup import is_over_limit, waiting_for
 from chorus_protocol.messages import FrameManifest
 

@@ -19,8 +19,8 @@ from chorus_operator.decisions.decision import Decision, DeleteRun, SuspendJob
 from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt
 from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
-from chorus_operator.decisions.run.held_pod import ended_well
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
+from chorus_operator.decisions.run.pod_end import ended_well
 from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS

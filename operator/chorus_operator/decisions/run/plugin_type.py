@@ -23,7 +23,7 @@ from chorus_operator.decisions.plugin.state import PluginView
 from chorus_operator.decisions.plugin.status import ready, refuse
 from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.resolve import NamedClaim, Problem
-from chorus_operator.decisions.run.held_pod import ended_well
+from chorus_operator.decisions.run.pod_end import ended_well
 from chorus_operator.decisions.run.state import AcceptedDraft, AcceptedView
 
 Manifest = dict[str, Any]

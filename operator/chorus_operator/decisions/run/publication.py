@@ -18,7 +18,7 @@ from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.outcome.publication import NO_RESULT, PODS_LEFT, of_publish_job
 from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost, last_word
-from chorus_operator.decisions.run.held_pod import is_held_open, release_failed
+from chorus_operator.decisions.run.pod_end import is_held_open, release_failed
 from chorus_operator.decisions.run.state import AcceptedDraft
 
 POD_END_SECONDS = 600

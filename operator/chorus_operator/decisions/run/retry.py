@@ -26,7 +26,7 @@ _NOT_APPLICABLE_REASONS = frozenset(reason.value for reason in NOT_APPLICABLE)
 
 def failed_attempt(draft: AcceptedDraft, cause: Outcome, failure: Failure) -> Decision[TrainingRunStatus]:
     """Count a failed attempt against its budget: try again after a pause, or end the run."""
-    draft.conditions.drop(ConditionType.MAIN_CONTAINER_ENDED)
+    draft.conditions.drop(ConditionType.POD_ENDING)
     draft.changes["last_word"] = None
     if cause.not_applicable:
         draft.conditions.set(ConditionType.APPLICABLE, False, Reason.NOT_APPLICABLE, cause.message)
@@ -100,7 +100,7 @@ def _try_again(
         ConditionType.RETRYING,
         True,
         Reason.RETRYING,
-        f"Attempt {ended} ended: {cause.reason}: {cause.message} Attempt {number} starts in {pause} s.",
+        f"{cause.reason}: {cause.message} Attempt {ended} ended so; attempt {number} starts in {pause} s.",
     )
     return draft.done(again=float(pause))
 

@@ -11,7 +11,7 @@ from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL, Phase
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
-from chorus_api.reasons import Reason
+from chorus_api.reasons import FailureClass, Reason
 from chorus_api.resources import Resources
 from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
 from chorus_operator.decisions import names
@@ -134,8 +134,8 @@ class Draft:
         self.conditions.set(ConditionType.SUCCEEDED, False, str(reason), message)
         self.conditions.drop(ConditionType.RETRYING)
         self.changes["completion_time"] = self.view.now
-        if failure is not None:
-            self.changes["failure"] = failure
+        if failure is not None or run_phase(self.conditions.all())[0] == Phase.FAILED:
+            self.changes["failure"] = failure or _of_user(reason, message)
         self.stop()
 
     def stop(self) -> None:
@@ -178,6 +178,12 @@ class AcceptedDraft(Draft):
         """Suspend the Jobs of the present attempt that go on."""
         halt = [job for job in self.view.jobs if not job.finished and not job.suspended]
         self.actions += [SuspendJob(job.name, suspend=True) for job in halt]
+
+
+def _of_user(reason: str, message: str) -> Failure:
+    """Write down a failure of what the user wrote: no pod has anything to do with it."""
+    said = {"class": FailureClass.USER.value, "actor": FailureClass.USER.value, "reason": str(reason)}
+    return Failure.model_validate(said | {"message": message[:4096]})
 
 
 def _events(

@@ -10,8 +10,9 @@ from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.outcome.model import Observation, Outcome, Row
+from chorus_operator.decisions.outcome.plugin_words import told_by_plugin
 from chorus_operator.decisions.outcome.table import classify
-from chorus_operator.decisions.run import attempt, held_pod
+from chorus_operator.decisions.run import attempt, pod_end
 from chorus_operator.decisions.run.retry import failed_attempt, failure_now, is_paused, start_after_pause
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft
 
@@ -36,14 +37,18 @@ def train(
     if is_paused(draft):
         return start_after_pause(draft)
     draft.attempts = draft.attempts.model_copy(update={"not_before": None})
-    if job is not None and not job.finished and pod is not None and held_pod.is_held_open(pod):
-        return held_pod.release(draft, pod, own)
-    complete = job is not None and (job.complete or (job.finished and held_pod.ended_well(view)))
+    if job is not None and not job.finished and pod is not None:
+        if pod_end.is_held_open(pod):
+            return pod_end.release(draft, pod, own)
+        pod_end.write_down(draft, pod, own)
+    complete = job is not None and (job.complete or (job.finished and pod_end.ended_well(view)))
     seen = _observe(draft, complete=complete, heeds_refusals=heeds_refusals, names_model=names_model)
-    earlier = held_pod.earlier_failure(draft) if job is None or job.finished else None
-    cause = earlier or classify(seen, own)
+    first = pod_end.first_cause(draft) if job is None or job.finished or seen.overdue is not None else None
+    if first is not None and not complete:
+        return _fail(draft, told_by_plugin(first, seen.error), written_down=True)
+    cause = classify(seen, own)
     if cause is not None:
-        return _fail(draft, cause, of_ended_pod=earlier is not None)
+        return _fail(draft, cause)
     if complete:
         return trained(draft)
     if attempt.tell_lost(draft):
@@ -70,12 +75,15 @@ def _observe(draft: AcceptedDraft, *, complete: bool, heeds_refusals: bool, name
     return replace(seen, job=None, lost="", blocked=None, overdue=None, unnamed=unnamed)
 
 
-def _fail(draft: AcceptedDraft, cause: Outcome, *, of_ended_pod: bool) -> Decision[TrainingRunStatus]:
-    """Count the failure once no other pod of the attempt writes to the run's directory."""
-    view, job = draft.view, draft.view.job
-    failure = failure_now(draft, cause)
-    if of_ended_pod and draft.before.failure is not None:
-        failure = draft.before.failure
+def _fail(draft: AcceptedDraft, cause: Outcome, *, written_down: bool = False) -> Decision[TrainingRunStatus]:
+    """Count the failure once no other pod of the attempt writes to the run's directory.
+
+    `written_down`: its evidence is in the status since its pod began to end.
+    """
+    view, job, failure = draft.view, draft.view.job, failure_now(draft, cause)
+    if written_down and draft.before.failure is not None:
+        said = {"reason": cause.reason.value, "message": failure.message, "failure_class": cause.failure_class.value}
+        failure = draft.before.failure.model_copy(update=said)
     if cause.reason is Reason.NODE_LOST:
         attempt.remove_lost(draft)
         return failed_attempt(draft, cause, failure)

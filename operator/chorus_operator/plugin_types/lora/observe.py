@@ -12,7 +12,7 @@ from chorus_operator.decisions.decision import Decision, DeleteJob, StartFetch
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.outcome.model import Observation
 from chorus_operator.decisions.outcome.table import classify, outcome_of
-from chorus_operator.decisions.run import attempt, held_pod
+from chorus_operator.decisions.run import attempt, pod_end
 from chorus_operator.decisions.run.publication import Artefact, publish
 from chorus_operator.decisions.run.state import AcceptedDraft
 from chorus_operator.decisions.run.train import train as train_by_job
@@ -37,11 +37,11 @@ def is_ready(draft: AcceptedDraft, config: RunConfig) -> bool:
         cause = outcomes.of_fetch(outcome_of(fetch, pod, view.log_tail, claim=claim), config)
         draft.fail(cause.reason, cause.message, failure=attempt.failure_of(cause, pod, view.log_tail))
         return False
-    if pod is not None and pod.exit_code == 0 and held_pod.is_held_open(pod):
+    if pod is not None and pod.exit_code == 0 and pod_end.is_held_open(pod):
         # An injected sidecar keeps the Job from completing: what it was to do is done.
         draft.actions.append(DeleteJob(fetch.name, fetch.uid))
         return True
-    draft.actions += held_pod.release_failed(pod)
+    draft.actions += pod_end.release_failed(pod)
     started = pod is not None and pod.started is not None
     wait = waiting_for(fetch, pod, view.fetch.events)
     if wait.reason is Reason.SECRET_NOT_FOUND:
