@@ -28,6 +28,12 @@ Written by `hack/reference.py` from the files in `crds/`. Do not edit.
 
 `[]` stands for each item of a list, `{}` for each value of a map. A field of a spec without a default and without
 "required" may be left out. `kubectl explain` shows the same text, for example `kubectl explain cproj.spec.dataset`.
+
+**Numbers in quotes.** A field of type string takes a string, also where the string is a number:
+`learningRate: "5e-5"`, `evalFraction: "0.1"`, `cpu: "2"`, `info: {year: "2026"}`, `env: [{name: WORKERS, value: "4"}]`.
+Without quotes, YAML makes a number of it, or a boolean of `true`, and the API server answers
+`spec.dataset.info.year in body must be of type string: "integer"`. `parameters` take integers, without quotes, and
+strings: decimals, `"true"` and `"false"` in quotes.
 """
 
 Schema = Mapping[str, Any]

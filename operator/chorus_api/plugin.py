@@ -90,14 +90,18 @@ class EnvVar(Model):
         StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
         PatternMessage("must be of letters, digits and '_', and not start with a digit"),
     ] = Field(description="Name of the variable.")
-    value: Annotated[str, StringConstraints(max_length=4096)] = Field("", description="Its value.")
+    value: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        "", description='Its value. Numbers, and true and false, in quotes: "4".'
+    )
 
 
 class PodOptions(Model):
     """Where and how the plugin's pods run."""
 
     node_selector: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, max_length=32, description="Labels that the node must have."
+        default_factory=dict,
+        max_length=32,
+        description='Labels that the node must have. Values such as "true" and "1" in quotes.',
     )
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
         default_factory=list, description="Taints that the pods accept."

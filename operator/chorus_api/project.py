@@ -236,7 +236,7 @@ class Dataset(Model):
         Field(
             default_factory=dict,
             max_length=64,
-            description="Free facts that plugins may need (additional information).",
+            description='Free facts that plugins may need (additional information). Numbers in quotes: "2026".',
         )
     )
 

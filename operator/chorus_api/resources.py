@@ -25,10 +25,12 @@ class Resources(Model):
     )
 
     requests: dict[ResourceName, Quantity] = Field(
-        default_factory=dict, max_length=3, description="Reserved on the node."
+        default_factory=dict, max_length=3, description='Reserved on the node. Whole numbers in quotes: "2".'
     )
     limits: dict[ResourceName, Quantity] = Field(
-        default_factory=dict, max_length=3, description="Never exceeded; over the memory limit the pod is killed."
+        default_factory=dict,
+        max_length=3,
+        description='Never exceeded; over the memory limit the pod is killed. Whole numbers in quotes: "2".',
     )
 
     def above_limits(self) -> list[ResourceName]:

@@ -263,6 +263,9 @@ class TrainingRunStatus(StatusModel):
     start_time: Time | None = Field(None, description="When its first pod started.")
     completion_time: Time | None = Field(None, description="When it ended.")
     attempts: Attempts = Field(default_factory=Attempts, description="How often it was tried.")
+    plugin: ShortText | None = Field(
+        None, description="Plugin that the Project's entry named when it was last found: tells a deletion from a typo."
+    )
     resolved: Resolved | None = Field(None, description="What it uses.")
     report: Report | None = Field(None, description="What the pod has said.")
     progress: Progress | None = Field(None, description="How far it is.")

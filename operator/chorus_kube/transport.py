@@ -27,6 +27,8 @@ FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 5.0
 
 JSON = "application/json"
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
+"""What `kubectl get` shows: a list without the objects themselves."""
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
 """The parameter keeps the client library from encoding the body itself; the API server drops it."""
@@ -116,6 +118,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
         idempotent: bool = True,
     ) -> Manifest:
         """Send a request and read its answer as a JSON object; as `request`."""
@@ -129,6 +132,7 @@ class Transport:
                 query=query,
                 body=body,
                 content_type=content_type,
+                accept=accept,
                 idempotent=idempotent,
             )
         )
@@ -145,6 +149,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
         idempotent: bool = True,
         last_bytes: int | None = None,
     ) -> bytes:
@@ -166,6 +171,7 @@ class Transport:
                     query,
                     body,
                     content_type,
+                    accept=accept,
                     verb=verb,
                     seconds=end - loop.time(),
                     last_bytes=last_bytes,
@@ -189,13 +195,14 @@ class Transport:
         body: Manifest | None,
         content_type: str,
         *,
+        accept: str,
         verb: str,
         seconds: float,
         last_bytes: int | None,
     ) -> bytes:
         what = f"{method} {path}"
         timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        accept = "*/*" if isinstance(resource, Page) or path.endswith("/log") else JSON
+        accept = "*/*" if isinstance(resource, Page) or path.endswith("/log") else accept
         status = 0
         try:
             request = await self._api.param_serialize(

@@ -61,8 +61,11 @@ class Keys:
             case "Project":
                 keys = [Key(kind, namespace, name, name)]
                 self._note_plugins(keys[0], deleted, stored)
+                keys += self._runs_of(keys) if deleted else []
             case "Plugin":
-                keys = [Key(kind, namespace, name, ""), *self._users(namespace, name)]
+                users = self._users(namespace, name)
+                # Who waits for its turn must say that the Plugin is gone.
+                keys = [Key(kind, namespace, name, ""), *users, *(self._runs_of(users) if deleted else [])]
             case "TrainingRun":
                 project = str(stored.get("spec", {}).get("projectRef", {}).get("name", ""))
                 return self._run(Key(kind, namespace, name, project), deleted, stored)
@@ -95,6 +98,11 @@ class Keys:
             for project, plugins in self._plugins.items()
             if project.namespace == namespace and plugin in plugins
         ]
+
+    def _runs_of(self, projects: Sequence[Key]) -> list[Key]:
+        """Name the runs of Projects that have not ended."""
+        places = {(project.namespace, project.name) for project in projects}
+        return [key for key in self._live if key.kind == "TrainingRun" and (key.namespace, key.project) in places]
 
     def _run(self, key: Key, deleted: bool, stored: Object) -> dict[Key, float]:
         # The Project comes first: it admits the run, which can then begin at once.

@@ -50,6 +50,8 @@ def plugin_lora(**parameters: Any) -> Manifest:
 
 RATE = 'must be a decimal above 0 and at most 1, as a string such as "5e-5"'
 FRACTION = 'must be a decimal from 0 up to, but not including, 1, as a string such as "0.05"'
+OF_TYPE_STRING = 'must be of type string: "integer"'
+"""The API server's words for a number without quotes; docs/reference.md says what to do."""
 ONE_SOURCE = "source needs exactly one of volume, configMap, inline, uri, sql"
 PATH = "must be relative to the root of the volume, without a '/' at the start and without '..' parts"
 EITHER_STORAGE = "storage needs either claimName (an existing claim) or size and storageClassName, not both"
@@ -143,6 +145,24 @@ BAD: dict[str, tuple[Manifest, str, str]] = {
     "evalFraction 1": (dataset(evalFraction="1"), "spec.dataset.evalFraction", FRACTION),
     "evalFraction below 0": (dataset(evalFraction="-0.1"), "spec.dataset.evalFraction", FRACTION),
     "evalFraction a number": (dataset(evalFraction=0.1), "spec.dataset.evalFraction", "must be of type string"),
+    "info a number": (dataset(info={"year": 2026}), "spec.dataset.info.year", OF_TYPE_STRING),
+    "info a boolean": (dataset(info={"indoor": True}), "spec.dataset.info.indoor", 'must be of type string: "boolean"'),
+    "missing value a number": (dataset(missingValues=[-1]), "spec.dataset.missingValues[0]", OF_TYPE_STRING),
+    "storage size a number": (make_project(spec={"storage": {"size": 10}}), "spec.storage.size", OF_TYPE_STRING),
+    "learning rate a number": (project_lora(learningRate=0.0003), "lora.learningRate", 'type string: "number"'),
+    "a variable a number": (
+        make_plugin(spec={"pod": {"env": [{"name": "WORKERS", "value": 4}]}}),
+        "spec.pod.env[0].value",
+        OF_TYPE_STRING,
+    ),
+    "a label of a node a boolean": (
+        make_plugin(spec={"pod": {"nodeSelector": {"gpu": True}}}),
+        "spec.pod.nodeSelector.gpu",
+        'must be of type string: "boolean"',
+    ),
+    "cores a number": (make_plugin(spec={"resources": {"limits": {"cpu": 2}}}), "resources.limits.cpu", OF_TYPE_STRING),
+    "a parameter a boolean": (make_run(spec={"parameters": {"fast": True}}), "spec.parameters.fast", "must be of type"),
+    "a parameter a decimal": (make_run(spec={"parameters": {"rate": 0.5}}), "spec.parameters.rate", "must be of type"),
     "maxRows 0": (on_volume(maxRows=0), "spec.dataset.maxRows", "greater than or equal to 1"),
     "long info key": (dataset(info={"k" * 64: "v"}), "spec.dataset.info", "a key has at most 63 characters"),
     "no plugins": (make_project(plugins=[]), "spec.plugins", "at least 1 items"),

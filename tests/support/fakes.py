@@ -144,6 +144,10 @@ class FakeKube:
                 and all(_at(stored, path) == value for path, value in (fields or {}).items())
             ][:most]
 
+    async def names(self, resource: Resource, *, namespace: str, most: int) -> Sequence[str]:
+        async with self._call(Call("list", resource.kind)):
+            return [name for kind, place, name in self.objects if (kind, place) == (resource.kind, namespace)][:most]
+
     async def create(self, manifest: Manifest) -> Manifest:
         async with self._call(Call("create", manifest["kind"], manifest["metadata"]["name"])):
             resource, key = _locate(manifest)

@@ -22,6 +22,8 @@ PLAN = {
 UNASKED: dict[Right, str] = {
     ("", "pods", "delete"): "a pod is removed 60 s after its node was lost: test_operator_lost_node",
     ("", "events", "list"): "only while a pod does not start: test_operator_blocked",
+    ("chorus.dev", "projects", "list"): "only when a run names none that is there: test_operator_deleted_references",
+    ("chorus.dev", "plugins", "list"): "only when a Project names none that is there: test_operator_deleted_references",
     ("", "services", "get"): "only when the name of an exchange is taken: test_operator_service",
     ("", "services", "create"): "the name of an exchange: test_operator_service",
     ("", "configmaps", "delete"): "those of earlier preparations, a minute old at least: test_operator_refresh",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from chorus_api.contract import TERMINATION_LOG
+from chorus_api.nearest import nearest, with_suggestion
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_client.termination import write_termination
@@ -23,6 +25,8 @@ from chorus_client.termination import write_termination
 LOG = logging.getLogger(__name__)
 MAX_BYTES = 4 << 20
 EXECUTABLE = 0o555
+MOST_NAMES = 500
+SHOWN = 10
 
 
 class Unusable(Exception):
@@ -38,6 +42,8 @@ def read_checked(path: Path, *, sha256: str, name: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Unusable(Reason.SCRIPT_NOT_FOUND, _not_there(path, name)) from error
     except OSError as error:
         raise Unusable(Reason.SCRIPT_NOT_FOUND, f"{name} cannot be read: {error.strerror}") from error
     if len(content) > MAX_BYTES:
@@ -46,6 +52,14 @@ def read_checked(path: Path, *, sha256: str, name: str) -> bytes:
     if there != sha256:
         raise Unusable(Reason.SCRIPT_HASH_MISMATCH, f"{name} has the SHA-256 {there}, not {sha256} as the Plugin says")
     return content
+
+
+def _not_there(path: Path, name: str) -> str:
+    """Say that a script is not there, which files are, and which was most likely meant."""
+    names = [each.name for each in itertools.islice(path.parent.iterdir(), MOST_NAMES)] if path.parent.is_dir() else []
+    there = sorted(each for each in names if not each.startswith(".."))  # those of a mounted ConfigMap are no keys
+    message = f"{name} is not there; there are: {', '.join(there[:SHOWN]) or 'none'}."
+    return with_suggestion(message, nearest(path.name, there))
 
 
 def read_inside(root: Path, path: str, *, sha256: str) -> bytes:

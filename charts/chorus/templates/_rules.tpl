@@ -2,7 +2,7 @@
 {{- define "chorus.rules.work" }}
 - apiGroups: ["chorus.dev"]
   resources: ["projects", "plugins"]
-  verbs: ["get", "watch"]
+  verbs: ["get", "list", "watch"]
 - apiGroups: ["chorus.dev"]
   resources: ["trainingruns"]
   verbs: ["get", "list", "watch", "create", "delete"]

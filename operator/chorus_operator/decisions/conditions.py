@@ -56,6 +56,11 @@ class Conditions:
         """Forget a condition that says nothing any more."""
         self._conditions.pop(name, None)
 
+    def forget(self, name: str) -> None:
+        """Drop a condition, and since when it was so: what is set from now on is about something else."""
+        self._conditions.pop(name, None)
+        self._read.pop(name, None)
+
     def get(self, name: str) -> Condition | None:
         """Look a condition up by its type."""
         return self._conditions.get(name)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, StrictStr, TypeAdapter, ValidationError
 
-from chorus_api.nearest import nearest
+from chorus_api.nearest import nearest, with_suggestion
 from chorus_api.parameters import ParameterSchema, ParametersSchema
 from chorus_api.plugin import Plugin
 from chorus_api.project import ProjectPlugin
+from chorus_api.quoting import needs_no_quotes, needs_quotes
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.resolve import Problem, misplaced
@@ -64,7 +65,7 @@ def problems(plugin: Plugin, entry: ProjectPlugin, run: TrainingRun) -> list[str
             if known and name not in known:
                 found.append(_unknown(place, name, list(known)))
             elif schema is not None and (wrong := _wrong(schema.properties[name], value)):
-                found.append(f"{place}: {name} is {value!r}: {wrong}.")
+                found.append(f"{place}: {name} is {value!r}: {wrong}{'' if wrong.endswith('?') else '.'}")
     there = resolved(plugin, entry, run)
     missing = [name for name in (schema.required if schema else ()) if name not in there]
     return found + [f"spec.parameters: {name} is required and nobody sets it." for name in missing]
@@ -88,9 +89,24 @@ def _wrong(parameter: ParameterSchema, value: int | str) -> str | None:
     try:
         TypeAdapter(_type_of(parameter)).validate_python(value)
     except ValidationError as error:
+        if (quotes := _quotes(parameter, value)) is not None:
+            return quotes
         message = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-        return message[:1].lower() + message[1:]
+        texts = [each for each in parameter.enum or () if isinstance(each, str)]
+        meant = nearest(value, texts) if isinstance(value, str) else None
+        return with_suggestion(message[:1].lower() + message[1:], meant)
     return None
+
+
+def _quotes(parameter: ParameterSchema, value: int | str) -> str | None:
+    """Say that a value would do with quotes, or without."""
+    if isinstance(value, int):
+        fits = str(value) in parameter.enum if parameter.enum is not None else parameter.type == "string"
+        return needs_quotes(value) if fits else None
+    wanted = needs_no_quotes(value)
+    if parameter.enum is not None:
+        return wanted if wanted is not None and int(value) in parameter.enum else None
+    return wanted if parameter.type == "integer" else None
 
 
 def _type_of(parameter: ParameterSchema) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chorus_api import contract
+from chorus_api.nearest import nearest, with_suggestion
 from chorus_api.operator_config import OperatorConfig
 from chorus_api.plugin import Plugin, Script
 from chorus_api.project import FrameSummary, Project, ProjectPlugin
@@ -19,12 +20,22 @@ from chorus_operator.decisions.job_resources import job_resources
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A reference that led somewhere before: what has become of it, as the beginning of a sentence, and the remedy."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something that cannot be resolved; `waits` when an object that may still come is missing."""
 
     reason: Reason
     message: str
     waits: bool = False
+    lost: Lost | None = None
+    """What to say when it was there before; None when it never was under this name."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,14 @@ class NamedClaim:
 
     field: str
     claim: str
+    meant: str | None = None
+    """The claim that was most likely meant, if it is not there."""
+
+    @property
+    def missing(self) -> str:
+        """Say that it is not there."""
+        message = f"{self.field}: there is no PersistentVolumeClaim {self.claim!r} in this namespace; create it."
+        return with_suggestion(message, self.meant)
 
 
 def entry_of(project: Project, plugin: str) -> ProjectPlugin | None:
@@ -40,37 +59,61 @@ def entry_of(project: Project, plugin: str) -> ProjectPlugin | None:
     return next((entry for entry in project.spec.plugins if entry.name == plugin), None)
 
 
-def references(run: TrainingRun, project: Project | None, plugin: Plugin | None) -> Problem | None:
-    """Check that everything that a run names is there."""
+def references(
+    run: TrainingRun, project: Project | None, plugin: Plugin | None, *, meant: str | None = None
+) -> Problem | None:
+    """Check that everything that a run names is there; `meant`: the name that was most likely meant if it is not."""
     if project is None:
-        return Problem(
-            Reason.PROJECT_NOT_FOUND,
-            f"spec.projectRef.name: there is no Project {run.spec.project_ref.name!r} in this namespace; create it, "
-            "or a run that names another.",
-            waits=True,
-        )
+        return _project_missing(run.spec.project_ref.name, meant)
     entry = entry_of(project, run.spec.plugin)
     if entry is None:
-        known = ", ".join(entry.name for entry in project.spec.plugins)
-        return Problem(
-            Reason.PLUGIN_NOT_LISTED,
-            f"spec.plugin: Project {project.metadata.name!r} has no plugin {run.spec.plugin!r}; it has {known}.",
-            waits=True,
-        )
+        return _entry_missing(project, run.spec.plugin)
     if plugin is None:
-        return plugin_missing(project, entry)
+        missing = plugin_missing(project, entry, meant=meant)
+        # Another Plugin than the one that the run had found was not deleted: an edit of the Project names it.
+        return missing if was_found(run, entry) else replace(missing, lost=None)
     return None
 
 
-def plugin_missing(project: Project, entry: ProjectPlugin) -> Problem:
-    """Say that an entry's Plugin is not there."""
-    index = project.spec.plugins.index(entry)
-    return Problem(
-        Reason.PLUGIN_NOT_FOUND,
-        f"Project {project.metadata.name!r}, spec.plugins[{index}].pluginRef.name: there is no Plugin "
-        f"{entry.plugin_ref.name!r} in this namespace; create it.",
-        waits=True,
+def was_found(run: TrainingRun, entry: ProjectPlugin) -> bool:
+    """Tell whether the run has once found the Plugin that the Project's entry names now."""
+    return run.status.plugin == entry.plugin_ref.name
+
+
+def _project_missing(name: str, meant: str | None) -> Problem:
+    message = (
+        f"spec.projectRef.name: there is no Project {name!r} in this namespace; create it, or a run that names another."
     )
+    return Problem(
+        Reason.PROJECT_NOT_FOUND,
+        with_suggestion(message, meant),
+        waits=True,
+        lost=Lost(f"Project {name!r}, which spec.projectRef.name names, was deleted", "create it"),
+    )
+
+
+def _entry_missing(project: Project, name: str) -> Problem:
+    there = [entry.name for entry in project.spec.plugins]
+    message = f"spec.plugin: Project {project.metadata.name!r} has no plugin {name!r}; it has {', '.join(there)}."
+    what = f"Entry {name!r} of spec.plugins of Project {project.metadata.name!r}, which spec.plugin names, was removed"
+    return Problem(
+        Reason.PLUGIN_NOT_LISTED,
+        with_suggestion(message, nearest(name, there)),
+        waits=True,
+        lost=Lost(what, "add it again"),
+    )
+
+
+def plugin_missing(project: Project, entry: ProjectPlugin, *, meant: str | None = None) -> Problem:
+    """Say that an entry's Plugin is not there; `meant`: the Plugin that was most likely meant."""
+    index = project.spec.plugins.index(entry)
+    name, plugin = project.metadata.name, entry.plugin_ref.name
+    message = (
+        f"Project {name!r}, spec.plugins[{index}].pluginRef.name: there is no Plugin {plugin!r} in this namespace; "
+        "create it."
+    )
+    what = f"Plugin {plugin!r}, which spec.plugins[{index}] of Project {name!r} names, was deleted"
+    return Problem(Reason.PLUGIN_NOT_FOUND, with_suggestion(message, meant), waits=True, lost=Lost(what, "create it"))
 
 
 def run_config_fields(

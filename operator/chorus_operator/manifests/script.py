@@ -36,7 +36,10 @@ def check_script(script: FrozenScript, image: str, *, job_resources: Resources) 
 
 
 def script_volumes(script: FrozenScript, scratch: Scratch) -> list[Manifest]:
-    """The ConfigMap, and the directory for what was checked. A ConfigMap that is missing is told by the check."""
-    items = [{"key": script.key, "path": script.key}]
-    source = {"name": script.config_map, "items": items, "optional": True}
+    """The ConfigMap, and the directory for what was checked.
+
+    The check tells of a ConfigMap or key that is missing. So that it can name the keys that are there, all are mounted,
+    into the check alone.
+    """
+    source = {"name": script.config_map, "optional": True}
     return [{"name": "script-source", "configMap": source}, scratch_volume("script", scratch)]

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from chorus_api.conditions import ConditionType
 from chorus_api.phases import Phase
+from chorus_api.quoting import needs_quotes
 from chorus_api.reasons import Reason
 from chorus_kube.resources import PLUGINS, Resource
 from chorus_operator.reconcile.context import ReconcileContext
@@ -29,9 +31,16 @@ async def parse(context: ReconcileContext, resource: Resource, model: type[T], s
 
 def describe(error: ValidationError) -> str:
     """Name the fields that are wrong."""
-    problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:ERRORS_SHOWN]]
+    problems = [f"{'.'.join(str(part) for part in e['loc'])}: {_message(e)}" for e in error.errors()[:ERRORS_SHOWN]]
     more = error.error_count() - len(problems)
     return "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
+
+
+def _message(error: ErrorDetails) -> str:
+    value = error["input"]
+    if error["type"] == "string_type" and isinstance(value, bool | int | float):
+        return needs_quotes(value)
+    return error["msg"]
 
 
 async def _report(context: ReconcileContext, resource: Resource, stored: Mapping[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
-from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.decisions.conditions import Conditions
@@ -49,14 +49,15 @@ from chorus_operator.reconcile.children import (
     read_child,
     read_claim,
     read_if_owned,
-    read_named_by_user,
     read_pods,
 )
 from chorus_operator.reconcile.claims import make_claim, with_claim
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.meant import meant_names
 from chorus_operator.reconcile.object_events import read_events
+from chorus_operator.reconcile.source import source_problem
 from chorus_protocol.messages import StoredFrame
 
 
@@ -150,13 +151,12 @@ async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectVie
     runs = [await parse(context, TRAINING_RUNS, TrainingRun, run) for run in listed]
     known: dict[str, Any] = {
         "project": project,
-        "plugins": await _read_plugins(context, project),
         "runs": [run for run in runs if run is not None],
         "runs_unreadable": None in runs,
         "now": context.clock(),
         "trainer_image": context.trainer_image,
         "types": context.plugin_types,
-    }
+    } | await _read_plugins(context, project)
     preparations = preparations_now(project, known["now"])
     try:
         known |= await _read_frames(context, project, preparations)
@@ -187,19 +187,22 @@ async def _claim_exists(context: ReconcileContext, project: Project) -> bool:
     return await read_claim(context.kube, name=names.claim(project), project=project) is not None
 
 
-async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str, Plugin]:
-    wanted = sorted({entry.plugin_ref.name for entry in project.spec.plugins})
-    found = {}
-    for name in wanted:
-        stored = await context.cache.plugin(project.metadata.namespace, name)
+async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str, Any]:
+    """Read the Plugins that the Project names, and of those that are not there the names that were likely meant."""
+    namespace = project.metadata.namespace
+    found: dict[str, Plugin] = {}
+    missing: list[str] = []
+    for name in sorted({entry.plugin_ref.name for entry in project.spec.plugins}):
+        stored = await context.cache.plugin(namespace, name)
         plugin = await parse(context, PLUGINS, Plugin, stored) if stored else None
         if plugin is not None:
             found[name] = plugin
-    return found
-
-
-async def _exists(context: ReconcileContext, resource: Resource, namespace: str, name: str) -> bool:
-    return await read_named_by_user(context.kube, resource, namespace=namespace, name=name) is not None
+        elif not stored:
+            missing.append(name)
+    return {
+        "plugins": found,
+        "missing_plugins": await meant_names(context, PLUGINS, namespace=namespace, wanted=missing),
+    }
 
 
 async def _remembered_frame(context: ReconcileContext, project: Project, key: str) -> FrameResult | None:
@@ -226,45 +229,11 @@ async def _read_prepare(context: ReconcileContext, project: Project, key: str) -
     kube, owner = context.kube, Owner.of(project)
     job = job_view(await read_child(kube, JOBS, name=names.prepare_job(project, key), owner=owner))
     if job is None:
-        return {"source_problem": await _source_problem(context, project)}
+        return {"source_problem": await source_problem(context, project)}
     pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(kube, owner.namespace, pods) if job.failed else None
     events = await read_events(kube, owner.namespace, job, pods, claim=names.claim(project), now=context.clock())
     return {"prepare": job, "prepare_pods": pods, "prepare_events": events, "log_tail": tail}
-
-
-async def _source_problem(context: ReconcileContext, project: Project) -> tuple[Reason, str] | None:
-    """Look for the source before a Job is made that could only hang waiting for it."""
-    source, namespace = project.spec.dataset.source, project.metadata.namespace
-    storage = project.spec.storage
-    if storage and storage.claim_name and not await _exists(context, CLAIMS, namespace, storage.claim_name):
-        return (
-            Reason.VOLUME_NOT_FOUND,
-            f"spec.storage.claimName: there is no PersistentVolumeClaim {storage.claim_name!r} in this namespace.",
-        )
-    if source.volume is not None and not await _exists(context, CLAIMS, namespace, source.volume.claim_name):
-        return (
-            Reason.VOLUME_NOT_FOUND,
-            "spec.dataset.source.volume.claimName: there is no PersistentVolumeClaim "
-            f"{source.volume.claim_name!r} in this namespace; create it.",
-        )
-    if source.config_map is None:
-        return None
-    stored = await read_named_by_user(context.kube, CONFIG_MAPS, namespace=namespace, name=source.config_map.name)
-    if stored is None:
-        return (
-            Reason.CONFIG_MAP_NOT_FOUND,
-            f"spec.dataset.source.configMap.name: there is no ConfigMap {source.config_map.name!r} in this namespace; "
-            "create it.",
-        )
-    keys = sorted([*stored.get("data", {}), *stored.get("binaryData", {})])
-    if source.config_map.key not in keys:
-        return (
-            Reason.CONFIG_MAP_NOT_FOUND,
-            f"spec.dataset.source.configMap.key: ConfigMap {source.config_map.name!r} has no key "
-            f"{source.config_map.key!r}; it has {', '.join(keys[:20]) or 'none'}.",
-        )
-    return None
 
 
 async def _act(

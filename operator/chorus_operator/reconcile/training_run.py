@@ -13,7 +13,7 @@ from chorus_api.project import Project
 from chorus_api.run_config import ListedRuns
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
 from chorus_kube.errors import Conflict, Invalid
-from chorus_kube.resources import CLAIMS, CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.decision import (
@@ -47,13 +47,13 @@ from chorus_operator.reconcile.children import (
     Taken,
     read_child,
     read_if_owned,
-    read_named_by_user,
     read_pods,
 )
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.frozen import read_frozen, stored_config, with_former_names
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
+from chorus_operator.reconcile.meant import if_missing, meant_reference, meant_run
 from chorus_operator.reconcile.object_events import read_events
 from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.services.outbound import about_attempt
@@ -136,7 +136,9 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
         return RunView(**known)
     project = await _read_project(context, run)
     if not is_accepted(run):
-        return RunView(**known, project=project, plugin=await _read_plugin(context, project, run))
+        plugin = await _read_plugin(context, project, run)
+        meant = await meant_reference(context, run, project, plugin)
+        return RunView(**known, project=project, plugin=plugin, meant=meant)
     resolved = run.status.resolved
     unwritten = resolved is None or resolved.digest is None
     job = await _read_first_job(context, run) if unwritten else None
@@ -151,6 +153,7 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     frozen = await read_frozen(context, run, known=job.frozen_digest if job is not None else None)
     if frozen.accepted is None or project is None:
         begun = run.status.resolved is not None or job is not None
+        resume = await _read_resume(context, run)
         unfrozen = RunView(
             **known,
             attempt=await _read_jobs(context, project, run, all_roles(context.plugin_types), claim="") if begun else (),
@@ -158,7 +161,8 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
             plugin=await _read_plugin(context, project, run),
             stored=frozen.stored,
             incomplete=frozen.incomplete,
-            resume=await _read_resume(context, run),
+            resume=resume,
+            meant=await meant_run(context, run) if resume is None else None,
         )
         return replace(unfrozen, missing_claim=await _missing_claim(context, unfrozen))
     plugin_type = context.plugin_types[frozen.accepted.config.type]
@@ -209,10 +213,7 @@ async def _missing_claim(context: ReconcileContext, view: RunView) -> NamedClaim
     """Find the user's own claim that the run mounts, if it is not there."""
     request = request_of(view)
     named = context.plugin_types[request.plugin.spec.type].named_claim(request) if request is not None else None
-    if named is None:
-        return None
-    there = await read_named_by_user(context.kube, CLAIMS, namespace=view.run.metadata.namespace, name=named.claim)
-    return None if there else named
+    return await if_missing(context, view.run.metadata.namespace, named) if named is not None else None
 
 
 async def _read_jobs(

@@ -42,6 +42,21 @@ def test_another_content_is_refused_with_both_digests(tmp_path: Path) -> None:
     assert "state its new digest" in told["hint"]
 
 
+def test_a_script_that_is_not_there_is_told_with_those_that_are_and_the_one_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()  # as in the mount of a ConfigMap
+    (tmp_path / "trein.py").write_bytes(CODE)
+    (tmp_path / "notes").write_bytes(CODE)
+    assert check(tmp_path) == ExitCode.BAD_CONFIGURATION
+    assert last_word(tmp_path)["message"] == (
+        "ConfigMap code, key train.py is not there; there are: notes, trein.py; did you mean 'trein.py'?"
+    )
+
+
+def test_a_config_map_of_a_script_that_is_not_there_has_no_keys(tmp_path: Path) -> None:
+    assert check(tmp_path) == ExitCode.BAD_CONFIGURATION
+    assert last_word(tmp_path)["message"] == "ConfigMap code, key train.py is not there; there are: none."
+
+
 def test_a_script_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
     assert check(tmp_path, source="other.py") == ExitCode.BAD_CONFIGURATION
     assert last_word(tmp_path)["reason"] == "ScriptNotFound"

@@ -25,7 +25,7 @@ from chorus_kube.errors import (
     KubeError,
     Unavailable,
 )
-from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, TRAINING_RUNS
+from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.transport import yaml_body
 
 RUN = {"apiVersion": "chorus.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "run", "namespace": "ns"}}
@@ -228,6 +228,17 @@ async def test_a_list_whose_position_expired_starts_again(kube: Kube, server: Se
         Answer(200, {"metadata": {}, "items": [{"metadata": {"name": "new"}}]}),
     ]
     assert [job["metadata"]["name"] for job in await kube.list(JOBS, namespace="ns")] == ["new"]
+
+
+async def test_names_are_read_without_the_objects(kube: Kube, server: Server) -> None:
+    columns = [{"name": "Age", "format": ""}, {"name": "Name", "format": "name"}]
+    rows = [{"cells": ["3d", "home"]}, {"cells": ["5h", "shop"]}]
+    server.answers = [Answer(200, {"kind": "Table", "columnDefinitions": columns, "rows": rows})]
+    assert await kube.names(PROJECTS, namespace="ns", most=2) == ["home", "shop"]
+    assert server.asked == ["GET /apis/chorus.dev/v1alpha1/namespaces/ns/projects"]
+    assert server.requests[0].query == {"limit": "2", "includeObject": "None"}
+    assert "as=Table" in server.requests[0].headers["Accept"]
+    assert kube.requests == {("list", "projects", 200): 1}
 
 
 async def test_a_status_write_names_the_version_that_was_read(kube: Kube, server: Server) -> None:

@@ -98,6 +98,18 @@ def test_a_plugin_wakes_the_projects_that_use_it() -> None:
     assert list(keys.of("Plugin", True, plugin())) == [PLUGIN]
 
 
+def test_the_deletion_of_a_plugin_or_a_project_wakes_the_runs_that_it_concerns_at_once() -> None:
+    keys = Keys()
+    keys.of("Project", False, project())
+    keys.of("TrainingRun", False, run())
+    assert keys.of("Plugin", True, plugin()) == {PLUGIN: 0, PROJECT: 0, RUN: 0}
+    assert list(keys.of("Plugin", True, plugin("elsewhere"))) == [Key("Plugin", "elsewhere", "soft", "")]
+    assert keys.of("Project", True, project()) == {PROJECT: 0, RUN: 0}
+    ended = {"conditions": [{"type": "Succeeded", "status": "False"}]}
+    keys.of("TrainingRun", False, {**run(), "status": ended})
+    assert keys.of("Project", True, project()) == {PROJECT: 0}
+
+
 def test_everything_alive_is_looked_at_again_every_five_minutes_and_not_all_at_once() -> None:
     async def main() -> None:
         keys = Keys()

@@ -262,8 +262,14 @@ def test_parameters_are_laid_over_one_another_and_told() -> None:
     [
         ({"epocs": 3}, "there is no parameter 'epocs'; did you mean 'epochs'?"),
         ({"epochs": 0}, "epochs is 0: input should be greater than or equal to 1"),
-        ({"epochs": "3"}, "epochs is '3': input should be a valid integer"),
-        ({"solver": "sgd"}, "solver is 'sgd': input should be 'lbfgs' or 'saga'"),
+        ({"epochs": "3"}, "epochs is '3': must be an integer, not a string: write it without quotes (3)."),
+        ({"epochs": "many"}, "epochs is 'many': input should be a valid integer."),
+        ({"solver": "sgd"}, "solver is 'sgd': input should be 'lbfgs' or 'saga'."),
+        ({"solver": "sag"}, "solver is 'sag': input should be 'lbfgs' or 'saga'; did you mean 'saga'?"),
+        ({"depth": 5}, 'depth is 5: must be a string, not a number: write it in quotes ("5").'),
+        ({"target": 2026}, 'target is 2026: must be a string, not a number: write it in quotes ("2026").'),
+        ({"folds": "5"}, "folds is '5': must be an integer, not a string: write it without quotes (5)."),
+        ({"folds": "7"}, "folds is '7': input should be 5 or 10."),
     ],
 )
 def test_parameters_that_the_plugin_does_not_take_end_the_run(parameters: dict[str, Any], message: str) -> None:
@@ -271,6 +277,9 @@ def test_parameters_that_the_plugin_does_not_take_end_the_run(parameters: dict[s
         "properties": {
             "epochs": {"type": "integer", "minimum": 1, "default": 5},
             "solver": {"type": "string", "enum": ["lbfgs", "saga"], "default": "lbfgs"},
+            "depth": {"type": "string", "enum": ["5", "full"], "default": "full"},
+            "target": {"type": "string"},
+            "folds": {"type": "integer", "enum": [5, 10]},
         }
     }
     world = World()

@@ -46,6 +46,16 @@ def plugin(*, requires: dict[str, Any] | None = None, report: dict[str, Any] | N
         ),
         (plugin(requires={"info": ["unit"]}), Reason.MISSING_INFO, "unit"),
         (plugin(report={"neededInfo": ["unit"]}), Reason.MISSING_INFO, "unit"),
+        (
+            plugin(requires={"columns": ["specis"]}),
+            Reason.MISSING_COLUMNS,
+            "lacks specis; it has species, mass; did you mean 'species'? Map them",
+        ),
+        (
+            plugin(requires={"info": ["outcomes"]}),
+            Reason.MISSING_INFO,
+            "Set outcomes in spec.dataset.info, which has outcome; did you mean 'outcomes'?",
+        ),
         (plugin(requires={"minRows": 16}), Reason.TOO_FEW_ROWS, "16"),
         (plugin(report={"minRows": 16}), Reason.TOO_FEW_ROWS, "16"),
     ],

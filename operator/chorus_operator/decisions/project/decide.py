@@ -15,7 +15,7 @@ from chorus_api.phases import Phase
 from chorus_api.project import FrameSummary, PluginRow, ProjectPlugin, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
-from chorus_operator.decisions import names, resolve
+from chorus_operator.decisions import names
 from chorus_operator.decisions.applicability import Verdict, suits
 from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import Decision, Event, MakeClaim, MakeRun
@@ -23,6 +23,7 @@ from chorus_operator.decisions.plugin.status import problem
 from chorus_operator.decisions.project import history
 from chorus_operator.decisions.project.admission import admit, is_accepted, is_final
 from chorus_operator.decisions.project.frame import MISSING_SOURCE_SECONDS, prepare
+from chorus_operator.decisions.project.missing import without_plugin
 from chorus_operator.decisions.project.phase import Entry, project_phase
 from chorus_operator.decisions.project.refresh import preparations_now
 from chorus_operator.decisions.project.state import ProjectDraft, ProjectView
@@ -111,8 +112,7 @@ def _shown(
     if not entry.enabled:
         return {"reason": Reason.PLUGIN_DISABLED.value, "message": "enabled is false."} | _newest_run(view, runs, entry)
     if entry.plugin_ref.name not in view.plugins:
-        missing = resolve.plugin_missing(view.project, entry)
-        return {"phase": Phase.FAILED, "reason": missing.reason.value, "message": missing.message}
+        return without_plugin(view, entry, runs)
     plugin = view.plugins[entry.plugin_ref.name]
     if not view.types[plugin.spec.type].is_known(plugin):
         unknown = problem(plugin)

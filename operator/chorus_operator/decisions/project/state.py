@@ -38,6 +38,8 @@ class ProjectView:
     now: datetime
     trainer_image: str
     types: PluginTypes
+    missing_plugins: Mapping[str, str | None] = field(default_factory=dict)
+    """Plugins that the Project names and that are not there, and the names that were most likely meant."""
     runs_unreadable: bool = False
     """Whether there are runs that this version cannot read."""
     claim_exists: bool = False

@@ -18,11 +18,12 @@ from chorus_operator.decisions import names, resolve
 from chorus_operator.decisions.decision import Decision, DeleteRun, SuspendJob
 from chorus_operator.decisions.observed import JobView
 from chorus_operator.decisions.run import attempt
-from chorus_operator.decisions.run.freeze import REFERENCE_GRACE_SECONDS, freeze, restore
+from chorus_operator.decisions.run.freeze import freeze, restore
 from chorus_operator.decisions.run.plugin_type import PluginType, PluginTypes, RunRequest
 from chorus_operator.decisions.run.pod_end import ended_well
 from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft, AcceptedView, Draft, RunView
+from chorus_operator.decisions.run.unresolved import note_found, unresolved
 from chorus_operator.decisions.startup import NAME_TAKEN_SECONDS
 
 SUSPENDED_JOB_SECONDS = 300.0
@@ -41,11 +42,12 @@ def decide_run(view: RunView, types: PluginTypes) -> Decision[TrainingRunStatus]
     if view.project is not None and resolved is not None and resolved.digest is not None:
         request = request_of(view)
         return restore(draft, types[request.plugin.spec.type] if request is not None else None, request)
-    problem = resolve.references(view.run, view.project, view.plugin)
+    problem = resolve.references(view.run, view.project, view.plugin, meant=view.meant)
     if problem is not None:
-        return _unresolved(draft, problem)
+        return unresolved(draft, problem)
     request = request_of(view)
     assert request is not None  # nothing that the run refers to is missing
+    note_found(draft)
     if not draft.conditions.is_true(ConditionType.ACCEPTED):
         return _unaccepted(draft, request.project)
     if not names.has_claim(request.project):
@@ -106,7 +108,7 @@ def await_name(view: RunView, message: str) -> Decision[TrainingRunStatus]:
     draft = Draft(view)
     blocked = draft.conditions.get(ConditionType.BLOCKED)
     if blocked is not None and blocked.reason != Reason.NAME_TAKEN:
-        draft.conditions.drop(ConditionType.BLOCKED)
+        draft.conditions.forget(ConditionType.BLOCKED)
     draft.conditions.set(ConditionType.BLOCKED, True, Reason.NAME_TAKEN, message)
     draft.conditions.set(ConditionType.PODS_READY, False, Reason.NAME_TAKEN, message)
     blocked = draft.conditions.get(ConditionType.BLOCKED)
@@ -139,16 +141,6 @@ def _cancel(draft: Draft) -> Decision[TrainingRunStatus]:
         return draft.done(again=REQUEUE_SECONDS)
     draft.fail(Reason.CANCELLED_BY_USER, "spec.cancel was set.")
     return draft.done()
-
-
-def _unresolved(draft: Draft, problem: resolve.Problem) -> Decision[TrainingRunStatus]:
-    since = draft.before.queued_time or draft.view.now
-    waited = (draft.view.now - since).total_seconds()
-    if not problem.waits or waited >= REFERENCE_GRACE_SECONDS or draft.conditions.is_true(ConditionType.ACCEPTED):
-        draft.fail(problem.reason, problem.message)
-        return draft.done()
-    draft.conditions.set(ConditionType.ACCEPTED, False, problem.reason, problem.message)
-    return draft.done(again=min(10.0, REFERENCE_GRACE_SECONDS - waited))
 
 
 def _unaccepted(draft: Draft, project: Project) -> Decision[TrainingRunStatus]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chorus_api.conditions import ConditionType
-from chorus_api.phases import Phase
+from chorus_api.nearest import with_suggestion
 from chorus_api.project import FrameSummary
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRunStatus
@@ -13,8 +13,8 @@ from chorus_operator.decisions.recipe import Recipe
 from chorus_operator.decisions.run import frozen
 from chorus_operator.decisions.run.plugin_type import PluginType, RunRequest
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, Draft, RunView
+from chorus_operator.decisions.run.unresolved import REFERENCE_GRACE_SECONDS, can_be_resumed
 
-REFERENCE_GRACE_SECONDS = 60
 NEW_RUN = "Make a new run."
 
 
@@ -111,7 +111,7 @@ def _write(draft: Draft, plugin_type: PluginType, content: dict[str, str]) -> De
 
 def _without_claim(draft: Draft, missing: resolve.NamedClaim) -> Decision[TrainingRunStatus]:
     """Look for the base model's claim before a pod is made that could only hang waiting for it."""
-    message = f"{missing.field}: there is no PersistentVolumeClaim {missing.claim!r} in this namespace; create it."
+    message = missing.missing
     accepted = draft.conditions.get(ConditionType.ACCEPTED)
     since = accepted.last_transition_time if accepted else draft.view.now
     if (draft.view.now - since).total_seconds() >= REFERENCE_GRACE_SECONDS:
@@ -128,16 +128,7 @@ def _resume_problem(view: RunView, plugin_type: PluginType) -> resolve.Problem |
     if not plugin_type.can_resume:
         message = f"spec.resumeFrom is not for plugins of type {plugin_type.name}: remove it."
         return resolve.Problem(Reason.BAD_CONFIGURATION, message)
-    other = view.resume
-    fits = (
-        other is not None
-        and other.status.phase == Phase.TRAINED
-        and other.spec.project_ref == view.run.spec.project_ref
-        and other.status.model is not None
-    )
-    if fits:
+    if view.resume is not None and can_be_resumed(view.resume, project=view.run.spec.project_ref.name):
         return None
-    return resolve.Problem(
-        Reason.RESUME_RUN_NOT_FOUND,
-        f"spec.resumeFrom.run: {wanted.run!r} is not a TRAINED run of Project {view.run.spec.project_ref.name!r}.",
-    )
+    message = f"spec.resumeFrom.run: {wanted.run!r} is not a TRAINED run of Project {view.run.spec.project_ref.name!r}."
+    return resolve.Problem(Reason.RESUME_RUN_NOT_FOUND, with_suggestion(message, view.meant))

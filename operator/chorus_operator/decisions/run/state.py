@@ -34,6 +34,8 @@ _ANNOUNCED: dict[str, str] = {
     ConditionType.DEGRADED: "True",
 }
 """Conditions whose change to this value sends an Event."""
+NOT_FOUND = frozenset({Reason.PROJECT_NOT_FOUND, Reason.PLUGIN_NOT_LISTED, Reason.PLUGIN_NOT_FOUND})
+"""Reasons of a run whose Project, entry or Plugin is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class RunView:
     """The frozen configuration as a former version wrote it, without what the operator reads."""
     resume: TrainingRun | None = None
     missing_claim: NamedClaim | None = None
+    meant: str | None = None
+    """The name that was most likely meant where one that the run gives leads nowhere."""
     attempt: Sequence[JobPods] = ()
     """The Jobs that the present attempt wants."""
     log_tail: str | None = None
@@ -194,11 +198,18 @@ def _events(
     events = []
     for condition in after:
         same = condition.type in old and old[condition.type].status == condition.status
-        if same or condition.type not in _ANNOUNCED or condition.status != _ANNOUNCED[condition.type]:
+        if same or not _is_announced(condition):
             continue
-        warning = condition.type in (ConditionType.RETRYING, ConditionType.DEGRADED)
+        warning = condition.type in (ConditionType.RETRYING, ConditionType.DEGRADED, ConditionType.BLOCKED)
         events.append(Event(Reason(condition.reason), condition.message, warning))
     if phase in FINAL and phase_before != phase:
         succeeded = next(condition for condition in after if condition.type == ConditionType.SUCCEEDED)
         events.append(Event(Reason(succeeded.reason), succeeded.message, warning=phase == Phase.FAILED))
     return tuple(events)
+
+
+def _is_announced(condition: Condition) -> bool:
+    """Tell whether users are told of a condition. What blocks a pod they are told by its own Events."""
+    if condition.type == ConditionType.BLOCKED:
+        return condition.status == "True" and condition.reason in NOT_FOUND
+    return _ANNOUNCED.get(condition.type) == condition.status
