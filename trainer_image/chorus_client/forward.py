@@ -120,13 +120,16 @@ def forward(
 ) -> None:
     """Send until `stop` is requested, then what is left, for at most CLOSE_SECONDS; `sender` is of `tail.instance`.
 
-    `leave` takes the plugin's last word, to be read from the pod's status, before it is delivered: a pod whose grace is
-    shorter than that is killed meanwhile. Then it takes what could not be delivered, or None.
+    `leave` takes the plugin's last word, to be read from the pod's status, as soon as it is read and before it is
+    delivered: a pod whose grace is shorter than that is killed meanwhile. At the end it takes what could not be
+    delivered, or None.
     """
     newest: dict[str, dict[str, Any]] = {}
     tail.mark()
     while not stop.requested:
         is_new = _send(tail, config, sender, newest)
+        if is_new:
+            leave(last_word(newest.keys(), newest))
         if not tail.is_marked and sender.flush(FLUSH_SECONDS if is_new else 0.0):
             tail.mark()
         time.sleep(pause)

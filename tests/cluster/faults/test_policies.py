@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from cluster_builders import claim_project
 from fault_builders import program
-from fault_stories import PROJECT, SECONDS, assert_tried_again, run_of, wide_row
+from fault_stories import PROJECT, assert_tried_again, run_of, wide_row
 from harness.cluster import Cluster, Env
 from harness.hands import lay_hands
 from harness.policies import changing
@@ -18,6 +18,7 @@ from harness.policies import changing
 pytestmark = [pytest.mark.faults, pytest.mark.policies]
 
 SIDECAR = "mesh"
+SIDECAR_SECONDS = 120.0
 
 
 def with_sidecar(image: str) -> str:
@@ -68,7 +69,7 @@ async def test_a_pod_that_its_kubelet_refuses_is_told_in_the_kubelets_words_and_
 async def test_a_program_that_has_ended_beside_an_injected_sidecar_is_trained_and_its_pod_is_deleted(
     place: Env,
 ) -> None:
-    run = await place.wait("TrainingRun", run_of("accompanied"), phase="TRAINED", seconds=SECONDS)
+    run = await place.wait("TrainingRun", run_of("accompanied"), phase="TRAINED", seconds=SIDECAR_SECONDS)
     assert run["status"]["attempts"] == {"current": 1, "user": 0, "infrastructure": 0, "disruption": 0}
     assert "failure" not in run["status"]
     assert (await wide_row(place, run_of("accompanied")))["MODEL"] == "mended"
@@ -76,7 +77,7 @@ async def test_a_program_that_has_ended_beside_an_injected_sidecar_is_trained_an
     assert SIDECAR in {container["name"] for pod in pods for container in pod["spec"]["containers"]}
     assert len({pod["metadata"]["uid"] for pod in pods}) == 1
     name = pods[0]["metadata"]["name"]
-    await place.api.wait_until_gone("Pod", name, namespace=place.namespace, seconds=SECONDS)
+    await place.api.wait_until_gone("Pod", name, namespace=place.namespace, seconds=SIDECAR_SECONDS)
 
 
 def is_of(pod: dict[str, object], run: str) -> bool:

@@ -98,7 +98,7 @@ def storage_of_no_class() -> dict[str, Any]:
 
 async def test_the_secret_of_a_base_model_that_is_missing_is_named_with_its_field(place: Env) -> None:
     words = ("lora.baseModel.secretRef.name", f"'{SECRET}'", "create it")
-    await assert_failed(place, run_of("no-secret"), reason="SecretNotFound", words=words)
+    await assert_failed(place, run_of("no-secret"), reason="SecretNotFound", words=words, failure_class=None)
 
 
 async def test_an_image_that_is_not_there_is_named_while_its_pod_waits(cluster: Cluster, place: Env) -> None:

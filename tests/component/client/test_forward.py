@@ -15,7 +15,6 @@ from chorus_api.run_config import ForwardConfig, TerminationRecord
 from chorus_client import Pace, Sender, StopFlag
 from chorus_client import forward as forwarding
 from chorus_client.forward import Tail, forward, message_of
-from chorus_client.sender import Undelivered
 from chorus_client.termination import leave_termination
 from message_receiver import Receiver
 
@@ -186,24 +185,27 @@ def test_a_last_message_that_cannot_be_delivered_becomes_the_sidecars_own_last_w
     assert (record.model_dump(exclude_defaults=True, by_alias=False) if record is not None else None) == expected
 
 
+@pytest.mark.parametrize("delivering", ["flush", "close"])
 def test_the_last_word_is_left_before_it_is_delivered_since_a_pod_of_little_grace_is_killed_meanwhile(
-    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, delivering: str
 ) -> None:
     file = tmp_path / "messages.jsonl"
     file.write_text(line("MODEL_NAME", model_name="m"))
     config = ForwardConfig(messages_file=str(file), project_id=7, plugin_id=9, messaging=receiver.messaging())
     stop, tail, log = StopFlag(), Tail(file), tmp_path / "termination-log"
-    stop.request()
+    if delivering == "close":
+        stop.request()
     sender = Sender(config.messaging, attempt=3, instance=tail.instance, pace=FAST)
-    close = sender.close
+    deliver = getattr(sender, delivering)
     seen: list[TerminationRecord] = []
 
-    def closing(seconds: float) -> list[Undelivered]:
+    def watched(seconds: float) -> Any:
         seen.append(TerminationRecord.model_validate_json(log.read_text()))
-        return close(seconds)
+        stop.request()
+        return deliver(seconds)
 
-    monkeypatch.setattr(sender, "close", closing)
-    forward(tail, config, sender, stop=stop, leave=lambda record: leave_termination(record, log))
+    monkeypatch.setattr(sender, delivering, watched)
+    forward(tail, config, sender, stop=stop, leave=lambda record: leave_termination(record, log), pause=0.01)
     assert [record.model_name for record in seen] == ["m"]
     assert receiver.types == ["MODEL_NAME"]
     assert log.read_text() == "", "what was delivered is not left as well"
