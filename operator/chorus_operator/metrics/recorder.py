@@ -11,6 +11,7 @@ from chorus_api.conditions import ConditionType
 from chorus_api.phases import FINAL, Phase
 from chorus_api.reasons import FailureClass, Reason
 from chorus_kube.work_queue import OUTCOMES
+from chorus_operator.decisions.outcome.table import rows_with
 from chorus_operator.metrics.runs import PHASES, UNKNOWN, WORKING, RunBook, unix_time
 
 KINDS = ("Project", "Plugin", "TrainingRun")
@@ -18,6 +19,8 @@ RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 PHASE_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400)
 REACHED = (*WORKING, *sorted(FINAL))
 _STARTED = {ConditionType.POD_STARTED: Phase.PREPROCESSING, ConditionType.TRAINING_STARTED: Phase.TRAINING}
+_REASONS = frozenset(reason.value for reason in Reason)
+_ACTORS = ("user", "administrator", "nobody")
 _WAITING = (Reason.PREPARING, Reason.SUSPENDED)
 
 
@@ -43,6 +46,12 @@ class Recorder:
         self._failed = Counter(
             "chorus_run_attempts_failed", "Attempts that failed, by whose fault it was.", ["class"], registry=registry
         )
+        self._failures = Counter(
+            "chorus_run_failures",
+            "Attempts that failed, and runs that failed otherwise: for which reason, and who acts on it.",
+            ["reason", "actor"],
+            registry=registry,
+        )
         self._retries = Counter(
             "chorus_run_retries", "Further attempts, by whose fault the last one failed.", ["class"], registry=registry
         )
@@ -60,6 +69,8 @@ class Recorder:
         _begin(self._transitions, ((phase,) for phase in PHASES if phase != UNKNOWN))
         _begin(self._reached, ((phase,) for phase in REACHED))
         _begin(self._failed, ((each,) for each in classes))
+        known = {(each.reason.value, each.actor.value) for row in rows_with() for each in row.outcomes}
+        _begin(self._failures, sorted(known))
         _begin(self._retries, ((each,) for each in classes))
         _begin(self._frames, (("ready",), ("failed",)))
         _begin(self._reconciles, ((kind, outcome) for kind in KINDS for outcome in OUTCOMES))
@@ -93,9 +104,16 @@ class Recorder:
         queued = unix_time(patch.get("queuedTime") or before.get("queuedTime"))
         for name in reached if queued else ():
             self._reached.labels(name).observe(max(0.0, self._clock() - queued))
-        self._attempts_written(before.get("attempts") or {}, patch.get("attempts") or {})
+        failed = self._attempts_written(before.get("attempts") or {}, patch.get("attempts") or {})
+        if failed or (phase == Phase.FAILED and phase != before.get("phase")):
+            failure = {**(before.get("failure") or {}), **(patch.get("failure") or {})}
+            reason = failure.get("reason") if failure.get("reason") in _REASONS else UNKNOWN
+            actor = failure.get("actor") if failure.get("actor") in _ACTORS else UNKNOWN
+            self._failures.labels(reason, actor).inc()
 
-    def _attempts_written(self, before: Mapping[str, int], patch: Mapping[str, int]) -> None:
+    def _attempts_written(self, before: Mapping[str, int], patch: Mapping[str, int]) -> bool:
+        """Count what has changed of the attempts; tell whether one has failed."""
+
         def rise(name: str) -> int:
             return max(0, patch.get(name, before.get(name, 0)) - before.get(name, 0))
 
@@ -105,6 +123,7 @@ class Recorder:
                 self._failed.labels(each.value).inc(rise(each.value))
                 if rise("current"):
                     self._retries.labels(each.value).inc()
+        return any(rise(each.value) for each in FailureClass)
 
     def _project_written(self, before: Mapping[str, Any], patch: Mapping[str, Any]) -> None:
         old, new = _condition(ConditionType.DATASET_READY, before), _condition(ConditionType.DATASET_READY, patch)

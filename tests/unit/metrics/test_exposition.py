@@ -27,7 +27,7 @@ from message_builders import training_run
 
 NOW = 1_800_000_000.0
 ALLOWED_LABELS = {
-    *("class", "code", "kind", "outcome", "phase", "python"),
+    *("actor", "class", "code", "kind", "outcome", "phase", "python"),
     *("reason", "resource", "result", "server", "state", "type", "verb", "version", "le"),
 }
 

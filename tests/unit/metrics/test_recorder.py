@@ -88,6 +88,21 @@ def test_an_attempt_that_fails_counts_by_its_class_and_as_a_retry_when_another_f
     assert counted("chorus_run_retries_total", **{"class": "user"}) == 0
 
 
+def test_a_failure_counts_by_its_reason_and_by_who_acts_on_it_once(counted: Counted) -> None:
+    lost = {"class": "disruption", "reason": "NodeLost", "actor": "nobody"}
+    counted.wrote({"attempts": {"current": 1}}, {"attempts": {"current": 2, "disruption": 1}, "failure": lost})
+    rejected = {"failure": {"reason": "JobRejected", "actor": "administrator"}}
+    counted.wrote({"phase": "queued", **rejected}, {"phase": "failed"})
+    counted.wrote({"phase": "failed", **rejected}, {"message": "in other words"})
+    assert counted("chorus_run_failures_total", reason="NodeLost", actor="nobody") == 1
+    assert counted("chorus_run_failures_total", reason="JobRejected", actor="administrator") == 1
+
+
+def test_a_reason_of_another_version_is_no_label_of_its_own(counted: Counted) -> None:
+    counted.wrote({"phase": "TRAINING"}, {"phase": "failed", "failure": {"reason": "Whatever", "actor": "x"}})
+    assert counted("chorus_run_failures_total", reason="unknown", actor="unknown") == 1
+
+
 def test_a_frame_counts_once_by_how_its_preparation_ended(counted: Counted) -> None:
     def dataset(status: str, reason: str) -> dict[str, Any]:
         return {"conditions": [{"type": "DatasetReady", "status": status, "reason": reason}]}

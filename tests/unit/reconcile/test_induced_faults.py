@@ -769,7 +769,7 @@ def test_a_run_whose_project_is_deleted_says_so_and_stops_its_pod() -> None:
     world.pod_trains("mine")
     del world.kube.objects["Project", "default", "home"]
     world.settle()
-    cause = "spec.projectRef.name: there is no Project 'home' in this namespace; create it"
+    cause = "Project 'home', which spec.projectRef.name names, was deleted at"
     shows(world, "failed", "ProjectNotFound", cause, "mine")
     assert any(warning.startswith("ProjectNotFound ") and cause in warning for warning in warnings(world, "mine"))
     assert world.jobs() == []

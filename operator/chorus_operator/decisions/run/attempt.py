@@ -56,7 +56,7 @@ def _observe_block(draft: AcceptedDraft) -> None:
         draft.conditions.drop(ConditionType.BLOCKED)
         return
     if known is not None and known.reason != wait.failed_reason:
-        draft.conditions.drop(ConditionType.BLOCKED)
+        draft.conditions.forget(ConditionType.BLOCKED)
     draft.conditions.set(ConditionType.BLOCKED, True, wait.failed_reason, wait.message)
 
 
