@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chorus_api.reasons import FailureClass
+from chorus_kube.resources import EVENTS
 from chorus_operator.decisions.observed import parse_time
 from chorus_operator.decisions.run.retry import (
     FIRST_PAUSE_SECONDS,
@@ -121,3 +122,19 @@ def test_time_that_the_operator_is_away_counts_into_the_pause(world: World) -> N
     world.operator_since = world.now = world.now + timedelta(minutes=5)
     world.settle()
     assert world.job(world.attempt(RUN, 2)) is not None
+
+
+def retries(world: World) -> list[str]:
+    return [event["message"] for event in world.kube.all(EVENTS) if event["reason"] == "Retrying"]
+
+
+def test_each_failed_attempt_sends_one_event_and_an_unchanged_condition_none(world: World) -> None:
+    world.job_ends(world.attempt(RUN), exit_code=70)
+    world.later(1)
+    assert len(retries(world)) == 1
+    world.later(pause(world))
+    world.pod_starts(world.attempt(RUN, 2))
+    world.job_ends(world.attempt(RUN, 2), exit_code=70)
+    world.later(1)
+    assert ["Attempt 1 ended so" in message for message in retries(world)].count(True) == 1
+    assert ["Attempt 2 ended so" in message for message in retries(world)].count(True) == 1

@@ -193,11 +193,14 @@ def _of_user(reason: str, message: str) -> Failure:
 def _events(
     before: Sequence[Condition], after: Sequence[Condition], phase: str, phase_before: str | None
 ) -> tuple[Event, ...]:
-    """Say each thing once: on the transition of a condition."""
+    """Say each thing once: on the transition of a condition, and for each failed attempt."""
     old = {condition.type: condition for condition in before}
     events = []
     for condition in after:
-        same = condition.type in old and old[condition.type].status == condition.status
+        known = old.get(condition.type)
+        same = known is not None and known.status == condition.status
+        if same and condition.type == ConditionType.RETRYING and known is not None:
+            same = known.message == condition.message  # the next attempt has failed before it trained
         if same or not _is_announced(condition):
             continue
         warning = condition.type in (ConditionType.RETRYING, ConditionType.DEGRADED, ConditionType.BLOCKED)
