@@ -295,8 +295,8 @@ async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_
     """Read the fetch and publish Jobs, and the log of whatever failed, only when the decision can turn on them."""
     fetch, publish, claim = view.fetch, view.publish, view.accepted.operator.claim
     pods_left: Sequence[PodView] = ()
-    failed = None
-    if not is_written_down(view):
+    failed, failure = None, view.run.status.failure
+    if not is_written_down(view) or failure is None or failure.log_tail is None:
         failed = next((each for each in view.attempt if _has_log_of_failure(each)), None)
     key = plugin_type.fetch_key(view.accepted.config)
     if key is not None and not view.jobs:

@@ -51,6 +51,18 @@ def test_who_disrupted_a_pod_is_told_although_the_pod_is_gone_when_its_job_has_f
     assert status(world)["attempts"]["disruption"] == 1
 
 
+def test_how_a_disrupted_pod_ended_at_last_is_added_to_who_disrupted_it(world: World) -> None:
+    job = world.attempt(RUN)
+    is_disrupted(world, job)
+    world.settle()
+    container_ends(world, job, 75, log="saved at step 7\n")
+    job_is_judged(world, job)
+    world.settle()
+    failure = status(world)["failure"]
+    assert failure["message"].startswith("Eviction API: evicting (Pod ")
+    assert (failure["exitCode"], failure["logTail"]) == (75, "saved at step 7\n")
+
+
 def test_memory_that_ran_out_is_told_although_the_pod_is_gone_when_its_job_has_failed(world: World) -> None:
     container_ends(world, world.attempt(RUN), 137, reason="OOMKilled")
     world.settle()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from chorus_api.conditions import ConditionType
 from chorus_api.reasons import Reason
-from chorus_api.training_run import TrainingRunStatus
+from chorus_api.training_run import Failure, TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, StartAttempt
 from chorus_operator.decisions.outcome.model import Observation, Outcome, Row
 from chorus_operator.decisions.outcome.plugin_words import told_by_plugin
@@ -82,8 +82,9 @@ def _fail(draft: AcceptedDraft, cause: Outcome, *, written_down: bool = False) -
     """
     view, job, failure = draft.view, draft.view.job, failure_now(draft, cause)
     if written_down and draft.before.failure is not None:
-        said = {"reason": cause.reason.value, "message": failure.message, "failure_class": cause.failure_class.value}
-        failure = draft.before.failure.model_copy(update=said)
+        # The pod may be gone, or have ended since.
+        known, now = (each.model_dump(by_alias=True, exclude_none=True) for each in (draft.before.failure, failure))
+        failure = Failure.model_validate({**known, **now})
     if cause.reason is Reason.NODE_LOST:
         attempt.remove_lost(draft)
         return failed_attempt(draft, cause, failure)
