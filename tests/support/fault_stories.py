@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fault_builders import TOLD
-from harness.client import Manifest
+from harness.client import Manifest, eventually
 from harness.cluster import Env
 
 PROJECT = "faults"
 START_SECONDS = 240.0
 SECONDS = 300.0
+SHOWN_SECONDS = 60.0
 
 
 def run_of(plugin: str, project: str = PROJECT) -> str:
@@ -85,14 +86,24 @@ async def assert_failed(
 
 
 async def assert_waiting(place: Env, name: str, *, reason: str, words: tuple[str, ...]) -> Manifest:
-    """Wait until a queued run says why; so do `kubectl get -o wide` and `kubectl describe`."""
+    """Wait until a queued run says why; so do `kubectl get -o wide` and `kubectl describe`.
+
+    What a kubelet says of an image changes at each of its tries, so they are asked until they say so.
+    """
 
     def says(run: Manifest) -> bool:
         status = run["status"]
         return status.get("reason") == reason and all(word in flat(status.get("message", "")) for word in words)
 
+    async def is_shown() -> bool:
+        try:
+            await assert_shown(place, name, phase="queued", reason=reason, words=words)
+        except AssertionError:
+            return False
+        return True
+
     run = await place.wait("TrainingRun", name, phase="queued", where=says, seconds=SECONDS)
-    await assert_shown(place, name, phase="queued", reason=reason, words=words)
+    await eventually(is_shown, what=f"kubectl shows of {name}: {words}", seconds=SHOWN_SECONDS)
     return run
 
 
