@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chorus_kube.resources import PODS
-from pod_faults import container_ends, is_disrupted, is_gone, job_is_judged, the_pod
+from pod_faults import container_ends, is_disrupted, is_gone, is_told_to_end, job_is_judged, the_pod
 from unit_manifests import plugin, project
 from world import World
 
@@ -69,6 +69,55 @@ def test_memory_that_ran_out_is_told_although_the_pod_is_gone_when_its_job_has_f
     judged_without_pod(world)
     assert (world.phase(RUN), status(world)["reason"]) == ("failed", "OutOfMemory")
     assert status(world)["failure"]["exitCode"] == 137
+
+
+@pytest.mark.parametrize("code", [143, 137])
+def test_who_ended_by_sigterm_in_a_deleted_pod_was_disrupted_although_the_pod_is_gone(world: World, code: int) -> None:
+    job = world.attempt(RUN)
+    is_told_to_end(world, job)
+    world.settle()
+    container_ends(world, job, code)
+    judged_without_pod(world)
+    assert status(world)["failure"]["message"].startswith("Somebody deleted pod ")
+    assert status(world)["attempts"]["disruption"] == 1
+
+
+def test_a_program_that_fails_by_itself_in_a_deleted_pod_is_told_by_its_own_exit(world: World) -> None:
+    job = world.attempt(RUN)
+    is_told_to_end(world, job)
+    world.settle()
+    container_ends(world, job, 64)
+    judged_without_pod(world)
+    assert (world.phase(RUN), status(world)["reason"]) == ("failed", "BadConfiguration")
+
+
+def test_the_run_is_looked_at_again_when_its_active_seconds_are_over() -> None:
+    world = World()
+    world.put(plugin(deadlines={"activeSeconds": 20}), project())
+    world.frame_ready()
+    world.pod_trains(RUN)
+    assert 20 <= min(world.wakes) <= 22
+
+
+def test_a_retry_of_a_run_whose_pod_never_started_says_why_in_the_queue(world: World) -> None:
+    world = World()
+    world.put(plugin(), project())
+    world.frame_ready()
+    world.waits_out_pauses = False
+    pod_is_refused(world, world.attempt(RUN))
+    world.later(30)
+    assert (world.phase(RUN), status(world)["reason"]) == ("queued", "Retrying")
+    assert "NodeAffinity" in status(world)["message"]
+
+
+def pod_is_refused(world: World, job: str) -> None:
+    """The kubelet refuses a pod, and its Job fails for it."""
+    world.pod_waits(job)
+    pod = the_pod(world, job)
+    pod["status"] = {"phase": "Failed", "reason": "NodeAffinity", "message": "Pod was rejected"}
+    world.kube.put(pod)
+    job_is_judged(world, job)
+    world.settle()
 
 
 def test_the_log_is_read_once_when_the_main_container_has_failed(world: World) -> None:

@@ -112,7 +112,8 @@ _NODE_STOPS = ("NodeShutdown", "Shutdown", "Terminated", "Preempting", "NodeLost
 """Reasons of a pod that its node could not keep."""
 _NO_ROOM = re.compile(r"^.*(?:No space left on device|Disk quota exceeded).*$", re.MULTILINE)
 """What a program writes whose volume is full; Python's logging may follow it with a traceback of its own."""
-_TERM_CODE = 143
+SIGTERM_OR_KILL = (143, ExitCode.KILLED)
+"""Exit codes of a program that does not heed SIGTERM: from it, or from the SIGKILL that follows."""
 
 
 def _over_own_limit(seen: Observation) -> Outcome | None:
@@ -174,11 +175,17 @@ def _too_long(seen: Observation) -> Outcome | None:
 def _deleted(seen: Observation) -> Outcome | None:
     """SIGTERM ended a program that does not heed it, in a pod that somebody deleted."""
     pod = seen.pod
-    if pod is None or pod.deleting_since is None or pod.exit_code not in (_TERM_CODE, ExitCode.KILLED):
+    if pod is None or pod.deleting_since is None or pod.exit_code not in SIGTERM_OR_KILL:
         return None
     if pod.terminated_reason == "OOMKilled":
         return None
-    return DISRUPTED.saying(f"Somebody deleted {_place(pod).lower()}.", exit_code=pod.exit_code)
+    return somebody_deleted(pod)
+
+
+def somebody_deleted(pod: PodView) -> Outcome:
+    """Say that a pod was deleted; nobody knows by whom."""
+    where = f" on node {pod.node}" if pod.node else ""
+    return DISRUPTED.saying(f"Somebody deleted pod {pod.name}{where}.", exit_code=pod.exit_code)
 
 
 def _no_room(seen: Observation) -> Outcome | None:

@@ -250,7 +250,11 @@ def requeue_seconds(draft: AcceptedDraft) -> float:
     if pod is None or pod.started is None:
         return 15.0
     limit = min(deadlines.data_report_seconds, deadlines.training_start_seconds, deadlines.progress_seconds)
-    return min(max(limit / 4, MIN_REQUEUE_SECONDS), MAX_REQUEUE_SECONDS)
+    waits = [limit / 4, MAX_REQUEUE_SECONDS]
+    first = draft.conditions.get(ConditionType.POD_STARTED)
+    if first is not None and deadlines.active_seconds is not None:
+        waits.append(deadlines.active_seconds - _seconds(draft, first.last_transition_time) + MIN_REQUEUE_SECONDS)
+    return max(min(waits), MIN_REQUEUE_SECONDS)
 
 
 def force_delete_lost(draft: Draft, pods: Sequence[PodView] | None = None) -> None:

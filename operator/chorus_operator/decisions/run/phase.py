@@ -42,6 +42,9 @@ def run_phase(conditions: Sequence[Condition]) -> tuple[Phase, str, str]:
         if started is not None and started.status == "True":
             word = _newest_word(conditions) or started
             return phase, word.reason, word.message
+    retrying = find(conditions, ConditionType.RETRYING)
+    if retrying is not None and retrying.status == "True" and pods_ready and pods_ready.reason == Reason.PENDING:
+        return Phase.QUEUED, retrying.reason, retrying.message  # why the last attempt failed says more
     waiting = pods_ready or find(conditions, ConditionType.ACCEPTED)
     return Phase.QUEUED, *((waiting.reason, waiting.message) if waiting else (Reason.AWAITING_ADMISSION.value, ""))
 

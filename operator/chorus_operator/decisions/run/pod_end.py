@@ -15,6 +15,7 @@ from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, DeletePod
 from chorus_operator.decisions.observed import PodView
 from chorus_operator.decisions.outcome.model import Actor, Outcome, Row
+from chorus_operator.decisions.outcome.pod_rows import SIGTERM_OR_KILL, somebody_deleted
 from chorus_operator.decisions.outcome.table import classify
 from chorus_operator.decisions.run.attempt import failure_of, observation, was_suspended
 from chorus_operator.decisions.run.phase import NOT_APPLICABLE
@@ -52,6 +53,8 @@ def first_cause(draft: AcceptedDraft) -> Outcome | None:
     known, failure = draft.conditions.get(ConditionType.POD_ENDING), draft.before.failure
     if known is None or known.reason == Reason.SIDECAR_RUNS_ON or failure is None:
         return None
+    if known.status == "Unknown" and not _sigterm_or_kill(draft):
+        return None
     return Outcome(
         FailureClass(failure.failure_class),
         Reason(failure.reason),
@@ -66,25 +69,39 @@ def first_cause(draft: AcceptedDraft) -> Outcome | None:
 def write_down(draft: AcceptedDraft, pod: PodView, own: Sequence[Row] = ()) -> None:
     """Keep the first cause in time of a pod's end: what follows from it must not take its place.
 
-    A disruption that is called off is forgotten. What a user stopped has no cause.
+    A disruption that is called off is forgotten. What a user stopped has no cause. A pod that somebody deletes may end
+    in any way until its grace is over: its condition is Unknown.
     """
-    job = draft.view.job
-    known = draft.conditions.get(ConditionType.POD_ENDING) is not None
+    job, known = draft.view.job, draft.conditions.get(ConditionType.POD_ENDING)
     # What its sidecar still sends may say more.
     refused = pod.phase == "Failed" and bool(pod.pod_reason)
     fails = refused or (pod.exit_code not in (None, 0) and not pod.forwarding)
-    if not (fails or pod.disrupted) or was_suspended(draft) or (job is not None and job.stopped):
-        if known and pod.deleting_since is None:
+    ends = fails or bool(pod.disrupted) or (pod.deleting_since is not None and pod.exit_code is None)
+    if not ends or was_suspended(draft) or (job is not None and job.stopped):
+        if known is not None and pod.deleting_since is None:
             draft.conditions.drop(ConditionType.POD_ENDING)
             draft.changes["failure"] = None
         return
-    if known:
+    if known is not None and (known.status == "True" or not (fails or pod.disrupted)):
         return
-    cause = classify(replace(observation(draft), overdue=None, blocked=None, main_ended=True), own)
+    if fails or pod.disrupted:
+        cause = classify(replace(observation(draft), overdue=None, blocked=None, main_ended=True), own)
+    else:
+        cause = somebody_deleted(pod)
     if cause is None:
         return
-    draft.conditions.set(ConditionType.POD_ENDING, True, cause.reason, cause.message)
+    settled = fails or bool(pod.disrupted)
+    draft.conditions.set(ConditionType.POD_ENDING, settled or "Unknown", cause.reason, cause.message)
     draft.changes["failure"] = failure_of(cause, pod, draft.view.log_tail)
+
+
+def _sigterm_or_kill(draft: AcceptedDraft) -> bool:
+    """Tell whether the attempt's Job failed for what a deletion does to a program that does not heed it."""
+    job, pod = draft.view.job, draft.view.pod
+    if job is None or not job.failed:
+        return False
+    code = pod.exit_code if pod is not None and pod.exit_code is not None else job.failed_exit_code
+    return code in (None, *SIGTERM_OR_KILL)
 
 
 def release(draft: AcceptedDraft, pod: PodView, own: Sequence[Row] = ()) -> Decision[TrainingRunStatus]:
