@@ -348,7 +348,9 @@ class PluginStatus(StatusModel):
     id: int | None = Field(None, description="plugin_id in messages: a stable positive integer.")
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default_factory=list, description="Ready, Online.", json_schema_extra={"x-list-map-keys": ["type"]}
+        default_factory=list,
+        description="Ready, Online; PodStarted while its image is asked.",
+        json_schema_extra={"x-list-map-keys": ["type"]},
     )
     report: OnlineReportEntry | None = Field(
         None, description="What the plugin said of itself. Written by the message receiver alone."

@@ -35,6 +35,7 @@ def decide_plugin(view: PluginView) -> Decision[PluginStatus]:
     if image_to_describe(plugin) is not None:
         again = _ask(view, conditions, actions)
     else:
+        conditions.drop(ConditionType.POD_STARTED)
         conditions.set(ConditionType.READY, True, Reason.READY, "Projects may use it.")
         if plugin.status.report is not None:
             conditions.set(ConditionType.ONLINE, True, Reason.DESCRIBED, "The image has said what it is and needs.")
@@ -86,6 +87,7 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
 
 
 def _fail(conditions: Conditions, message: str) -> None:
+    conditions.drop(ConditionType.POD_STARTED)
     text = (
         f"The image was run with CHORUS_ROLE=describe and did not say what it needs: {message} "
         "Mend it, or set spec.container.describe: false and state spec.requires and spec.parameters yourself."
