@@ -8,6 +8,7 @@ those is tested against the real API server.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import marshal
 from collections import Counter
@@ -40,7 +41,10 @@ class Call:
 
 
 class FakeKube:
-    """The API server as a dictionary. `before` and `after` see each call and may raise, to break it there."""
+    """The API server as a dictionary. `before` and `after` see each call and may raise, to break it there.
+
+    What `objects` holds may be taken out, but is not changed in place: `put` stores what has changed.
+    """
 
     def __init__(
         self,
@@ -60,11 +64,24 @@ class FakeKube:
         """Uid of a namespace, where it is not `uid-of-<its name>`."""
         self.before: Callable[[Call], None] = lambda call: None
         self.after: Callable[[Call], None] = lambda call: None
+        self.others: Callable[[], bool] = lambda: True
+        """Whether there may be somebody else to let run before a call."""
         self._clock = clock
         self._collect_garbage = collect_garbage
         self._version = 0
         self._lives: Counter[ObjectKey] = Counter()
         self._applied: dict[tuple[ObjectKey, str, str | None], Manifest] = {}
+        self._written: dict[ObjectKey, tuple[Manifest, str, bytes]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeKube:
+        """Copy plain data as it is copied for readers, and the calls, which nobody changes, not at all."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        plain = {"objects": _copy(self.objects), "_applied": _copy(self._applied)}
+        shared = {"calls": list(self.calls), "_written": {}}
+        rest = {key: value for key, value in vars(self).items() if key not in plain.keys() | shared.keys()}
+        vars(twin).update(plain | shared | copy.deepcopy(rest, memo))
+        return twin
 
     # For tests
 
@@ -81,7 +98,16 @@ class FakeKube:
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         metadata["resourceVersion"] = self._next_version()
         self.objects[key] = stored
-        return _copy(stored)
+        return self._read(key, stored)
+
+    def _read(self, key: ObjectKey, stored: Manifest) -> Manifest:
+        """Give a copy. What it is made from is kept for the next reader: most objects are read many times."""
+        version = stored["metadata"]["resourceVersion"]
+        known = self._written.get(key)
+        if known is None or known[0] is not stored or known[1] != version:
+            known = self._written[key] = (stored, version, marshal.dumps(stored))
+        copied: Manifest = marshal.loads(known[2])
+        return copied
 
     def _new_uid(self, key: ObjectKey) -> str:
         """Make a uid that depends on what was made under the name before, and on nothing else that was made."""
@@ -95,11 +121,13 @@ class FakeKube:
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
         """Read an object without leaving a trace in `calls`."""
-        return _copy(self.objects.get((resource.kind, namespace, name)))
+        key = (resource.kind, namespace, name)
+        stored = self.objects.get(key)
+        return None if stored is None else self._read(key, stored)
 
     def all(self, resource: Resource) -> Manifests:
         """Read all objects of a kind without leaving a trace in `calls`."""
-        return [_copy(stored) for (kind, _, _), stored in self.objects.items() if kind == resource.kind]
+        return [self._read(key, stored) for key, stored in self.objects.items() if key[0] == resource.kind]
 
     def present(self, resource: Resource) -> Present:
         """Namespace, name and the stored object itself, to be read alone, of all of a kind that are there now."""
@@ -136,10 +164,10 @@ class FakeKube:
     ) -> Manifests:
         async with self._call(Call("list", resource.kind)):
             return [
-                _copy(stored)
-                for (kind, place, _), stored in self.objects.items()
-                if kind == resource.kind
-                and namespace in (None, place)
+                self._read(key, stored)
+                for key, stored in self.objects.items()
+                if key[0] == resource.kind
+                and namespace in (None, key[1])
                 and (labels or {}).items() <= stored["metadata"].get("labels", {}).items()
                 and all(_at(stored, path) == value for path, value in (fields or {}).items())
             ][:most]
@@ -270,13 +298,15 @@ class FakeKube:
         if new != old:
             if key[0] in {"ConfigMap", "Secret"} and old.get("immutable") and new.get("data") != old.get("data"):
                 raise Invalid(f"{key}: data is immutable", status=422, reason="Invalid")
+            new["metadata"] = dict(new["metadata"])
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
             new["metadata"]["resourceVersion"] = self._next_version()
             self.objects[key] = new
             if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
                 self._remove(key)
-        return _copy(new)
+                return new
+        return self._read(key, self.objects[key])
 
     def _apply(self, key: ObjectKey, manifest: Manifest, *, manager: str, subresource: str | None) -> Manifest:
         """Make the manager's fields so: what it no longer names is removed, unless another manager holds it too."""
@@ -323,7 +353,8 @@ class _Calling:
         self._call = call
 
     async def __aenter__(self) -> None:
-        await asyncio.sleep(0)
+        if self._kube.others():
+            await asyncio.sleep(0)
         self._kube.calls.append(self._call)
         self._kube.before(self._call)
 
@@ -360,10 +391,10 @@ def _without_status(resource: Resource, manifest: Manifest) -> Manifest:
 
 
 def _merge(base: Any, patch: Any, *, keep_nulls: bool = False) -> Any:
-    """RFC 7386 JSON merge patch."""
+    """RFC 7386 JSON merge patch. The result shares with `base` what the patch leaves as it is."""
     if not isinstance(patch, dict):
-        return _copy(patch)
-    merged = dict(_copy(base)) if isinstance(base, dict) else {}
+        return _copy(patch) if isinstance(patch, list) else patch
+    merged = dict(base) if isinstance(base, dict) else {}
     for name, value in patch.items():
         if value is None and not keep_nulls:
             merged.pop(name, None)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import copy
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from chorus_api import contract
 from chorus_api.phases import FINAL
@@ -40,6 +43,11 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMESPACE = "default"
 TOKENS = ServiceTokens(b"k" * 32)
 MAX_ROUNDS = 60
+W = TypeVar("W", bound="World")
+
+# One event loop for all worlds: each settles many times, and to make and close a loop for each takes 0.25 ms of CPU.
+_RUNNER = asyncio.Runner()
+atexit.register(_RUNNER.close)
 
 
 def frame(
@@ -82,6 +90,17 @@ class SimulatedDispatcher(WebhookDispatcher):
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
+    @property
+    def sends(self) -> bool:
+        """Whether anything is being sent."""
+        return bool(self._tasks)
+
+    async def give_up(self) -> None:
+        """Send no further what an error has left under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def restart(self) -> None:
         """Be the dispatcher of a new process, which has sent nothing yet."""
         for task in self._tasks:
@@ -92,6 +111,12 @@ class SimulatedDispatcher(WebhookDispatcher):
         """The events of a type that were sent."""
         told = [json.loads(outbound.body) for outbound in self.outbound]
         return [event for event in told if event["type"] == f"dev.chorus.{kind}"]
+
+
+def made_once(make: Callable[[], W]) -> Callable[[], W]:
+    """Make a world when it is first asked for, and give everyone a copy of it: that takes a twentieth of the time."""
+    made = functools.cache(make)
+    return functools.wraps(make)(lambda: copy.deepcopy(made()))
 
 
 @dataclass
@@ -113,6 +138,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=self._clock)
+        self.kube.others = self._others
+        self._settling = False
         self.operator_since = self.now
         self.failures = Failures()
         self.dispatcher = SimulatedDispatcher(self._clock)
@@ -127,9 +154,23 @@ class World:
 
     def settle(self) -> None:
         """Let the operator look at everything until nothing changes any more."""
-        asyncio.run(self._settle())
+        self._settling = True
+        try:
+            _RUNNER.run(self._settle())
+        finally:
+            self._settling = False
+
+    def _others(self) -> bool:
+        """Whether a call has anybody to wait for: while a world settles, only what is being sent runs beside it."""
+        return not self._settling or self.dispatcher.sends
 
     async def _settle(self) -> None:
+        try:
+            await self._rounds()
+        finally:
+            await self.dispatcher.give_up()
+
+    async def _rounds(self) -> None:
         for _ in range(MAX_ROUNDS):
             before, told = self._versions(), len(self.dispatcher.outbound)
             disturbed = self.disturbed

@@ -10,7 +10,7 @@ import pytest
 from chorus_api.run_config import TerminationRecord
 from chorus_protocol.messages import ColumnProfile, FrameManifest
 from unit_manifests import container_plugin, plugin, project, run
-from world import World, frame, iso
+from world import World, frame, iso, made_once
 
 PENGUINS = frame(columns=("species", "island", "body_mass_g"))
 NAMED = TerminationRecord(outcome="succeeded", model_name="classifier")
@@ -28,6 +28,7 @@ def applied(world: World, **container: Any) -> World:
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     """A Project whose plugin is a container that needs not be asked: its first run has its Job."""
     return applied(World(), describe=False)

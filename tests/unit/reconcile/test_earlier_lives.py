@@ -15,12 +15,13 @@ from chorus_kube.resources import CONFIG_MAPS, JOBS
 from fakes import Call
 from service_world import MODEL, RUN, ServiceWorld
 from unit_manifests import container_plugin, plugin, project, run
-from world import NAMESPACE, World, frame
+from world import NAMESPACE, World, frame, made_once
 
 Manifest = dict[str, Any]
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     """A Project whose frame is ready, and a run by hand that trains."""
     world = World()
@@ -89,9 +90,10 @@ def test_a_run_that_is_made_again_after_orphaning_publishes_its_own_model(world:
     finish(world)
     first = world.run("x")["status"]["model"]["name"]
     remove(world, "Job", "ConfigMap")
-    for stored in world.kube.objects.values():
+    for stored in [*world.kube.all(JOBS), *world.kube.all(CONFIG_MAPS)]:
         if stored["metadata"].get("labels", {}).get(contract.RUN_LABEL) == "x":
             stored["metadata"].pop("ownerReferences")
+            world.kube.put(stored)
     for job in world.jobs():
         del world.kube.objects["Job", NAMESPACE, job]
     world.put(run("x"))

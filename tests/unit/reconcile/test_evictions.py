@@ -6,7 +6,7 @@ import pytest
 
 from service_world import RUN, ServiceWorld
 from unit_manifests import container_plugin, plugin, project
-from world import World
+from world import World, made_once
 
 OWN_LIMITS = [
     'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". ',
@@ -20,6 +20,7 @@ LOW_NODE = (
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     made = World()
     made.put(plugin(), project())

@@ -9,12 +9,13 @@ import pytest
 from chorus_kube.resources import PODS
 from pod_faults import container_ends, is_disrupted, is_gone, is_told_to_end, job_is_judged, the_pod
 from unit_manifests import plugin, project
-from world import World
+from world import World, made_once
 
 RUN = "home-soft-1"
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     world = World()
     world.put(plugin(), project())

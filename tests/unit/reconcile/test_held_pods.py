@@ -9,7 +9,7 @@ import pytest
 
 from chorus_api.run_config import TerminationRecord
 from unit_manifests import LORA, container_plugin, plugin, project
-from world import World
+from world import World, made_once
 
 RUN = "home-soft-1"
 DIGEST = "sha256:" + "cd" * 32
@@ -19,6 +19,7 @@ DONE = TerminationRecord(
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     """A LoRA run whose first attempt trains."""
     world = World()

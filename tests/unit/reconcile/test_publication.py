@@ -16,7 +16,7 @@ from chorus_kube.resources import CLAIMS, CONFIG_MAPS, PODS, PROJECTS
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.run.publication import POD_END_SECONDS
 from unit_manifests import plugin, project, run
-from world import World, iso
+from world import World, iso, made_once
 
 RUN = "home-soft-1"
 LEFT = "home-soft-1-left"
@@ -26,6 +26,7 @@ OTHERS = "Project team-b/cars (uid 1234)"
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     world = World()
     world.put(plugin(), project())

@@ -18,12 +18,13 @@ from chorus_operator.decisions.run.retry import (
     pause_seconds,
 )
 from unit_manifests import plugin, project
-from world import World
+from world import World, made_once
 
 RUN = "home-soft-1"
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     """A run whose first attempt trains, in a world whose time does not pass by itself."""
     world = World(waits_out_pauses=False)

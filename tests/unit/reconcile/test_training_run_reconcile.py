@@ -12,10 +12,11 @@ from chorus_kube.errors import Unavailable
 from chorus_kube.resources import CONFIG_MAPS
 from fakes import Call
 from unit_manifests import LORA, plugin, project, run
-from world import World, frame, iso
+from world import World, frame, iso, made_once
 
 
 @pytest.fixture
+@made_once
 def world() -> World:
     """A Project with one plugin whose frame is ready: its first run has its Job."""
     world = World()

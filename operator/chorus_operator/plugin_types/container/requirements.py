@@ -87,7 +87,6 @@ def _ask(view: PluginView, conditions: Conditions, actions: list[Action]) -> flo
 
 
 def _fail(conditions: Conditions, message: str) -> None:
-    conditions.drop(ConditionType.POD_STARTED)
     text = (
         f"The image was run with CHORUS_ROLE=describe and did not say what it needs: {message} "
         "Mend it, or set spec.container.describe: false and state spec.requires and spec.parameters yourself."
