@@ -123,17 +123,18 @@ async def assert_tried_again(
     It goes out of the status when the run is TRAINED, and stays in an Event.
     """
     run = await place.wait("TrainingRun", name, phase="TRAINED", seconds=SECONDS)
-    assert_words((f"Attempt 1 ended: {reason}:", *words), await place.describe("TrainingRun", name))
-    await assert_warned(place, name, reason="Retrying", words=(f"Attempt 1 ended: {reason}:", *words))
+    said = (f"{reason}: ", *words, "Attempt 1 ended so; attempt 2 starts in")
+    assert_words(said, await place.describe("TrainingRun", name))
+    await assert_warned(place, name, reason="Retrying", words=said)
     counted = {"user": 0, "infrastructure": 0, "disruption": 0, failure_class: 1}
     assert run["status"]["attempts"] == {"current": 2, **counted}
     seen = [version.get("status", {}) for version in place.record.versions("TrainingRun", name=name)]
-    told = next(status for status in seen if "failure" in status)
+    told = next(status for status in seen if status.get("reason") == "Retrying")
     failure: Manifest = told["failure"]
     assert (failure["class"], failure["reason"]) == (failure_class, reason)
     assert_words(words, failure["message"])
     assert told["phase"] in ("queued", "PREPROCESSING", "TRAINING")
-    assert_words((f"Attempt 1 ended: {reason}:",), told["shown"]["message"])
+    assert told["shown"]["message"].startswith(f"{reason}: ")
     return failure
 
 

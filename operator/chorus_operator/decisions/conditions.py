@@ -43,10 +43,6 @@ class Conditions:
         # As it was read: what is set and set back in one decision has not changed.
         before = self._read.get(name)
         same = before is not None and before.status == text
-        new = (text, reason, message[:MESSAGE_LIMIT], self._generation)
-        if before is not None and new == (before.status, before.reason, before.message, before.observed_generation):
-            self._conditions[name] = before  # nearly always: it need not be validated again
-            return
         self._conditions[name] = Condition(
             type=str(name),
             status=text,

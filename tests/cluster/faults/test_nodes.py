@@ -122,9 +122,11 @@ async def test_a_claim_that_is_full_is_told_by_the_programs_own_error(batch: Bat
         volume_on_node(place, claim=FULL, node=batch.node, path=path),
     ):
         await place.apply(
-            program("writing", cluster.operator_image, FILLS_THE_CLAIM),
+            program("writing", cluster.operator_image, FILLS_THE_CLAIM, spec={"retry": {"infrastructure": 0}}),
             claim_project(FULL, plugins=["writing"], spec={"storage": {"claimName": FULL}}),
         )
         words = ("No space left on device",)
-        run = await assert_failed(place, run_of("writing", FULL), reason="TrainingFailed", words=words)
+        run = await assert_failed(
+            place, run_of("writing", FULL), reason="VolumeFull", words=words, failure_class="infrastructure"
+        )
         assert_words(("Traceback (most recent call last)",), run["status"]["failure"]["logTail"])

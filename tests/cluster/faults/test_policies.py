@@ -59,7 +59,7 @@ async def place(cluster: Cluster) -> AsyncIterator[Env]:
 
 
 async def test_a_pod_that_its_kubelet_refuses_is_told_in_the_kubelets_words_and_tried_again(place: Env) -> None:
-    words = ("was refused on node", "NodeAffinity", "Predicate NodeAffinity failed")
+    words = ("NodeAffinity", "Predicate NodeAffinity failed", "was refused")
     failure = await assert_tried_again(
         place, run_of("misplaced"), reason="PodRejected", words=words, failure_class="infrastructure"
     )

@@ -172,10 +172,10 @@ async def test_a_pod_over_its_own_ephemeral_storage_names_the_field_to_raise_and
     batch: Batch,
 ) -> None:
     words = (
-        "was evicted",
         "Pod ephemeral local storage usage exceeds the total limit of containers",
         "spec.scratch.size",
         "resources.limits.ephemeral-storage",
+        "was evicted",
     )
     run = await assert_failed(batch.place, run_of("writing"), reason="ScratchFull", words=words)
     assert run["status"]["failure"]["node"] in run["status"]["message"]

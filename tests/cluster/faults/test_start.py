@@ -98,7 +98,7 @@ def storage_of_no_class() -> dict[str, Any]:
 
 async def test_the_secret_of_a_base_model_that_is_missing_is_named_with_its_field(place: Env) -> None:
     words = ("lora.baseModel.secretRef.name", f"'{SECRET}'", "create it")
-    await assert_failed(place, run_of("no-secret"), reason="SecretNotFound", words=words, failure_class=None)
+    await assert_failed(place, run_of("no-secret"), reason="SecretNotFound", words=words)
 
 
 async def test_an_image_that_is_not_there_is_named_while_its_pod_waits(cluster: Cluster, place: Env) -> None:
@@ -107,7 +107,7 @@ async def test_an_image_that_is_not_there_is_named_while_its_pod_waits(cluster: 
 
 
 async def test_a_pull_secret_that_is_missing_is_named_beside_the_image(cluster: Cluster, place: Env) -> None:
-    words = (no_image(cluster), "spec.pod.imagePullSecrets", f"no Secret {PULL_SECRET}", "create it")
+    words = ("spec.pod.imagePullSecrets", f"no Secret {PULL_SECRET}", "create it", no_image(cluster))
     await assert_waiting(place, run_of("no-login"), reason="ImagePull", words=words)
 
 
