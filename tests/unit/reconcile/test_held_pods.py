@@ -9,7 +9,7 @@ import pytest
 
 from chorus_api.run_config import TerminationRecord
 from unit_manifests import LORA, container_plugin, plugin, project
-from world import World, made_once
+from world import World, iso, made_once
 
 RUN = "home-soft-1"
 DIGEST = "sha256:" + "cd" * 32
@@ -179,3 +179,53 @@ def test_a_try_of_a_cpu_job_that_failed_beside_a_sidecar_makes_room_for_the_next
     world.main_container_ends(job, exit_code=70)
     assert deleted_pods(world) == [name]
     assert world.job(job) is not None
+
+
+def test_a_sidecar_that_fails_does_not_make_a_good_training_fail(world: World) -> None:
+    job = world.attempt(RUN)
+    world.main_container_ends(job, record=DONE)
+    for pod in world.pods_of(job):
+        pod["status"]["phase"] = "Failed"
+        pod["status"]["containerStatuses"][1]["state"] = {"terminated": {"exitCode": 1}}
+        world.kube.put(pod)
+    stored = world.job(job)
+    assert stored is not None
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}
+    world.kube.put({**stored, "status": {"conditions": [failed]}})
+    world.settle()
+    world.publish(RUN)
+    assert world.phase(RUN) == "TRAINED"
+
+
+def test_a_failed_container_whose_forwarder_and_injected_sidecar_run_on_is_not_waited_for() -> None:
+    world = World()
+    world.put(container_plugin(describe=False, artefact="None", messages="File"), project())
+    world.frame_ready()
+    world.pod_trains(RUN)
+    job = world.attempt(RUN)
+    world.sidecar_runs(job)
+    world.main_container_ends(job, exit_code=64)
+    world.later(10)
+    assert len(deleted_pods(world)) == 1
+    pod_goes(world, job)
+    assert (world.phase(RUN), status(world)["reason"]) == ("failed", "BadConfiguration")
+
+
+def test_a_held_pod_whose_node_is_lost_is_lost_with_it(world: World) -> None:
+    job = world.attempt(RUN)
+    world.main_container_ends(job, record=DONE)
+    for pod in world.pods_of(job):
+        pod["metadata"]["deletionTimestamp"] = iso(world.now)
+        world.kube.put(pod)
+    world.later(120)
+    assert status(world)["attempts"]["disruption"] == 1
+
+
+def test_a_written_failure_whose_reason_this_version_does_not_know_is_read(world: World) -> None:
+    job = world.attempt(RUN)
+    world.main_container_ends(job, exit_code=70)
+    stored = world.run(RUN)
+    stored["status"]["failure"]["reason"] = "OfAnotherVersion"
+    world.kube.put(stored)
+    pod_goes(world, job)
+    assert status(world)["attempts"]["infrastructure"] == 1

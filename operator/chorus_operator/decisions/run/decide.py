@@ -61,7 +61,7 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
     draft.changes["resolved"] = view.accepted.resolved()
     draft.conditions.set(ConditionType.PARAMETERS_VALID, True, Reason.PARAMETERS_VALID, "The plugin takes them.")
     attempt.observe(draft)
-    done = view.job is not None and (view.job.complete or ended_well(view))
+    done = view.job is not None and (view.job.complete or ended_well(view))  # what is left is to publish it
     if view.wants_suspension and not done and not plugin_type.is_over(draft):
         return _suspend(draft, plugin_type)
     draft.conditions.drop(ConditionType.SUSPENDED)

@@ -15,6 +15,7 @@ from chorus_api.training_run import TrainingRunStatus
 from chorus_operator.decisions.decision import Decision, DeletePod
 from chorus_operator.decisions.observed import PodView
 from chorus_operator.decisions.outcome.model import Actor, Outcome, Row
+from chorus_operator.decisions.outcome.plugin_words import REASONS
 from chorus_operator.decisions.outcome.pod_rows import SIGTERM_OR_KILL, somebody_deleted
 from chorus_operator.decisions.outcome.table import classify
 from chorus_operator.decisions.run.attempt import failure_of, observation, was_suspended
@@ -43,7 +44,12 @@ def is_written_down(view: RunView) -> bool:
 
 
 def ended_well(view: RunView) -> bool:
-    """Tell whether the present attempt's main container is known to have ended with exit code 0, and its pod is not."""
+    """Tell whether the present attempt's main container has ended with exit code 0, however its pod and Job end.
+
+    Its pod shows it, or it is written down of a pod that had to be deleted.
+    """
+    if view.pod is not None and view.pod.exit_code == 0:
+        return True
     known = next((c for c in view.run.status.conditions if c.type == ConditionType.POD_ENDING), None)
     return known is not None and known.reason == Reason.SIDECAR_RUNS_ON
 
@@ -57,7 +63,7 @@ def first_cause(draft: AcceptedDraft) -> Outcome | None:
         return None
     return Outcome(
         FailureClass(failure.failure_class),
-        Reason(failure.reason),
+        REASONS.get(failure.reason, Reason.INTERNAL_ERROR),
         failure.message,
         failure.hint or "",
         Actor(failure.actor or Actor.USER),
@@ -75,10 +81,10 @@ def write_down(draft: AcceptedDraft, pod: PodView, own: Sequence[Row] = ()) -> N
     job, known = draft.view.job, draft.conditions.get(ConditionType.POD_ENDING)
     # What its sidecar still sends may say more.
     refused = pod.phase == "Failed" and bool(pod.pod_reason)
-    fails = refused or (pod.exit_code not in (None, 0) and not pod.forwarding)
+    fails = refused or (pod.exit_code not in (None, 0) and (is_held_open(pod) or not pod.forwarding))
     ends = fails or bool(pod.disrupted) or (pod.deleting_since is not None and pod.exit_code is None)
     if not ends or was_suspended(draft) or (job is not None and job.stopped):
-        if known is not None and pod.deleting_since is None:
+        if known is not None and known.reason != Reason.SIDECAR_RUNS_ON and pod.deleting_since is None:
             draft.conditions.drop(ConditionType.POD_ENDING)
             draft.changes["failure"] = None
         return

@@ -15,6 +15,7 @@ from chorus_operator.decisions.outcome.table import classify
 from chorus_operator.decisions.run import attempt, pod_end
 from chorus_operator.decisions.run.retry import failed_attempt, failure_now, is_paused, start_after_pause
 from chorus_operator.decisions.run.state import REQUEUE_SECONDS, AcceptedDraft
+from chorus_operator.decisions.startup import is_lost
 
 
 def train(
@@ -38,7 +39,7 @@ def train(
         return start_after_pause(draft)
     draft.attempts = draft.attempts.model_copy(update={"not_before": None})
     if job is not None and not job.finished and pod is not None:
-        if pod_end.is_held_open(pod):
+        if pod_end.is_held_open(pod) and not is_lost(pod, now=view.now):
             return pod_end.release(draft, pod, own)
         pod_end.write_down(draft, pod, own)
     complete = job is not None and (job.complete or (job.finished and pod_end.ended_well(view)))
