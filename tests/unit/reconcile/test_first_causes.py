@@ -8,7 +8,7 @@ import pytest
 
 from chorus_kube.resources import PODS
 from pod_faults import container_ends, is_disrupted, is_gone, is_told_to_end, job_is_judged, the_pod
-from unit_manifests import plugin, project
+from unit_manifests import container_plugin, plugin, project
 from world import World, made_once
 
 RUN = "home-soft-1"
@@ -162,3 +162,14 @@ def test_the_next_attempt_knows_nothing_of_how_the_last_pod_ended(world: World) 
     world.train_to_the_end(RUN)
     assert world.phase(RUN) == "TRAINED"
     assert "failure" not in status(world)
+
+
+def test_a_refusal_of_the_data_stands_before_the_exit_that_follows_it() -> None:
+    world = World()
+    world.put(container_plugin(describe=False), project())
+    world.frame_ready()
+    job = world.attempt(RUN)
+    world.pod_starts(job)
+    container_ends(world, job, 1)
+    world.pod_says(RUN, dataReport={"applicable": False, "reason": "texts too short"})
+    assert (world.phase(RUN), status(world)["message"]) == ("notApplicable", "texts too short")

@@ -45,7 +45,7 @@ def train(
     complete = job is not None and (job.complete or (job.finished and pod_end.ended_well(view)))
     seen = _observe(draft, complete=complete, heeds_refusals=heeds_refusals, names_model=names_model)
     first = pod_end.first_cause(draft) if job is None or job.finished or seen.overdue is not None else None
-    if first is not None and not complete:
+    if first is not None and not complete and not seen.refusal:
         return _fail(draft, told_by_plugin(first, seen.error), written_down=True)
     cause = classify(seen, own)
     if cause is not None:
