@@ -303,7 +303,8 @@ async def test_a_loss_that_is_no_number_ends_the_run_with_a_hint(batch: Batch) -
     )
     failure = run["status"]["failure"]
     assert (failure["class"], failure["exitCode"]) == ("user", 64)
-    assert "learningRate" in failure["hint"]
+    assert "weights of the base model" in failure["hint"]  # nothing has been learned yet
+    assert "learningRate" not in failure["hint"]
     assert not [path for path in await tree(batch.place, "models") if path.startswith("faults-exploding")]
 
 
