@@ -139,3 +139,12 @@ def test_each_failed_attempt_sends_one_event_and_an_unchanged_condition_none(wor
     world.later(1)
     assert ["Attempt 1 ended so" in message for message in retries(world)].count(True) == 1
     assert ["Attempt 2 ended so" in message for message in retries(world)].count(True) == 1
+
+
+def test_a_pause_that_no_pause_can_be_is_over(world: World) -> None:
+    world.job_ends(world.attempt(RUN), exit_code=70)
+    stored = world.run(RUN)
+    stored["status"]["attempts"]["notBefore"] = "2999-01-01T00:00:00Z"
+    world.kube.put(stored)
+    world.settle()
+    assert world.job(world.attempt(RUN, 2)) is not None

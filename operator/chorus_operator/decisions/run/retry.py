@@ -60,7 +60,8 @@ def start_after_pause(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:
     """Make the Job of the present attempt once its pause is over."""
     until, number = draft.attempts.not_before, draft.attempts.current
     left = (until - draft.view.now).total_seconds() if until is not None else 0.0
-    if left > 0:
+    # No pause is longer: a clock has jumped, or somebody has edited the status.
+    if 0 < left <= LONGEST_PAUSE_SECONDS * (1 + JITTER):
         return draft.done(again=left)
     draft.actions.append(StartAttempt(number))
     draft.attempts = draft.attempts.model_copy(update={"not_before": None})

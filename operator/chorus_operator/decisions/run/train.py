@@ -43,6 +43,8 @@ def train(
             return pod_end.release(draft, pod, own)
         pod_end.write_down(draft, pod, own)
     complete = job is not None and (job.complete or (job.finished and pod_end.ended_well(view)))
+    if complete and any(each.job is not None and not each.job.finished for each in view.attempt):
+        return draft.done(again=attempt.requeue_seconds(draft))  # a Job failed for its sidecar alone; others go on
     seen = _observe(draft, complete=complete, heeds_refusals=heeds_refusals, names_model=names_model)
     first = pod_end.first_cause(draft) if job is None or job.finished or seen.overdue is not None else None
     if first is not None and not complete and not seen.refusal:
