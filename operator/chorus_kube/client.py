@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Literal, Self
-
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from chorus_kube import resources
 from chorus_kube.errors import (
@@ -23,15 +21,19 @@ from chorus_kube.errors import (
     NotFound,
     Unavailable,
 )
+from chorus_kube.login import Credentials, Login
 from chorus_kube.resources import PODS, Page, Resource
-from chorus_kube.transport import APPLY_PATCH, MERGE_PATCH, TABLE, Credentials, Manifest, Transport
+from chorus_kube.transport import APPLY_PATCH, MERGE_PATCH, TABLE, Manifest, Transport
+from chorus_kube.watch_events import WatchEvent, read_event
 
 Manifests = list[Manifest]
 
 FIELD_MANAGER = "chorus"
 PAGE = 500
 DEADLINE_SECONDS = 40.0
-
+WATCH_SECONDS = 290.0
+SILENCE_SECONDS = 75.0
+"""The API server says something at least once a minute: a bookmark, if nothing has changed."""
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
@@ -39,11 +41,10 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 class Kube:
     """The API server, as the operator uses it. Every method may raise any `KubeError`."""
 
-    def __init__(
-        self, api_client: ApiClient, *, deadline: float = DEADLINE_SECONDS, jitter: random.Random | None = None
-    ):
+    def __init__(self, login: Login, *, deadline: float = DEADLINE_SECONDS, jitter: random.Random | None = None):
         """`deadline`: seconds that one call may take, repetitions included."""
-        self._transport = Transport(api_client, deadline=deadline, jitter=jitter or random.Random())
+        self._jitter = jitter or random.Random()
+        self._transport = Transport(login, deadline=deadline, jitter=self._jitter)
 
     @property
     def requests(self) -> Counter[tuple[str, str, int]]:
@@ -53,15 +54,7 @@ class Kube:
     @classmethod
     async def connect(cls, kubeconfig: str | None = None, *, deadline: float = DEADLINE_SECONDS) -> Self:
         """Open a client: with the kubeconfig file when given, else with the pod's service account."""
-        configuration = Configuration()
-        configuration.connection_pool_maxsize = 100
-        if kubeconfig:
-            await kube_config.load_kube_config(
-                config_file=kubeconfig, client_configuration=configuration, persist_config=False
-            )
-        else:
-            kube_config.load_incluster_config(client_configuration=configuration)
-        return cls(ApiClient(configuration), deadline=deadline)
+        return cls(await Login.find(kubeconfig), deadline=deadline)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,7 +95,7 @@ class Kube:
         query = {"limit": str(most or PAGE)}
         for name, wanted in (("labelSelector", labels), ("fieldSelector", fields)):
             if wanted:
-                query[name] = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+                query[name] = _selector(wanted)
         try:
             return await self._list(resource, namespace, query, once=most is not None)
         except Gone:  # the list took longer than the API server keeps its snapshot
@@ -169,6 +162,41 @@ class Kube:
         except (NotFound, Invalid):
             return None
         return body.decode(errors="replace")
+
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        resource_version: str | None = None,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Give what happens to objects of a kind, of all namespaces when None, with these labels.
+
+        After a resource version; without one, what is there comes first, as ADDED, up to a BOOKMARK with the annotation
+        `k8s.io/initial-events-end`: that takes no right to list. It ends every few minutes, by the API server's clock:
+        go on from the version of the last event. Close it when you leave it before (`contextlib.aclosing`), for it
+        holds a connection.
+
+        Raises KubeError: Gone when the version is too old, Unavailable when the connection is lost or silent for
+        `SILENCE_SECONDS`. Nothing is tried again.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(round(WATCH_SECONDS * self._jitter.uniform(0.9, 1.0))),
+        }
+        if labels:
+            query["labelSelector"] = _selector(labels)
+        if resource_version is None:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        else:
+            query["resourceVersion"] = resource_version
+        what = f"watch {resource.path(namespace)}"
+        lines = self._transport.watch(resource, namespace, query=query, silence=SILENCE_SECONDS)
+        async with aclosing(lines):
+            async for line in lines:
+                yield read_event(what, line, resource)
 
     # Writing
 
@@ -319,6 +347,10 @@ class Kube:
             body=manifest,
             content_type=APPLY_PATCH,
         )
+
+
+def _selector(wanted: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
 
 
 _NAMESPACES = Resource("v1", "Namespace", "namespaces")

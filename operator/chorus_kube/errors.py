@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import orjson
 
 
 class KubeError(Exception):
@@ -74,7 +75,13 @@ _BY_STATUS: dict[int, type[KubeError]] = {
 
 def from_response(what: str, *, status: int, body: bytes, retry_after: str | None) -> KubeError:
     """Turn an HTTP answer that is not 2xx into the error of its kind; `what` says what was asked."""
-    answer = _parse(body)
+    return from_status(what, status=status, answer=_parse(body), body=body, retry_after=retry_after)
+
+
+def from_status(
+    what: str, *, status: int, answer: dict[str, Any], body: bytes = b"", retry_after: str | None = None
+) -> KubeError:
+    """Turn a Status, or what came in its place, into the error of its kind; `body`: what to quote without a message."""
     reason = str(answer.get("reason") or "")
     found = answer.get("details")
     details: dict[str, Any] = found if isinstance(found, dict) else {}
@@ -95,7 +102,7 @@ def from_response(what: str, *, status: int, body: bytes, retry_after: str | Non
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        answer = orjson.loads(body)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from chorus_api.base import API_VERSION
+from chorus_kube.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,26 @@ class Resource:
     plural: str
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """Build the URL path of the collection, of an object, or of a subresource of it."""
+        """Build the URL path of the collection, of an object, or of a subresource of it.
+
+        Raises NotFound for a name that no object can have: the API server would take it for another path.
+        """
         parts = ["/apis" if "/" in self.api_version else "/api", self.api_version]
         if namespace is not None:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part]
+            parts += ["namespaces", _segment(namespace)]
+        if self.plural:
+            parts.append(self.plural)
+        if name is not None:
+            parts.append(_segment(name))
+        if subresource is not None:
+            parts.append(subresource)
         return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise NotFound(f"no object can have the name {name!r}", status=404, reason="NotFound")
+    return quote(name, safe="")
 
 
 @dataclass(frozen=True)

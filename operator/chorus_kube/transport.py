@@ -1,111 +1,85 @@
-"""One request to the API server: its deadline, its repetitions, its errors."""
+"""One request to the API server: its deadline, its repetitions, its errors. Bytes both ways, over one pool."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import aiohttp
-from kubernetes.aio.client import ApiClient
-from kubernetes.aio.client.rest import RESTResponse
+import orjson
+from yarl import URL
 
-from chorus_kube.errors import Unavailable, from_response
+from chorus_kube.bodies import json_body, yaml_body
+from chorus_kube.errors import Forbidden, KubeError, Unavailable, from_response
+from chorus_kube.login import Credentials, Login
 from chorus_kube.resources import Page, Resource
+from chorus_kube.watch_events import Lines
 
 Manifest = dict[str, Any]
 
+POOL = 100
 CONNECT_SECONDS = 10.0
 CHUNK_BYTES = 64 * 1024
+BUFFER_BYTES = 2 * 1024 * 1024
 READ_SECONDS = 30.0
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 5.0
+SHORTEST_SECONDS = 0.001
 
 JSON = "application/json"
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 """What `kubectl get` shows: a list without the objects themselves."""
 MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
-"""The parameter keeps the client library from encoding the body itself; the API server drops it."""
-
+APPLY_PATCH = "application/apply-patch+yaml"
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """How to reach the API server, for another client library."""
-
-    server: str
-    ca_file: str | None
-    certificate_file: str | None
-    key_file: str | None
-    insecure: bool
-    token: str | None = field(repr=False)
-
-
-_ESCAPES = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|.)")
-
-
-def yaml_body(manifest: Manifest) -> str:
-    """Write a body that is JSON and YAML at once: YAML knows no surrogate pairs, such as JSON makes of an emoji.
-
-    All else stays escaped, for there are characters that YAML takes only so.
-    """
-
-    def join(escape: re.Match[str]) -> str:
-        high, low = escape.groups()
-        if high is None:
-            return escape[0]
-        return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
-
-    return _ESCAPES.sub(join, json.dumps(manifest))
-
-
-async def _read(response: RESTResponse, last_bytes: int | None) -> bytes:
+async def _read(response: aiohttp.ClientResponse, last_bytes: int | None) -> bytes:
     """Read a body, or its end."""
     if last_bytes is None:
-        body: bytes = await response.read()
-        return body
+        return await response.read()
     kept = b""
-    async for chunk in response.response.content.iter_chunked(CHUNK_BYTES):
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         kept = (kept + chunk)[-last_bytes:]
     return kept
 
 
-class Transport:
-    """Sends requests over one `ApiClient`; idempotent ones again on 429, 5xx and lost connections."""
+async def _next(response: aiohttp.ClientResponse, end: float) -> bytes:
+    """Read what comes next of a body, b"" at its end. Raises TimeoutError at the time `end` of the loop."""
+    async with asyncio.timeout_at(end):
+        return await response.content.readany()
 
-    def __init__(self, api_client: ApiClient, *, deadline: float, jitter: random.Random):
+
+class Transport:
+    """Sends requests over one pool of connections; idempotent ones again on 429, 5xx and lost connections.
+
+    A request that is turned away with 401 is sent once more when there is another token by now.
+    """
+
+    def __init__(self, login: Login, *, deadline: float, jitter: random.Random):
         """`deadline`: seconds that one request may take, repetitions included."""
-        self._api = api_client
-        self._api.user_agent = "chorus-operator"
+        self._login = login
+        self._route = login.route()
         self._deadline = deadline
         self._jitter = jitter
+        self._opened: aiohttp.ClientSession | None = None
         self.sent: Counter[tuple[str, str, int]] = Counter()
         """Requests sent, by verb, plural and HTTP status (0: no answer)."""
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     async def credentials(self) -> Credentials:
         """Give what the client authenticates with, the token as it is now."""
-        configuration = self._api.configuration
-        bearer = (await configuration.auth_settings()).get("BearerToken")
-        return Credentials(
-            server=configuration.host,
-            ca_file=configuration.ssl_ca_cert,
-            certificate_file=configuration.cert_file,
-            key_file=configuration.key_file,
-            insecure=not configuration.verify_ssl,
-            token=str(bearer["value"]).partition(" ")[2] if bearer else None,
-        )
+        return await self._login.credentials()
 
     async def json(
         self,
@@ -122,21 +96,24 @@ class Transport:
         idempotent: bool = True,
     ) -> Manifest:
         """Send a request and read its answer as a JSON object; as `request`."""
-        answer: Manifest = json.loads(
-            await self.request(
-                method,
-                resource,
-                namespace,
-                name,
-                subresource,
-                query=query,
-                body=body,
-                content_type=content_type,
-                accept=accept,
-                idempotent=idempotent,
-            )
+        answer = await self.request(
+            method,
+            resource,
+            namespace,
+            name,
+            subresource,
+            query=query,
+            body=body,
+            content_type=content_type,
+            accept=accept,
+            idempotent=idempotent,
         )
-        return answer
+        try:
+            read: Manifest = orjson.loads(answer)
+        except orjson.JSONDecodeError as error:
+            text = f"{method} {resource.path(namespace, name, subresource)}: the answer is no JSON: {answer[:200]!r}"
+            raise Unavailable(text, reason="BadAnswer") from error
+        return read
 
     async def request(
         self,
@@ -159,23 +136,28 @@ class Transport:
         """
         path = resource.path(namespace, name, subresource)
         verb = "list" if method == "GET" and resource.kind and name is None else _VERBS[method]
+        headers = {"Accept": "*/*" if isinstance(resource, Page) or subresource == "log" else accept}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = yaml_body(body) if content_type == APPLY_PATCH else json_body(body)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._deadline
         backoff = FIRST_BACKOFF
+        renewed = False
         while True:
+            authorization = await self._login.authorization()
+            limits = aiohttp.ClientTimeout(
+                total=max(end - loop.time(), SHORTEST_SECONDS), connect=CONNECT_SECONDS, sock_read=READ_SECONDS
+            )
             try:
-                return await self._once(
-                    method,
-                    resource,
-                    path,
-                    query,
-                    body,
-                    content_type,
-                    accept=accept,
-                    verb=verb,
-                    seconds=end - loop.time(),
-                    last_bytes=last_bytes,
-                )
+                async with self._answer(
+                    method, path, query, data, headers, authorization, counted=(verb, resource.plural), limits=limits
+                ) as response:
+                    answer = await _read(response, last_bytes)
+                    if not 200 <= response.status < 300:
+                        raise _refusal(f"{method} {path}", response, answer)
+                    return answer
             except Unavailable as error:
                 # 429 means that nothing was done; every other failure may hide a success.
                 if not (idempotent or error.status == 429) or error.status == 404:
@@ -183,44 +165,117 @@ class Transport:
                 wait = error.retry_after if error.retry_after is not None else backoff * self._jitter.uniform(0.5, 1.5)
                 if loop.time() + wait >= end:
                     raise
+            except Forbidden as error:
+                if error.status != 401 or renewed or not await self._login.renew(authorization):
+                    raise
+                renewed = True
+                continue
             await asyncio.sleep(wait)
             backoff = min(backoff * 2, LONGEST_BACKOFF)
 
-    async def _once(
+    async def watch(
+        self, resource: Resource, namespace: str | None, *, query: Mapping[str, str], silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Send a watch and give the lines of its answer as they come; ends when the API server ends it.
+
+        `silence`: seconds without a line after which it counts as broken. Raises KubeError; nothing is sent again, but
+        for a token that has run out.
+        """
+        path = resource.path(namespace)
+        counted = ("watch", resource.plural)
+        limits = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=silence)
+        headers = {"Accept": JSON}
+        loop = asyncio.get_running_loop()
+        renewed = False
+        while True:
+            authorization = await self._login.authorization()
+            try:
+                async with self._answer(
+                    "GET", path, query, None, headers, authorization, counted=counted, limits=limits
+                ) as response:
+                    if response.status != 200:
+                        raise _refusal(f"watch {path}", response, await _read(response, None))
+                    lines, end = Lines(), loop.time() + silence
+                    while chunk := await _next(response, end):
+                        ended = False
+                        for line in lines.take(chunk):
+                            ended = True
+                            yield line
+                        if ended:
+                            end = loop.time() + silence  # whoever reads the lines may have taken a while
+                    if lines.has_part:
+                        raise Unavailable(f"watch {path}: ended within a line", reason="NoAnswer")
+                    return
+            except Forbidden as error:
+                if error.status != 401 or renewed or not await self._login.renew(authorization):
+                    raise
+                renewed = True
+
+    @asynccontextmanager
+    async def _answer(
         self,
         method: str,
-        resource: Resource,
         path: str,
         query: Mapping[str, str] | None,
-        body: Manifest | None,
-        content_type: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        authorization: str | None,
         *,
-        accept: str,
-        verb: str,
-        seconds: float,
-        last_bytes: int | None,
-    ) -> bytes:
-        what = f"{method} {path}"
-        timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        accept = "*/*" if isinstance(resource, Page) or path.endswith("/log") else accept
-        status = 0
+        counted: tuple[str, str],
+        limits: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request; what goes wrong with the connection until its answer is read is Unavailable."""
+        url = self._route.server + path
+        if query:
+            url += "?" + urlencode(query, quote_via=quote)
+        if authorization is not None:
+            headers = {**headers, "Authorization": authorization}
         try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=yaml_body(body) if body is not None and content_type == APPLY_PATCH else body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=timeout)
-            status = response.status
-            answer = await _read(response, last_bytes)
+            status = 0
+            try:
+                response = await self._session().request(
+                    method,
+                    URL(url, encoded=True),
+                    data=data,
+                    headers=headers,
+                    timeout=limits,
+                    proxy=self._route.proxy,
+                    proxy_headers=self._route.proxy_headers,
+                    server_hostname=self._route.server_name,
+                )
+                status = response.status
+            finally:
+                self.sent[(*counted, status)] += 1
+            try:
+                yield response
+            finally:
+                _leave(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            text = f"{what}: the API server did not answer: {type(error).__name__} {error}".rstrip()
+            text = f"{method} {path}: the API server did not answer: {type(error).__name__} {error}".rstrip()
             raise Unavailable(text, reason="NoAnswer") from error
-        finally:
-            self.sent[verb, resource.plural, status] += 1
-        if 200 <= status < 300:
-            return answer
-        raise from_response(what, status=status, body=answer, retry_after=response.headers.get("Retry-After"))
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=POOL, ssl=self._route.tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "chorus"},
+                skip_auto_headers=("Accept-Encoding",),  # to compress costs both sides more than the bytes
+                read_bufsize=BUFFER_BYTES,
+            )
+        return self._opened
+
+
+def _leave(response: aiohttp.ClientResponse) -> None:
+    """Be done with an answer. One that was read to its end has given its connection back to the pool already.
+
+    Another's connection ends at once: a farewell in TLS would wait for the other side.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
+def _refusal(what: str, response: aiohttp.ClientResponse, answer: bytes) -> KubeError:
+    return from_response(what, status=response.status, body=answer, retry_after=response.headers.get("Retry-After"))

@@ -19,8 +19,8 @@ import kopf
 from chorus_api.base import GROUP
 from chorus_api.conditions import ConditionType
 from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
+from chorus_kube.login import Credentials
 from chorus_kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
-from chorus_kube.transport import Credentials
 from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.kept import asked, digest
 

@@ -14,8 +14,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
+from chorus_kube.bodies import json_body, yaml_body
 from chorus_kube.client import Kube
 from chorus_kube.errors import (
     AlreadyExists,
@@ -23,10 +24,11 @@ from chorus_kube.errors import (
     Forbidden,
     Invalid,
     KubeError,
+    NotFound,
     Unavailable,
 )
+from chorus_kube.login import Login
 from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, PROJECTS, TRAINING_RUNS
-from chorus_kube.transport import yaml_body
 
 RUN = {"apiVersion": "chorus.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "run", "namespace": "ns"}}
 
@@ -89,7 +91,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def kube(server: Server) -> AsyncIterator[Kube]:
     configuration = Configuration(host=server.url, api_key={"BearerToken": "bearer secret"})
-    async with Kube(ApiClient(configuration), deadline=5) as client:
+    async with Kube(Login(configuration), deadline=5) as client:
         yield client
 
 
@@ -112,6 +114,38 @@ async def test_the_credentials_are_shared_with_other_clients(kube: Kube, server:
 async def test_a_missing_object_is_none(kube: Kube, server: Server) -> None:
     server.answers = [MISSING]
     assert await get_run(kube) is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "run/status", "../../../../api/v1/secrets", "%2e%2e"])
+async def test_a_name_that_would_lead_elsewhere_is_no_objects_name_and_is_not_asked_for(
+    kube: Kube, server: Server, name: str
+) -> None:
+    assert await kube.get(TRAINING_RUNS, namespace="ns", name=name) is None
+    assert await kube.get(TRAINING_RUNS, namespace=name, name="run") is None
+    with pytest.raises(NotFound):
+        await kube.patch(TRAINING_RUNS, namespace="ns", name=name, merge_patch={})
+    assert server.asked == []
+
+
+async def test_paths_and_queries_are_quoted(kube: Kube, server: Server) -> None:
+    server.answers = [Answer(200, {"metadata": {}, "items": []})]
+    await kube.get(TRAINING_RUNS, namespace="ns", name="rün?x=1#y")
+    await kube.list(JOBS, labels={"a": "b c&d=é+"})
+    assert server.requests[0].raw_path.endswith("/r%C3%BCn%3Fx%3D1%23y")
+    assert server.requests[1].query["labelSelector"] == "a=b c&d=é+"
+
+
+async def test_no_compression_is_asked_for_and_cookies_are_not_kept(kube: Kube, server: Server) -> None:
+    server.answers = [Answer(200, {}, {"Set-Cookie": "a=b"})]
+    await get_run(kube)
+    await get_run(kube)
+    assert not {"Accept-Encoding", "Cookie"} & set(server.requests[1].headers)
+
+
+async def test_an_answer_that_is_no_json_is_no_answer(kube: Kube, server: Server) -> None:
+    server.answers = [Answer(200, b"<html>log in</html>")]
+    with pytest.raises(Unavailable, match="log in"):
+        await get_run(kube)
 
 
 @pytest.mark.parametrize("body", [b"404 page not found\n", json.dumps({"kind": "Status", "details": {}}).encode()])
@@ -149,7 +183,7 @@ async def test_a_pause_longer_than_the_deadline_is_left_to_the_caller(kube: Kube
 
 async def test_retries_end_with_the_deadline(server: Server) -> None:
     server.answers = [refusal(503)]
-    async with Kube(ApiClient(Configuration(host=server.url)), deadline=0.5) as kube:
+    async with Kube(Login(Configuration(host=server.url)), deadline=0.5) as kube:
         with pytest.raises(Unavailable, match="trainingruns"):
             await get_run(kube)
     assert 2 <= len(server.requests) <= 6
@@ -166,7 +200,7 @@ async def test_an_api_server_that_hangs_is_given_up_at_the_deadline() -> None:
 
     async with TestServer(_app(hang)) as listening:
         configuration = Configuration(host=str(listening.make_url("")).rstrip("/"))
-        async with Kube(ApiClient(configuration), deadline=0.3) as kube:
+        async with Kube(Login(configuration), deadline=0.3) as kube:
             with pytest.raises(Unavailable, match="did not answer"):
                 await get_run(kube)
 
@@ -269,14 +303,21 @@ async def test_an_applied_status_names_its_manager_and_takes_its_fields(kube: Ku
     ]
 
 
+ODD = '\\"/ud83D🚀\x00\x7f\x85\x9f\u2028\u2029\ufeff\ufffe\uffff\U0010ffff'
+
+
 @settings(max_examples=120, deadline=None)
-@given(st.text(max_size=80) | st.text(alphabet='\\"/ud83D🚀\x00\x7f\x85\ufeff\uffff\U0010ffff', max_size=20))
+@given(st.text(max_size=80) | st.text(alphabet=ODD, max_size=20))
 def test_an_applied_body_is_json_and_yaml_at_once(text: str) -> None:
     """YAML's own limit for a key is 1,024 characters, escapes included."""
     body = yaml_body({"key": {text: [text]}})
-    body.encode()
     assert json.loads(body) == {"key": {text: [text]}}
     assert yaml.safe_load(body) == {"key": {text: [text]}}
+
+
+@pytest.mark.parametrize("odd", [10**30, "\ud800"])
+def test_what_the_fast_writer_refuses_is_left_to_the_api_server_to_judge(odd: object) -> None:
+    assert json.loads(json_body({"key": odd})) == {"key": odd}
 
 
 async def test_deleting_says_whether_there_was_something_to_delete(kube: Kube, server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chorus_api.contract import PROJECT_LABEL, RUN_LABEL
-from chorus_kube.transport import Credentials
+from chorus_kube.login import Credentials
 from chorus_kube.work_queue import Key
 from chorus_operator.watch import RESYNC_RATE, SETTLE_SECONDS, Keys, connection_info, resync, watch_settings
 from message_builders import ended, project, training_run

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chorus_kube.errors import Forbidden, Unavailable
+from chorus_kube.login import Credentials
 from chorus_kube.resources import Resource
-from chorus_kube.transport import Credentials
 from chorus_net.addresses import ApiServer
 from chorus_operator.services.api_server import KNOWN_SECONDS, ApiServerFinder
 
