@@ -2,6 +2,10 @@
 
 One `Kube` belongs to one event loop and keeps one connection pool for its life. Idempotent calls are tried again on
 429, 5xx and lost connections until `deadline`; a conflict never is: it means that the caller must read again.
+
+A name says nothing of which object has it by the time that a request arrives. So whatever changes or removes an object
+says which one is meant, by its uid, and as which version it was seen, where a decision turned on more than that. There
+is no other way to write: only a creation goes by the name alone, and does nothing when the name is taken.
 """
 
 from __future__ import annotations
@@ -10,7 +14,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Literal, Self
+
+import orjson
 
 from chorus_kube import resources
 from chorus_kube.errors import (
@@ -36,6 +43,21 @@ SILENCE_SECONDS = 75.0
 """The API server says something at least once a minute: a bookmark, if nothing has changed."""
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion did."""
+
+    found: bool
+    """Whether it concerned the object. False: that was gone already, whoever has its name now."""
+    remaining: Manifest | None = None
+    """The object as it is now, while something keeps it from going: its finalizers, or its pod's grace period."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the object is not there any more."""
+        return self.remaining is None
 
 
 class Kube:
@@ -215,31 +237,37 @@ class Kube:
             idempotent=False,
         )
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Create the object or make its fields so, by server-side apply; what others own is taken over."""
-        return await self._apply(resources.of(manifest), manifest, manager=FIELD_MANAGER, subresource=None)
-
-    async def replace(self, manifest: Manifest) -> Manifest:
-        """Replace an object by the manifest, whose resourceVersion must still be the newest; else Conflict."""
-        metadata = manifest["metadata"]
+    async def replace(self, manifest: Manifest, *, resource_version: str) -> Manifest:
+        """Replace an object by the manifest; Conflict unless the object still has this resource version."""
+        metadata = {**manifest["metadata"], "resourceVersion": resource_version}
         return await self._transport.json(
             "PUT",
             resources.of(manifest),
             metadata["namespace"],
             metadata["name"],
             query={"fieldManager": FIELD_MANAGER},
-            body=manifest,
+            body={**manifest, "metadata": metadata},
         )
 
-    async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
-        """Merge a patch into an object; with metadata.resourceVersion in it, Conflict when that is not the newest."""
+    async def patch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        merge_patch: Manifest,
+        uid: str,
+        resource_version: str,
+    ) -> Manifest:
+        """Merge a patch into an object; Conflict unless it is still this one, and has this resource version."""
+        meant = {"uid": uid, "resourceVersion": resource_version}
         return await self._transport.json(
             "PATCH",
             resource,
             namespace,
             name,
             query={"fieldManager": FIELD_MANAGER},
-            body=merge_patch,
+            body={**merge_patch, "metadata": {**merge_patch.get("metadata", {}), **meant}},
             content_type=MERGE_PATCH,
         )
 
@@ -249,25 +277,24 @@ class Kube:
         *,
         namespace: str,
         name: str,
+        uid: str,
         propagation: Propagation = "Background",
-        uid: str | None = None,
         grace_seconds: int | None = None,
-    ) -> bool:
-        """Delete an object; False when it is gone already, or, with `uid`, when another object has its name."""
-        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+    ) -> Deleted:
+        """Delete the object of this uid, if it is still there; another one of its name is left alone."""
+        options: Manifest = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+            "preconditions": {"uid": uid},
+        }
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._transport.request("DELETE", resource, namespace, name, body=options)
-        except NotFound:
-            return False
-        except Conflict:
-            if uid is None:
-                raise
-            return False
-        return True
+            answer = await self._transport.request("DELETE", resource, namespace, name, body=options)
+        except (NotFound, Conflict):
+            return Deleted(found=False)
+        return Deleted(found=True, remaining=_remaining(answer, resource))
 
     async def patch_status(
         self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
@@ -292,19 +319,24 @@ class Kube:
         name: str,
         status_part: Manifest,
         manager: str,
-        resource_version: str | None,
+        resource_version: str,
     ) -> Manifest:
         """Apply one manager's whole part of a status; Conflict unless the object still has this resource version."""
-        metadata = {"name": name, "namespace": namespace}
-        if resource_version is not None:
-            metadata["resourceVersion"] = resource_version
-        manifest = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": metadata,
-            "status": status_part,
-        }
-        return await self._apply(resource, manifest, manager=manager, subresource="status")
+        return await self._transport.json(
+            "PATCH",
+            resource,
+            namespace,
+            name,
+            "status",
+            query={"fieldManager": manager, "force": "true"},
+            body={
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": {"name": name, "namespace": namespace, "resourceVersion": resource_version},
+                "status": status_part,
+            },
+            content_type=APPLY_PATCH,
+        )
 
     async def token_review(self, token: str, *, audiences: Sequence[str]) -> Manifest:
         """Ask the API server whose token this is: the `status` of the TokenReview."""
@@ -333,24 +365,18 @@ class Kube:
         answer = await self._transport.json("GET", _VERSIONS)
         return [str(entry["serverAddress"]) for entry in answer.get("serverAddressByClientCIDRs") or ()]
 
-    async def _apply(
-        self, resource: Resource, manifest: Manifest, *, manager: str, subresource: str | None
-    ) -> Manifest:
-        metadata = manifest["metadata"]
-        return await self._transport.json(
-            "PATCH",
-            resource,
-            metadata["namespace"],
-            metadata["name"],
-            subresource,
-            query={"fieldManager": manager, "force": "true"},
-            body=manifest,
-            content_type=APPLY_PATCH,
-        )
-
 
 def _selector(wanted: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+
+
+def _remaining(answer: bytes, resource: Resource) -> Manifest | None:
+    """Read from the answer to a deletion what is left: some kinds answer with the object even when it is gone."""
+    found = orjson.loads(answer)
+    metadata = found.get("metadata", {})
+    if found.get("kind") != resource.kind or "deletionTimestamp" not in metadata:
+        return None
+    return found if metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds") else None
 
 
 _NAMESPACES = Resource("v1", "Namespace", "namespaces")

@@ -75,7 +75,7 @@ class Lease:
                 lease = await self._get()
                 if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                    await self._kube.replace(lease)
+                    await self._kube.replace(lease, resource_version=lease["metadata"]["resourceVersion"])
         except (KubeError, TimeoutError) as error:
             log.info("lease not released; it runs out by itself", error=str(error))
 
@@ -115,9 +115,8 @@ class Lease:
         renewed = self._manifest(transitions=transitions + (holder != self._identity))
         if holder == self._identity and spec.get("acquireTime"):
             renewed["spec"]["acquireTime"] = spec["acquireTime"]
-        renewed["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
         try:
-            await self._kube.replace(renewed)
+            await self._kube.replace(renewed, resource_version=lease["metadata"]["resourceVersion"])
         except Conflict:
             return False
         return True

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, MANAGED_BY, MANAGED_BY_LABEL, WEBHOOK_KEY
 from chorus_kube.client import Kube
-from chorus_kube.errors import AlreadyExists
+from chorus_kube.errors import AlreadyExists, Conflict
 from chorus_kube.resources import CONFIG_MAPS, SECRETS
 from chorus_pki.certificates import Authority, ForeignKey, make_authority, read_authority
 
@@ -78,17 +78,36 @@ class CaBundle:
     async def ensure(self, namespace: str, *, webhook_key: str) -> None:
         """Make the ConfigMap right; `webhook_key`: the namespace's public key of what services are sent.
 
-        Raises KubeError.
+        Raises KubeError, Conflict when somebody else writes the ConfigMap at the same time.
         """
         data = {CA_KEY: self._certificate, WEBHOOK_KEY: webhook_key}
         stored = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=CA_CONFIG_MAP)
         if stored is not None and stored.get("data") == data:
             return
-        await self._kube.apply(
-            {
-                "apiVersion": CONFIG_MAPS.api_version,
-                "kind": CONFIG_MAPS.kind,
-                "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
-                "data": data,
-            }
+        if stored is None:
+            await self._make(namespace, data)
+            return
+        metadata = stored["metadata"]
+        others = dict.fromkeys(stored.get("data", {}).keys() - data.keys())
+        await self._kube.patch(
+            CONFIG_MAPS,
+            namespace=namespace,
+            name=CA_CONFIG_MAP,
+            merge_patch={"metadata": {"labels": _LABELS}, "data": {**data, **others}},
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
         )
+
+    async def _make(self, namespace: str, data: dict[str, str]) -> None:
+        manifest = {
+            "apiVersion": CONFIG_MAPS.api_version,
+            "kind": CONFIG_MAPS.kind,
+            "metadata": {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": _LABELS},
+            "data": data,
+        }
+        try:
+            await self._kube.create(manifest)
+        except AlreadyExists:
+            made = await self._kube.get(CONFIG_MAPS, namespace=namespace, name=CA_CONFIG_MAP)
+            if made is None or made.get("data") != data:
+                raise Conflict(f"ConfigMap {namespace}/{CA_CONFIG_MAP} was just made", status=409) from None

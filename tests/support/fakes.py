@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chorus_kube import resources
+from chorus_kube.client import Deleted
 from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from chorus_kube.resources import Resource
 
@@ -31,7 +32,7 @@ Present = list[tuple[str, str, Manifest]]
 class Call:
     """One call of the operator."""
 
-    verb: str  # get list create apply replace patch delete patch_status apply_status pod_log token_review token_keys
+    verb: str  # get list create replace patch delete patch_status apply_status pod_log token_review token_keys
     kind: str
     name: str = ""
 
@@ -70,7 +71,7 @@ class FakeKube:
         self._collect_garbage = collect_garbage
         self._version = 0
         self._lives: Counter[ObjectKey] = Counter()
-        self._applied: dict[tuple[ObjectKey, str, str | None], Manifest] = {}
+        self._applied: dict[tuple[ObjectKey, str], Manifest] = {}
         self._written: dict[ObjectKey, tuple[Manifest, str, bytes]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FakeKube:
@@ -118,6 +119,10 @@ class FakeKube:
     def _next_version(self) -> str:
         self._version += 1
         return str(self._version)
+
+    def remove(self, resource: Resource, name: str, namespace: str = "default") -> None:
+        """Delete an object by its name, whichever it is, as its user would; no trace in `calls`."""
+        self._delete((resource.kind, namespace, name))
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> Manifest | None:
         """Read an object without leaving a trace in `calls`."""
@@ -183,30 +188,26 @@ class FakeKube:
                 raise AlreadyExists(f"{key} already exists", status=409, reason="AlreadyExists")
             return self.put(_without_status(resource, manifest))
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        async with self._call(Call("apply", manifest["kind"], manifest["metadata"]["name"])):
-            resource, key = _locate(manifest)
-            if key not in self.objects:
-                self.put(
-                    {
-                        "apiVersion": manifest["apiVersion"],
-                        "kind": manifest["kind"],
-                        "metadata": {"name": key[2], "namespace": key[1]},
-                    }
-                )
-            return self._apply(key, _without_status(resource, manifest), manager="chorus", subresource=None)
-
-    async def replace(self, manifest: Manifest) -> Manifest:
+    async def replace(self, manifest: Manifest, *, resource_version: str) -> Manifest:
         async with self._call(Call("replace", manifest["kind"], manifest["metadata"]["name"])):
             _, key = _locate(manifest)
-            self._existing(key, manifest["metadata"].get("resourceVersion"))
+            self._existing(key, resource_version)
             return self.put(manifest)
 
-    async def patch(self, resource: Resource, *, namespace: str, name: str, merge_patch: Manifest) -> Manifest:
+    async def patch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str,
+        name: str,
+        merge_patch: Manifest,
+        uid: str,
+        resource_version: str,
+    ) -> Manifest:
         async with self._call(Call("patch", resource.kind, name)):
             key = (resource.kind, namespace, name)
             patch = _copy(merge_patch)
-            old = self._existing(key, patch.get("metadata", {}).pop("resourceVersion", None))
+            old = self._existing(key, resource_version, uid=uid)
             if _has_status_subresource(resource):
                 patch.pop("status", None)
             return self._store(key, old, _merge(old, patch))
@@ -217,16 +218,17 @@ class FakeKube:
         *,
         namespace: str,
         name: str,
+        uid: str,
         propagation: str = "Background",
-        uid: str | None = None,
         grace_seconds: int | None = None,
-    ) -> bool:
+    ) -> Deleted:
         async with self._call(Call("delete", resource.kind, name)):
-            stored = self.objects.get((resource.kind, namespace, name))
-            if stored is None or uid not in (None, stored["metadata"]["uid"]):
-                return False
-            self._delete((resource.kind, namespace, name), orphan=propagation == "Orphan", force=grace_seconds == 0)
-            return True
+            key = (resource.kind, namespace, name)
+            stored = self.objects.get(key)
+            if stored is None or uid != stored["metadata"]["uid"]:
+                return Deleted(found=False)
+            self._delete(key, orphan=propagation == "Orphan", force=grace_seconds == 0)
+            return Deleted(found=True, remaining=self._read(key, stored) if key in self.objects else None)
 
     async def patch_status(
         self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
@@ -244,12 +246,12 @@ class FakeKube:
         name: str,
         status_part: Manifest,
         manager: str,
-        resource_version: str | None,
+        resource_version: str,
     ) -> Manifest:
         async with self._call(Call("apply_status", resource.kind, name)):
             key = (resource.kind, namespace, name)
-            self._existing(key, resource_version)
-            return self._apply(key, {"status": status_part}, manager=manager, subresource="status")
+            old = self._existing(key, resource_version)
+            return self._apply(key, old, {"status": _copy(status_part)}, manager=manager)
 
     async def pod_log(
         self,
@@ -285,11 +287,12 @@ class FakeKube:
     def _call(self, call: Call) -> _Calling:
         return _Calling(self, call)
 
-    def _existing(self, key: ObjectKey, resource_version: str | None) -> Manifest:
+    def _existing(self, key: ObjectKey, resource_version: str, *, uid: str | None = None) -> Manifest:
         stored = self.objects.get(key)
         if stored is None:
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
-        if resource_version not in (None, "", stored["metadata"]["resourceVersion"]):
+        metadata = stored["metadata"]
+        if resource_version != metadata["resourceVersion"] or uid not in (None, metadata["uid"]):
             raise Conflict(f"{key} has changed", status=409, reason="Conflict")
         return stored
 
@@ -308,22 +311,17 @@ class FakeKube:
                 return new
         return self._read(key, self.objects[key])
 
-    def _apply(self, key: ObjectKey, manifest: Manifest, *, manager: str, subresource: str | None) -> Manifest:
+    def _apply(self, key: ObjectKey, old: Manifest, part: Manifest, *, manager: str) -> Manifest:
         """Make the manager's fields so: what it no longer names is removed, unless another manager holds it too."""
-        part = {name: _copy(value) for name, value in manifest.items() if name != "metadata"}
-        for field in ("labels", "annotations", "ownerReferences", "finalizers"):
-            if field in manifest.get("metadata", {}):
-                part.setdefault("metadata", {})[field] = _copy(manifest["metadata"][field])
-        old = self._existing(key, manifest.get("metadata", {}).get("resourceVersion"))
-        gone = _leaves(self._applied.get((key, manager, subresource), {})) - _leaves(part)
-        for (other, holder, _), held in self._applied.items():
+        gone = _leaves(self._applied.get((key, manager), {})) - _leaves(part)
+        for (other, holder), held in self._applied.items():
             if other == key and holder != manager:
                 gone -= _leaves(held)
         new = _copy(old)
         for path in sorted(gone, key=len, reverse=True):
             _drop(new, path)
         new = _merge(new, part, keep_nulls=True)
-        self._applied[key, manager, subresource] = part
+        self._applied[key, manager] = part
         return self._store(key, old, new)
 
     def _delete(self, key: ObjectKey, *, orphan: bool = False, force: bool = False) -> None:

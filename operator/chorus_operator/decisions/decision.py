@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from chorus_api.project import ProjectPlugin
 from chorus_api.reasons import Reason
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
+from chorus_operator.decisions.observed import JobView
 
 S = TypeVar("S")
 
@@ -106,10 +107,17 @@ class StartPublish:
 
 @dataclass(frozen=True)
 class SuspendJob:
-    """Suspend a Job, or let it go on."""
+    """Suspend a Job, or let it go on, as long as it is what the decision was made on."""
 
     name: str
+    uid: str
+    resource_version: str
     suspend: bool
+
+    @classmethod
+    def of(cls, job: JobView, *, suspend: bool) -> SuspendJob:
+        """Name a Job as it was seen."""
+        return cls(job.name, job.uid, job.resource_version, suspend)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class JobView:
 
     name: str
     uid: str
+    resource_version: str
     created: datetime | None
     suspended: bool
     complete: bool
@@ -151,6 +152,7 @@ def job_view(job: Mapping[str, Any] | None) -> JobView | None:
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
         created=parse_time(metadata.get("creationTimestamp")),
         suspended=bool(job.get("spec", {}).get("suspend")),
         complete="Complete" in conditions,

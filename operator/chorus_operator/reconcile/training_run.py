@@ -353,7 +353,14 @@ async def _act(context: ReconcileContext, view: RunView, action: Action) -> None
         case SuspendJob():
             mark = {contract.SUSPENDED_ANNOTATION: "true" if action.suspend else None}
             patch = {"metadata": {"annotations": mark}, "spec": {"suspend": action.suspend}}
-            await kube.patch(JOBS, namespace=namespace, name=action.name, merge_patch=patch)
+            await kube.patch(
+                JOBS,
+                namespace=namespace,
+                name=action.name,
+                merge_patch=patch,
+                uid=action.uid,
+                resource_version=action.resource_version,
+            )
         case DeleteJob():
             await kube.delete(JOBS, namespace=namespace, name=action.name, uid=action.uid)
         case DeletePod():

@@ -9,9 +9,10 @@ import pytest
 from cryptography import x509
 
 from chorus_api.contract import CA_CONFIG_MAP, CA_KEY, WEBHOOK_KEY
+from chorus_kube.errors import Conflict
 from chorus_kube.resources import CONFIG_MAPS, SECRETS
 from chorus_operator.ca import CA_SECRET, BrokenAuthority, CaBundle, load_authority
-from fakes import FakeKube
+from fakes import Call, FakeKube
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -71,9 +72,44 @@ async def test_a_bundle_is_made_and_mended() -> None:
     assert stored is not None
     data = {CA_KEY: authority.certificate.decode(), WEBHOOK_KEY: "whpk_1"}
     assert stored["data"] == data
-    for wrong in ({CA_KEY: "somebody else's"}, {CA_KEY: data[CA_KEY]}):
+    for wrong in ({CA_KEY: "somebody else's"}, {CA_KEY: data[CA_KEY]}, {**data, "more": "x"}):
         kube.put({**stored, "data": wrong})
         await bundle.ensure("team", webhook_key="whpk_1")
         mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
         assert mended is not None
         assert mended["data"] == data
+
+
+async def test_operators_that_make_a_bundle_at_once_make_the_same() -> None:
+    kube = FakeKube()
+    authority = await load(kube)
+    bundles = [CaBundle(kube, authority=authority) for _ in range(3)]  # type: ignore[arg-type]
+    await asyncio.gather(*(bundle.ensure("team", webhook_key="whpk_1") for bundle in bundles))
+    assert sum(call == Call("create", "ConfigMap", CA_CONFIG_MAP) for call in kube.calls) == 3
+
+
+@pytest.mark.parametrize("verb", ["create", "patch"])
+async def test_a_bundle_that_somebody_else_writes_meanwhile_is_looked_at_again(verb: str) -> None:
+    """In a namespace that was made anew under its name, such as when its key is another."""
+    kube = FakeKube()
+    bundle = CaBundle(kube, authority=await load(kube))  # type: ignore[arg-type]
+    others = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CA_CONFIG_MAP, "namespace": "team"}}
+    if verb == "patch":
+        kube.put({**others, "data": {"a": "b"}})
+
+    def write(call: Call) -> None:
+        if call.verb == verb:
+            kube.objects.pop(("ConfigMap", "team", CA_CONFIG_MAP), None)
+            kube.put({**others, "data": {"c": "d"}})
+
+    kube.before = write
+    with pytest.raises(Conflict):
+        await bundle.ensure("team", webhook_key="whpk_1")
+    stored = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+    assert stored is not None
+    assert stored["data"] == {"c": "d"}
+    kube.before = lambda call: None
+    await bundle.ensure("team", webhook_key="whpk_1")
+    mended = kube.find(CONFIG_MAPS, CA_CONFIG_MAP, "team")
+    assert mended is not None
+    assert mended["data"].keys() == {CA_KEY, WEBHOOK_KEY}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from chorus_kube.client import Deleted
 from chorus_kube.errors import AlreadyExists, Conflict, NotFound
 from chorus_kube.resources import CONFIG_MAPS, JOBS, TRAINING_RUNS
 from fakes import FakeKube
@@ -14,6 +17,11 @@ RUN = {
     "metadata": {"name": "run", "namespace": "default"},
     "spec": {"plugin": "soft"},
 }
+
+
+def as_seen(stored: dict[str, Any]) -> dict[str, str]:
+    metadata = stored["metadata"]
+    return {"uid": metadata["uid"], "resource_version": metadata["resourceVersion"]}
 
 
 def child(name: str, owner_uid: str) -> dict[str, object]:
@@ -53,7 +61,9 @@ async def test_a_status_write_needs_the_newest_resource_version() -> None:
 async def test_a_write_that_changes_nothing_keeps_the_resource_version() -> None:
     kube = FakeKube()
     created = await kube.create(RUN)
-    again = await kube.patch(TRAINING_RUNS, namespace="default", name="run", merge_patch={"spec": {"plugin": "soft"}})
+    again = await kube.patch(
+        TRAINING_RUNS, namespace="default", name="run", merge_patch={"spec": {"plugin": "soft"}}, **as_seen(created)
+    )
     assert again["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
 
 
@@ -62,11 +72,17 @@ async def test_an_applied_status_part_replaces_what_its_manager_said_before_and_
     created = await kube.create(RUN)
 
     async def apply(part: dict[str, object], manager: str) -> None:
-        await kube.apply_status(
-            TRAINING_RUNS, namespace="default", name="run", status_part=part, manager=manager, resource_version=None
+        nonlocal written
+        written = await kube.apply_status(
+            TRAINING_RUNS,
+            namespace="default",
+            name="run",
+            status_part=part,
+            manager=manager,
+            resource_version=written["metadata"]["resourceVersion"],
         )
 
-    await kube.patch_status(
+    written = await kube.patch_status(
         TRAINING_RUNS,
         namespace="default",
         name="run",
@@ -86,19 +102,39 @@ async def test_deleting_an_owner_deletes_its_children() -> None:
     run = await kube.create(RUN)
     await kube.create(child("mine", run["metadata"]["uid"]))
     await kube.create(child("theirs", "another"))
-    assert await kube.delete(TRAINING_RUNS, namespace="default", name="run")
+    uid = run["metadata"]["uid"]
+    assert await kube.delete(TRAINING_RUNS, namespace="default", name="run", uid=uid) == Deleted(found=True)
     assert [stored["metadata"]["name"] for stored in kube.all(CONFIG_MAPS)] == ["theirs"]
-    assert not await kube.delete(TRAINING_RUNS, namespace="default", name="run")
+    assert await kube.delete(TRAINING_RUNS, namespace="default", name="run", uid=uid) == Deleted(found=False)
+
+
+async def test_another_object_of_the_name_is_neither_patched_nor_deleted() -> None:
+    kube = FakeKube()
+    first = await kube.create(RUN)
+    await kube.delete(TRAINING_RUNS, namespace="default", name="run", uid=first["metadata"]["uid"])
+    second = await kube.create(RUN)
+    assert not (await kube.delete(TRAINING_RUNS, namespace="default", name="run", uid=first["metadata"]["uid"])).found
+    newest = {"uid": first["metadata"]["uid"], "resource_version": second["metadata"]["resourceVersion"]}
+    with pytest.raises(Conflict):
+        await kube.patch(TRAINING_RUNS, namespace="default", name="run", merge_patch={}, **newest)
+    assert kube.find(TRAINING_RUNS, "run") == second
 
 
 async def test_a_finalizer_keeps_a_deleted_object_until_it_is_taken_away() -> None:
     kube = FakeKube()
-    kube.put({**RUN, "metadata": {"name": "run", "finalizers": ["example.com/hold"]}})
-    await kube.delete(TRAINING_RUNS, namespace="default", name="run")
+    stored = kube.put({**RUN, "metadata": {"name": "run", "finalizers": ["example.com/hold"]}})
+    deleted = await kube.delete(TRAINING_RUNS, namespace="default", name="run", uid=stored["metadata"]["uid"])
     held = kube.find(TRAINING_RUNS, "run")
     assert held is not None
     assert held["metadata"]["deletionTimestamp"]
-    await kube.patch(TRAINING_RUNS, namespace="default", name="run", merge_patch={"metadata": {"finalizers": None}})
+    assert (deleted.found, deleted.gone, deleted.remaining) == (True, False, held)
+    await kube.patch(
+        TRAINING_RUNS,
+        namespace="default",
+        name="run",
+        merge_patch={"metadata": {"finalizers": None}},
+        **as_seen(held),
+    )
     assert kube.find(TRAINING_RUNS, "run") is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from kubernetes.aio.client import Configuration
 
 from chorus_kube.bodies import json_body, yaml_body
-from chorus_kube.client import Kube
+from chorus_kube.client import Deleted, Kube
 from chorus_kube.errors import (
     AlreadyExists,
     Conflict,
@@ -29,6 +30,7 @@ from chorus_kube.errors import (
 )
 from chorus_kube.login import Login
 from chorus_kube.resources import CONFIG_MAPS, JOBS, PODS, PROJECTS, TRAINING_RUNS
+from fakes import FakeKube
 
 RUN = {"apiVersion": "chorus.dev/v1alpha1", "kind": "TrainingRun", "metadata": {"name": "run", "namespace": "ns"}}
 
@@ -122,8 +124,9 @@ async def test_a_name_that_would_lead_elsewhere_is_no_objects_name_and_is_not_as
 ) -> None:
     assert await kube.get(TRAINING_RUNS, namespace="ns", name=name) is None
     assert await kube.get(TRAINING_RUNS, namespace=name, name="run") is None
+    assert not (await kube.delete(TRAINING_RUNS, namespace="ns", name=name, uid="u")).found
     with pytest.raises(NotFound):
-        await kube.patch(TRAINING_RUNS, namespace="ns", name=name, merge_patch={})
+        await kube.patch(TRAINING_RUNS, namespace="ns", name=name, merge_patch={}, uid="u", resource_version="1")
     assert server.asked == []
 
 
@@ -222,7 +225,7 @@ async def test_a_refusal_is_told_at_once_with_the_servers_words(
 ) -> None:
     server.answers = [answer]
     with pytest.raises(error) as caught:
-        await kube.apply({**RUN, "spec": {}})
+        await kube.replace({**RUN, "spec": {}}, resource_version="7")
     assert type(caught.value) is error
     assert answer.body["message"] in str(caught.value)
     assert caught.value.reason == answer.body["reason"]
@@ -282,6 +285,43 @@ async def test_a_status_write_names_the_version_that_was_read(kube: Kube, server
     assert server.requests[0].headers["Content-Type"] == "application/merge-patch+json"
 
 
+async def test_a_patch_names_the_object_and_the_version_that_was_read(kube: Kube, server: Server) -> None:
+    patch = {"metadata": {"annotations": {"a": "b"}}, "spec": {"suspend": True}}
+    await kube.patch(JOBS, namespace="ns", name="job", merge_patch=patch, uid="u", resource_version="7")
+    meant = {"annotations": {"a": "b"}, "uid": "u", "resourceVersion": "7"}
+    assert server.bodies == [{"metadata": meant, "spec": {"suspend": True}}]
+    assert server.requests[0].headers["Content-Type"] == "application/merge-patch+json"
+
+
+async def test_a_replacement_names_the_version_that_was_read(kube: Kube, server: Server) -> None:
+    await kube.replace(RUN, resource_version="7")
+    assert server.asked == ["PUT /apis/chorus.dev/v1alpha1/namespaces/ns/trainingruns/run"]
+    assert server.bodies == [{**RUN, "metadata": {**RUN["metadata"], "resourceVersion": "7"}}]  # type: ignore[dict-item]
+
+
+WRITES = {
+    "create": set(),  # it does nothing when the name is taken
+    "replace": {"resource_version"},
+    "patch": {"uid", "resource_version"},
+    "patch_status": {"resource_version"},
+    "apply_status": {"resource_version"},
+    "delete": {"uid"},
+}
+ELSE = {"close", "connect", "credentials", "requests", "token_review"}
+READS = {"get", "list", "names", "namespace_uid", "served", "pod_log", "server_addresses", "token_issuer", "token_keys"}
+
+
+def test_no_write_can_leave_out_which_object_is_meant() -> None:
+    methods = {name for name in vars(Kube) if not name.startswith("_")}
+    assert methods == WRITES.keys() | READS | ELSE | {"watch"}
+    for client in (Kube, FakeKube):
+        for name, wanted in WRITES.items():
+            parameters = inspect.signature(getattr(client, name)).parameters
+            loose = {each for each in wanted if parameters[each].default is not inspect.Parameter.empty}
+            optional = {each for each in wanted if parameters[each].annotation != "str"}
+            assert not loose | optional, f"{client.__name__}.{name} does without {loose | optional}"
+
+
 async def test_an_applied_status_names_its_manager_and_takes_its_fields(kube: Kube, server: Server) -> None:
     await kube.apply_status(
         TRAINING_RUNS,
@@ -320,12 +360,32 @@ def test_what_the_fast_writer_refuses_is_left_to_the_api_server_to_judge(odd: ob
     assert json.loads(json_body({"key": odd})) == {"key": odd}
 
 
+DELETED = {"name": "run", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (Answer(200, {"kind": "Status", "status": "Success", "details": {"name": "run"}}), False),
+        (Answer(200, {**RUN, "metadata": {"name": "run"}}), False),
+        (Answer(200, {**RUN, "metadata": {**DELETED, "deletionGracePeriodSeconds": 0}}), False),
+        (Answer(200, {**RUN, "metadata": {**DELETED, "deletionGracePeriodSeconds": 30}}), True),
+        (Answer(202, {**RUN, "metadata": {**DELETED, "finalizers": ["example.com/hold"]}}), True),
+    ],
+    ids=["a Status", "an object that was", "a pod without grace", "a pod with grace", "a finalizer"],
+)
+async def test_deleting_tells_what_is_left(kube: Kube, server: Server, answer: Answer, left: bool) -> None:
+    server.answers = [answer]
+    deleted = await kube.delete(TRAINING_RUNS, namespace="ns", name="run", uid="u")
+    assert deleted == Deleted(found=True, remaining=answer.body if left else None)
+    assert deleted.gone is not left
+
+
 async def test_deleting_says_whether_there_was_something_to_delete(kube: Kube, server: Server) -> None:
     server.answers = [Answer(200), MISSING, refusal(409, "Conflict")]
     options: dict[str, Any] = {"namespace": "ns", "name": "run", "uid": "u", "grace_seconds": 0}
-    assert await kube.delete(TRAINING_RUNS, **options)
-    assert not await kube.delete(TRAINING_RUNS, **options)
-    assert not await kube.delete(TRAINING_RUNS, **options)
+    found = [(await kube.delete(TRAINING_RUNS, **options)).found for _ in range(3)]
+    assert found == [True, False, False]
     assert server.bodies[0]["preconditions"] == {"uid": "u"}
     assert server.bodies[0]["gracePeriodSeconds"] == 0
     assert server.bodies[0]["propagationPolicy"] == "Background"

@@ -254,7 +254,9 @@ def test_the_failure_policy_and_the_reading_of_it_are_one_table(code: int) -> No
         "message": f"Container trainer for pod a/b failed with exit code {code} "
         f"matching FailJob rule at index {matches[0]}",
     }
-    job = job_view({"metadata": {"name": "j", "uid": "u"}, "status": {"conditions": [condition]}})
+    job = job_view(
+        {"metadata": {"name": "j", "uid": "u", "resourceVersion": "1"}, "status": {"conditions": [condition]}}
+    )
     assert job is not None
     cause = outcome_of(job, None)
     expected = {75: "disruption", 70: "infrastructure", 137: "infrastructure"}.get(code, "user")

@@ -188,7 +188,7 @@ async def test_by_published_keys_a_deleted_pod_is_not_heard_though_it_spoke_a_mo
     place.kube.issuer = discovery(signer)
     token, inbox = pods_token(signer, place.pod), place.receiver(token_check=TokenCheck.PUBLISHED_KEYS)
     await place.send(message("DATA_REPORT", subject=place.run_uid, applicable=True), token=token, inbox=inbox)
-    await place.kube.delete(PODS, namespace="default", name="pod-1")
+    place.kube.remove(PODS, "pod-1")
     for kind in ("TRAINING_START", "MODEL_NAME", "ERROR_REPORT"):
         body = message(kind, subject=place.run_uid, sequence=2, model_name="m", detail="d")
         with pytest.raises(Refused) as caught:
@@ -226,7 +226,7 @@ async def test_a_pod_that_should_have_ended_a_minute_ago_is_not_heard(place: Env
 
 
 async def test_a_pod_of_the_same_name_but_another_uid_is_refused(place: Env) -> None:
-    await place.kube.delete(PODS, namespace="default", name="pod-1")
+    place.kube.remove(PODS, "pod-1")
     place.kube.put(training_pod(place.run))
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.WRONG_POD
 
@@ -301,7 +301,7 @@ async def test_a_second_pod_of_the_attempt_takes_over_when_the_first_has_ended(p
     await place.say("DATA_REPORT", applicable=True)
     second = place.add_pod(training_pod(place.run, name="pod-2"), token="second")
     if phase is None:
-        await place.kube.delete(PODS, namespace="default", name="pod-1")
+        place.kube.remove(PODS, "pod-1")
     else:
         place.kube.put({**place.pod, "status": {"phase": phase}})
     assert await place.say("TRAINING_START", token="second") is Outcome.TAKEN
@@ -309,7 +309,7 @@ async def test_a_second_pod_of_the_attempt_takes_over_when_the_first_has_ended(p
 
 
 async def test_a_run_that_is_gone_is_refused(place: Env) -> None:
-    await place.kube.delete(TRAINING_RUNS, namespace="default", name="home-soft-1")
+    place.kube.remove(TRAINING_RUNS, "home-soft-1")
     place.kube.put(training_run())
     assert await place.refusal(message("TRAINING_START", subject=place.run_uid)) is Cause.WRONG_RUN
 

@@ -201,7 +201,7 @@ def test_an_ended_run_is_not_changed_and_is_forgotten() -> None:
 def test_a_run_that_is_gone_or_another_of_the_same_name_is_forgotten() -> None:
     async def main() -> None:
         kube, pod, book = setting()
-        await kube.delete(TRAINING_RUNS, namespace="default", name="home-soft-1")
+        kube.remove(TRAINING_RUNS, "home-soft-1")
         kube.put(training_run())
         book.offer(pod, envelope=envelope(), payload=said(1))
         await asyncio.sleep(1)

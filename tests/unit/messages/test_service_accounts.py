@@ -269,7 +269,7 @@ async def test_a_namespace_that_is_not_served_has_no_services() -> None:
 @pytest.mark.parametrize("token_check", TokenCheck)
 async def test_a_pod_that_is_gone_does_not_speak(token_check: TokenCheck) -> None:
     place = Env(token_check)
-    await place.kube.delete(PODS, namespace="default", name="far-0")
+    place.kube.remove(PODS, "far-0")
     assert await place.refusal() is Cause.WRONG_POD
 
 

@@ -24,6 +24,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = JobView(
     name="job-1",
     uid="u",
+    resource_version="1",
     created=NOW,
     suspended=False,
     complete=False,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from chorus_api import contract
 from chorus_api.run_config import TerminationRecord
-from chorus_kube.errors import Unavailable
+from chorus_kube.errors import Conflict, Unavailable
 from chorus_kube.resources import CONFIG_MAPS
+from chorus_kube.work_queue import Key
 from fakes import Call
 from unit_manifests import LORA, plugin, project, run
 from world import World, frame, iso, made_once
@@ -232,6 +235,33 @@ def test_a_suspended_run_has_no_pod_and_goes_on_with_the_same_attempt(world: Wor
     assert job["spec"]["suspend"] is False
     world.train_to_the_end("home-soft-1")
     assert status(world)["attempts"]["current"] == 1
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["that has ended meanwhile", "of the name that came meanwhile"])
+def test_a_job_is_suspended_only_as_it_was_seen(world: World, other: bool) -> None:
+    world.pod_trains("home-soft-1")
+    name = world.attempt("home-soft-1")
+    seen: list[bool] = []
+
+    def meanwhile(call: Call) -> None:
+        if call.verb != "patch" or seen:
+            return
+        job = world.job(name)
+        assert job is not None
+        seen.append(True)
+        if other:
+            job["metadata"] = {"name": name, "namespace": "default", "uid": "another"}
+        world.kube.put(job | {"status": {"active": 0}})
+
+    world.kube.before = meanwhile
+    spec = world.run("home-soft-1")["spec"]
+    world.kube.put(world.run("home-soft-1") | {"spec": spec | {"suspend": True}})
+    with pytest.raises(Conflict):
+        asyncio.run(world.look(Key("TrainingRun", "default", "home-soft-1", "home")))
+    job = world.job(name)
+    assert job is not None
+    assert not job["spec"].get("suspend")
+    assert contract.SUSPENDED_ANNOTATION not in job["metadata"].get("annotations", {})
 
 
 def test_a_job_that_failed_because_it_was_suspended_counts_against_nothing(world: World) -> None:

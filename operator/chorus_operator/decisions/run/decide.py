@@ -73,7 +73,7 @@ def _bring_forward(draft: AcceptedDraft, plugin_type: PluginType) -> Decision[Tr
         attempt.force_delete_lost(draft)
         return draft.done(again=SUSPENDED_JOB_SECONDS)
     if halted:
-        draft.actions += [SuspendJob(job.name, suspend=False) for job in halted]
+        draft.actions += [SuspendJob.of(job, suspend=False) for job in halted]
         draft.conditions.set(ConditionType.PODS_READY, False, Reason.PENDING, "Resuming.")
         return draft.done(again=REQUEUE_SECONDS)
     if not plugin_type.is_ready(draft):

@@ -181,7 +181,7 @@ class AcceptedDraft(Draft):
     def suspend(self) -> None:
         """Suspend the Jobs of the present attempt that go on."""
         halt = [job for job in self.view.jobs if not job.finished and not job.suspended]
-        self.actions += [SuspendJob(job.name, suspend=True) for job in halt]
+        self.actions += [SuspendJob.of(job, suspend=True) for job in halt]
 
 
 def _of_user(reason: str, message: str) -> Failure:
