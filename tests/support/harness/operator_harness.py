@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from child_names import plain
+from chorus_api.contract import ROLE_LABEL
 from harness import operator, pods
 from harness.apiserver import ControlPlane
 from harness.client import Api, Manifest, eventually
@@ -125,11 +126,12 @@ class OperatorHarness:
         """Have the operator killed when the API server has made the first training Job, before it learns of that."""
 
         async def hook(request: ApiRequest, when: When) -> Fault | None:
-            is_job = (request.verb, request.resource) == ("create", "jobs")
-            if when == "after" and is_job and b'"chorus.dev/role": "train"' in request.body and self.operator.running:
-                self.operator.kill()
-                return Cut()
-            return None
+            if when != "after" or (request.verb, request.resource) != ("create", "jobs") or not self.operator.running:
+                return None
+            if json.loads(request.body)["metadata"]["labels"][ROLE_LABEL] != "train":
+                return None
+            self.operator.kill()
+            return Cut()
 
         self.proxy.hook = hook
 
