@@ -261,6 +261,12 @@ async def test_operators_that_start_at_once_share_one_ca_and_publish_it(
     uid = (await api.get("Namespace", stage.namespace))["metadata"]["uid"]
     key = public_key(service_keys(authorities[0]).webhook_key(uid))
     assert bundle["data"] == {CA_KEY: authorities[0].certificate.decode(), WEBHOOK_KEY: key}
+    wrong = {"data": {CA_KEY: "somebody else's", "more": "x"}}
+    await api.patch("ConfigMap", CA_CONFIG_MAP, wrong, namespace=stage.namespace)
+    for one in authorities:
+        await CaBundle(kube, authority=one).ensure(stage.namespace, webhook_key=key)
+    mended = await api.get("ConfigMap", CA_CONFIG_MAP, namespace=stage.namespace)
+    assert mended["data"] == bundle["data"]
 
 
 async def test_an_event_is_told_once(stage: MessageHarness, kube: Kube) -> None:

@@ -26,6 +26,7 @@ UNASKED: dict[Right, str] = {
     ("chorus.dev", "plugins", "list"): "only when a Project names none that is there: test_operator_deleted_references",
     ("", "services", "get"): "only when the name of an exchange is taken: test_operator_service",
     ("", "services", "create"): "the name of an exchange: test_operator_service",
+    ("", "configmaps", "patch"): "only when somebody has changed the CA bundle: test_messages_stored",
     ("", "configmaps", "delete"): "those of earlier preparations, a minute old at least: test_operator_refresh",
     ("chorus.dev", "projects/finalizers", "update"): "asked by admission for blockOwnerDeletion: test_install_rights",
     ("chorus.dev", "plugins/finalizers", "update"): "asked by admission for blockOwnerDeletion",
