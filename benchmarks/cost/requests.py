@@ -53,7 +53,7 @@ def by_verb(counts: Mapping[str, int]) -> Counter[str]:
 
 
 def in_words(counts: Mapping[str, float]) -> str:
-    """Say the kinds of requests that messages cause: TokenReviews, reads, writes of a status, and what else there is."""
+    """Say the kinds of requests that messages cause, TokenReviews, reads and writes of a status, and the others."""
     kinds = {"TokenReviews": 0.0, "reads": 0.0, "status writes": 0.0, "others": 0.0}
     for name, count in counts.items():
         verb, _, resource = name.partition(" ")
