@@ -28,6 +28,8 @@ BARE = "bare"
 DEADLINE_SECONDS = 3600.0
 QUIET_SECONDS = 1.5
 """What is left to do after the last end is done when the operator has asked for nothing for so long."""
+SIDE_BY_SIDE = 50
+"""Creations under way at once: a thousand would have to wait for one another until the client gives up."""
 NAMED_THREADS = ("-m", "harness.named_threads")
 
 
@@ -139,13 +141,14 @@ def _program(plan: Plan) -> Callable[[Container], Awaitable[Exit]]:
 
 
 async def at_rate(rate: float, count: int, create: Callable[[int], Awaitable[str]]) -> dict[str, float]:
-    """Create so many objects at so many a second; when each was acknowledged, by name."""
-    began, made = time.monotonic(), {}
+    """Create so many objects at so many a second, not too many side by side; when each was acknowledged, by name."""
+    began, made, side_by_side = time.monotonic(), {}, asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def one(number: int) -> None:
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-        name = await create(number)
-        made[name] = time.monotonic()
+        async with side_by_side:
+            name = await create(number)
+            made[name] = time.monotonic()
 
     await asyncio.gather(*(one(number) for number in range(count)))
     return made

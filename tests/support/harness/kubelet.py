@@ -189,7 +189,7 @@ class Kubelet:
             self.started[plain(container.labels[JOB_LABEL])] += 1
             since, until = _now(), asyncio.get_running_loop().time() + self.hold_seconds
             done = await self.program(container)
-            await _hold(container, until=until)
+            await hold(container, until=until)
             self.logs[name] = done.log
             await self._report(pod, _terminated(pod, done, since=since))
         except ApiError as error:
@@ -255,7 +255,7 @@ class Kubelet:
             await self._api.request("DELETE", path, body=options)
 
 
-async def _hold(container: Container, *, until: float) -> None:
+async def hold(container: Container, *, until: float) -> None:
     """Keep a container running until that time of the loop's clock, or until its pod is being deleted."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(None if math.isinf(until) else until):
