@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Sequence
 
 from cost import modes
 from cost.figures import Figures
@@ -33,8 +34,8 @@ async def measure(asked: argparse.Namespace) -> Figures:
     return figures
 
 
-def main() -> None:
-    """Read the command line, and measure."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the command line, or these words, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100, help="how many of each line (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=4.0, help="created a second (default: %(default)s)")
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--live", type=int, metavar="N", help="also: memory, CPU and requests with N runs that go on")
     parser.add_argument("--only", action="store_true", help="nothing but what these options add")
     parser.add_argument("--json", action="store_true", help="the last line is the figures of the targets, as JSON")
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
     figures = asyncio.run(measure(asked))
     if asked.json:
         print(figures.line())

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+import run_cost
 from cost import tables
 from cost.figures import Cost, Figures, percentile, ratio
 
@@ -61,6 +62,11 @@ def test_the_line_of_json_has_exactly_its_keys_and_null_where_nothing_was_measur
 
 def test_a_call_that_measures_no_lines_says_null_for_them() -> None:
     assert set(json.loads(Figures(p99_ms=31.234).line()).values()) == {None, 31.23}
+
+
+def test_the_line_of_json_is_the_last_that_a_call_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    run_cost.main(["--only", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == dict.fromkeys(KEYS)
 
 
 def test_the_table_compares_each_line_with_the_first() -> None:
