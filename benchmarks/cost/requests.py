@@ -1,15 +1,20 @@
-"""Requests by verb and resource: those of the operator from the audit log, those of everybody from the metrics."""
+"""Requests by verb and resource: those of the operator from the audit log, those of everybody from the metrics.
+
+And what the operator has yet to do, which are requests to come.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from harness.audit_log import AuditedRequest
 
 TOTAL = "apiserver_request_total"
+DEPTH = "chorus_workqueue_depth"
 LEASES = "leases"
 """Who holds them renews them, however many runs there are."""
 VERBS = {"POST": "create", "PUT": "update"}
@@ -28,15 +33,25 @@ def of_the_operator(requests: Iterable[AuditedRequest]) -> Counter[str]:
 
 def of_everybody(metrics: str) -> Counter[str]:
     """Count by verb and resource what /metrics of the API server says, without watches, Leases and discovery."""
-    lines = [line for line in metrics.splitlines() if line.startswith(TOTAL)]
     counts: Counter[str] = Counter()
-    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
-        for sample in family.samples:
-            verb, resource, part = (sample.labels.get(key, "") for key in ("verb", "resource", "subresource"))
-            if resource not in ("", LEASES) and verb not in ("WATCH", "CONNECT"):
-                name = "/".join(each for each in (resource, part) if each)
-                counts[f"{VERBS.get(verb, verb.lower())} {name}"] += int(sample.value)
+    for sample in _samples(metrics, TOTAL):
+        verb, resource, part = (sample.labels.get(key, "") for key in ("verb", "resource", "subresource"))
+        if resource not in ("", LEASES) and verb not in ("WATCH", "CONNECT"):
+            name = "/".join(each for each in (resource, part) if each)
+            counts[f"{VERBS.get(verb, verb.lower())} {name}"] += int(sample.value)
     return counts
+
+
+def waiting_keys(metrics: str) -> int:
+    """How many keys wait in the operator's queue for a worker, or are with one, by its /metrics."""
+    return sum(int(sample.value) for sample in _samples(metrics, DEPTH) if sample.labels["state"] != "delayed")
+
+
+def _samples(metrics: str, name: str) -> Iterator[Sample]:
+    """Read one metric of thousands of lines."""
+    lines = [line for line in metrics.splitlines() if line.startswith(f"{name}{{")]
+    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+        yield from family.samples
 
 
 def since(before: Mapping[str, int], now: Mapping[str, int]) -> Counter[str]:

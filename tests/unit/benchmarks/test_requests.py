@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cost.requests import by_verb, in_words, of_everybody, of_the_operator, since
+from cost.requests import by_verb, in_words, of_everybody, of_the_operator, since, waiting_keys
 from harness.audit_log import AuditedRequest, AuditLog
 
 METRICS = """\
@@ -91,3 +91,12 @@ def test_requests_are_summed_by_verb() -> None:
 def test_requests_of_a_run_that_speaks_are_told_by_kind() -> None:
     counts = {"create tokenreviews": 1.0, "get jobs": 2.0, "patch runs/status (chorus)": 3.5, "create events": 2.0}
     assert in_words(counts) == "1.0 TokenReviews, 2.0 reads, 3.5 status writes, 2.0 others"
+
+
+def test_keys_that_are_delayed_do_not_wait() -> None:
+    metrics = "".join(
+        f'chorus_workqueue_depth{{state="{state}"}} {count}.0\n'
+        for state, count in (("ready", 3), ("delayed", 500), ("running", 1))
+    )
+    assert waiting_keys("chorus_leader 1.0\n" + metrics) == 4
+    assert waiting_keys("chorus_leader 1.0\n") == 0
