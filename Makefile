@@ -32,8 +32,8 @@ test-chart: ## the Helm chart, installed by Helm 3 and Helm 4 in a kind cluster
 $(TIERS:%=test-%): test-%:
 	@$(RUN) $* -- $(ARGS)
 
-chaos: ## the long forms of the tests about faults and kills (minutes)
-	@$(RUN) api -- -m chaos $(ARGS)
+chaos: ## the long forms of the tests of every tier, or of TIER=unit, api or cluster alone (up to hours)
+	@$(RUN) chaos $(TIER) -- $(ARGS)
 
 faults: ## faults induced on real pods, nodes and the operator of a kind cluster (minutes)
 	@$(RUN) cluster -- -m faults $(ARGS)

@@ -1,7 +1,9 @@
 """Run tiers of tests, make what they need beside the ones that need nothing, and end with one line of counts.
 
-`tests/run.py unit api -- -k word`: what follows `--` goes to pytest. Exit 0 only if every tier ran and passed; 130
-after Ctrl-C and SIGTERM, when what it had started has been taken down, unless KEEP is set.
+`tests/run.py unit api -- -k word`: what follows `--` goes to pytest. `tests/run.py chaos` runs the tests marked `chaos`
+of every tier that has some, `tests/run.py chaos unit` those of one; each tier has more time for them. Exit 0 only if
+every tier ran and passed; 130 after Ctrl-C and SIGTERM, when what it had started has been taken down, unless KEEP is
+set.
 
 Runs on the machine's own Python 3.11 or newer and needs no package, so that programs and the cluster are being made
 before the virtual environment is there.
@@ -23,7 +25,7 @@ from pathlib import Path
 from runner.processes import Processes
 from runner.report import read_counts, say
 from runner.setup import CLUSTER, Kind, Setup
-from runner.tiers import Counts, Result, Tier, in_order, line_of, table_of
+from runner.tiers import Counts, Result, Tier, asked_for, line_of, table_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chorus"
@@ -117,7 +119,7 @@ def virtual_environment(processes: Processes) -> Path:
 def main(words: Sequence[str], *, kind_command: Path = REPOSITORY / "kind" / "cluster") -> int:
     """Run the tiers that the command line names; the exit status."""
     split = words.index("--") if "--" in words else len(words)
-    tiers = in_order(words[:split])
+    tiers = asked_for(words[:split])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()

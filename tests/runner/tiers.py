@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OVER = 1.2
 """A tier that takes this many times its share is marked in the report. Machines differ, so it does not fail."""
+
+
+CHAOS = "chaos"
+"""What marks the tests of a long form, and names the long forms of the tiers on the command line."""
+
+
+@dataclass(frozen=True)
+class LongForm:
+    """The tests of a tier that are marked `chaos`: how long they may take, and what they should take."""
+
+    share: int
+    deadline: int
 
 
 @dataclass(frozen=True)
@@ -24,11 +36,20 @@ class Tier:
     """Options of pytest."""
     directory: str | None = None
     """Where its tests are, under tests/; by default a directory of its name."""
+    long: LongForm | None = None
+    """Its long form; None where no test is marked so."""
 
     @property
     def path(self) -> str:
         """The directory of its tests."""
         return f"tests/{self.directory or self.name}"
+
+    def at_length(self) -> Tier:
+        """Return its long form as a tier. Raises SystemExit when it has none."""
+        if self.long is None:
+            raise SystemExit(f"no test of the tier {self.name} is marked {CHAOS}")
+        options = (*self.options, "-m", CHAOS)
+        return replace(self, share=self.long.share, deadline=self.long.deadline, options=options)
 
 
 # In the order in which they run: what needs no cluster comes first, while the cluster's parts are built.
@@ -36,7 +57,13 @@ TIERS = {
     tier.name: tier
     for tier in (
         Tier("lint", share=30, deadline=900),
-        Tier("unit", share=60, deadline=600, options=("-n", "auto", "--dist", "worksteal")),
+        Tier(
+            "unit",
+            share=60,
+            deadline=600,
+            options=("-n", "auto", "--dist", "worksteal"),
+            long=LongForm(share=120, deadline=1800),
+        ),
         Tier("component", share=50, deadline=600, options=("-n", "auto", "--dist", "worksteal")),
         Tier("trainer", share=100, deadline=1200, options=("-n", "auto", "--dist", "worksteal")),
         Tier(
@@ -45,6 +72,7 @@ TIERS = {
             deadline=1800,
             needs=("promtool", "postgres"),
             options=("-n", "auto", "--dist", "loadfile"),
+            long=LongForm(share=600, deadline=3600),
         ),
         Tier(
             "render",
@@ -54,7 +82,7 @@ TIERS = {
             options=("-n", "auto", "--dist", "loadgroup"),
             directory="chart/render",
         ),
-        Tier("cluster", share=650, deadline=2400, needs=("cluster",)),
+        Tier("cluster", share=650, deadline=2400, needs=("cluster",), long=LongForm(share=1800, deadline=7200)),
         Tier("chart", share=400, deadline=1800, needs=("cluster", "helm"), directory="chart/install"),
     )
 }
@@ -89,6 +117,17 @@ class Result:
         """By which part of its share it took longer, 0.5 for half as long again; 0 within `OVER`."""
         ratio = self.seconds / self.tier.share
         return ratio - 1 if ratio > OVER else 0.0
+
+
+def asked_for(words: Sequence[str]) -> list[Tier]:
+    """Return the tiers that a command line names; after `chaos` their long forms, all that there are without a name.
+
+    Raises SystemExit for an unknown one, and for one without a long form.
+    """
+    if words[:1] != [CHAOS]:
+        return in_order(words)
+    names = words[1:] or [tier.name for tier in TIERS.values() if tier.long is not None]
+    return [tier.at_length() for tier in in_order(names)]
 
 
 def in_order(names: Sequence[str]) -> list[Tier]:

@@ -24,6 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +36,8 @@ HOST = "127.0.0.1"
 START_SECONDS = 60.0
 START_ATTEMPTS = 3
 POLL_SECONDS = 0.05
+AUDIT_MIB = 8192
+"""Size of an audit log beyond which another is begun: no test gets there."""
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
@@ -56,12 +59,18 @@ class StartError(RuntimeError):
 class ControlPlane:
     """A control plane. Use it as a context manager, or call `stop`."""
 
-    def __init__(self, binaries: Path) -> None:
-        """Start etcd and the API server from the programs in `binaries`; StartError when they do not come up."""
+    def __init__(self, binaries: Path, *, audit_policy: Path | None = None) -> None:
+        """Start etcd and the API server from the programs in `binaries`; StartError when they do not come up.
+
+        `audit_policy`: which requests the API server writes into `audit_log`; none without it.
+        """
         memory = Path("/dev/shm")
         self.directory = Path(tempfile.mkdtemp(prefix="chorus-api-", dir=memory if memory.is_dir() else None))
         self.authority = Authority("test-cluster")
         self.binaries = binaries
+        self.audit_log = self.directory / "audit.log"
+        """One JSON object a line; see `harness.audit_log`."""
+        self._audit_policy = audit_policy
         self._processes: list[subprocess.Popen[bytes]] = []
         self._service_accounts = self.directory / "sa.key"
         self._service_accounts_public = self.directory / "sa.pub"
@@ -120,18 +129,27 @@ class ControlPlane:
         return self.write_kubeconfig(f"{namespace}-{service_account}", {"token": token}, server=server)
 
     async def token_for(
-        self, service_account: str, *, namespace: str, audience: str | None = None, pod: Manifest | None = None
+        self,
+        service_account: str,
+        *,
+        namespace: str,
+        audience: str | None = None,
+        pod: Manifest | None = None,
+        api: Api | None = None,
     ) -> str:
-        """Ask for a token of a service account; with `pod`, one bound to that pod, as a projected volume holds."""
+        """Ask for a token of a service account; with `pod`, one bound to that pod, as a projected volume holds.
+
+        `api`: the client that asks; without it one is opened for this, and its connection with it.
+        """
         spec: Manifest = {"expirationSeconds": 3600, "audiences": [audience] if audience else []}
         if pod is not None:
             bound = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", **bound}
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        async with self.api() as api:
-            answer = await api.request(
-                "POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token", body=request
-            )
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
+        async with AsyncExitStack() as stack:
+            asking = api or await stack.enter_async_context(self.api())
+            answer = await asking.request("POST", path, body=request)
         token: str = answer["status"]["token"]
         return token
 
@@ -221,10 +239,20 @@ class ControlPlane:
             f"--service-account-key-file={self._service_accounts_public}",
             f"--service-account-signing-key-file={self._service_accounts}",
             "--service-cluster-ip-range=10.96.0.0/16",
+            *self._audit_flags(),
         )
         context = ssl.create_default_context(cadata=self.authority.pair.certificate.decode())
         load_pair(context, certificate=self._admin.certificate, key=self._admin.key)
         self._wait(f"{self.url}/readyz", context=context)
+
+    def _audit_flags(self) -> Sequence[str]:
+        if self._audit_policy is None:
+            return ()
+        return (
+            f"--audit-policy-file={self._audit_policy}",
+            f"--audit-log-path={self.audit_log}",
+            f"--audit-log-maxsize={AUDIT_MIB}",
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         with (self.directory / f"{program}.log").open("wb") as log:

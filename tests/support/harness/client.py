@@ -178,6 +178,17 @@ class Api:
                 hang_up(answer)
         raise _Ended(0, {"message": f"the API server ended the watch of {kind}"})
 
+    async def follow(self, kind: str, *, namespace: str | None = None) -> AsyncGenerator[tuple[str, Manifest], None]:
+        """Watch without an end: when the API server ends a watch, as it does after half an hour, begin again.
+
+        What is there then is told again as ADDED.
+        """
+        while True:
+            with suppress(_Ended):
+                async with aclosing(self.watch(kind, namespace=namespace)) as events:
+                    async for event in events:
+                        yield event
+
     async def table(self, kind: str, *, namespace: str | None = None, wide: bool = False) -> Manifests:
         """Read what `kubectl get` prints: one dict a row, by column heading."""
         path = (await self._named(kind)).path(namespace=namespace)
@@ -273,6 +284,14 @@ class Api:
         if response.status >= 400:
             raise ApiError(response.status, answer)
         return answer
+
+    async def text(self, path: str) -> str:
+        """Read what is no object, such as /metrics."""
+        async with self._session.get(path) as response:
+            text = await response.text()
+        if response.status >= 400:
+            raise ApiError(response.status, {"message": text})
+        return text
 
     async def _of(self, manifest: Manifest) -> Resource:
         return await self._named(f"{manifest['kind']}.{manifest['apiVersion']}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 import tempfile
 from collections import Counter
@@ -76,8 +77,15 @@ class Kubelet:
     `started` counts them by the plain name of their Job.
     """
 
-    def __init__(self, control_plane: ControlPlane, *, namespace: str, program: Program) -> None:
+    def __init__(
+        self, control_plane: ControlPlane, *, namespace: str, program: Program, hold_seconds: float = 0.0
+    ) -> None:
+        """`hold_seconds`: how long each main container runs at least, unless its pod is deleted before.
+
+        It may be changed, for the pods that start later; `math.inf` is until they are deleted.
+        """
         self.program = program
+        self.hold_seconds = hold_seconds
         self.started: Counter[str] = Counter()
         self.logs: dict[str, str] = {}
         self.node = f"node-of-{namespace}"
@@ -162,7 +170,7 @@ class Kubelet:
             self._broken.append(error)
 
     async def _follow(self) -> None:
-        async for event, pod in self._api.watch("Pod", namespace=self._namespace):
+        async for event, pod in self._api.follow("Pod", namespace=self._namespace):
             uid = pod["metadata"]["uid"]
             gone = event == "DELETED" or "deletionTimestamp" in pod["metadata"]
             ours = JOB_LABEL in pod["metadata"].get("labels", {})
@@ -179,8 +187,9 @@ class Kubelet:
             container = await self._mount(pod)
             await self._report(pod, {"phase": "Running", **_state(pod, {"running": {"startedAt": _now()}})})
             self.started[plain(container.labels[JOB_LABEL])] += 1
-            since = _now()
+            since, until = _now(), asyncio.get_running_loop().time() + self.hold_seconds
             done = await self.program(container)
+            await hold(container, until=until)
             self.logs[name] = done.log
             await self._report(pod, _terminated(pod, done, since=since))
         except ApiError as error:
@@ -210,7 +219,11 @@ class Kubelet:
         """Give a pod what it sends messages with."""
         (directory / contract.CA_KEY).write_text(authority, encoding="ascii")
         token = await self._control_plane.token_for(
-            pod["spec"]["serviceAccountName"], namespace=self._namespace, audience=contract.AUDIENCE, pod=pod
+            pod["spec"]["serviceAccountName"],
+            namespace=self._namespace,
+            audience=contract.AUDIENCE,
+            pod=pod,
+            api=self._api,
         )
         (directory / "token").write_text(token, encoding="ascii")
 
@@ -240,6 +253,13 @@ class Kubelet:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
         with contextlib.suppress(ApiError):
             await self._api.request("DELETE", path, body=options)
+
+
+async def hold(container: Container, *, until: float) -> None:
+    """Keep a container running until that time of the loop's clock, or until its pod is being deleted."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(None if math.isinf(until) else until):
+            await container.stopping.wait()
 
 
 def _now() -> str:

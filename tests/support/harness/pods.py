@@ -52,13 +52,20 @@ DELIVERY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one training pod does. `lingers`: it trains until it is told to stop, then exits 75."""
+    """What one training pod does. `lingers`: it trains until it is told to stop, then exits 75.
+
+    `reports`: how many times it tells its progress, with `pause_seconds` after each. `last_word`: its record names the
+    model, as that of a plugin must that sends no message.
+    """
 
     exit_code: int = 0
     speaks: bool = True
     applicable: bool = True
     lingers: bool = False
     log: str = ""
+    reports: int = 1
+    pause_seconds: float = 0.0
+    last_word: bool = False
 
 
 Plan = Callable[[str, int], Attempt]
@@ -162,8 +169,11 @@ async def _train(container: Container, config: FrozenRun, attempt: Attempt, bag:
     if sender is not None:
         for message in first:
             sender.send(message)
-        if attempt.applicable:
-            sender.progress(ProgressReport(percent=50, step=1, total_steps=2, checkpoint_step=1, **ids))
+        for step in range(1, attempt.reports + 1 if attempt.applicable else 1):
+            of_all = attempt.reports + 1
+            percent = 100 * step // of_all
+            sender.progress(ProgressReport(percent=percent, step=step, total_steps=of_all, checkpoint_step=1, **ids))
+            await asyncio.sleep(attempt.pause_seconds)
     if attempt.lingers:
         await container.stopping.wait()
     if sender is not None:
@@ -174,7 +184,7 @@ async def _train(container: Container, config: FrozenRun, attempt: Attempt, bag:
         unsent = {str(message.type) for message in lost}
         sent = {_type_of(message) for message in (*first, *last)}
         bag.delivered += [(config.run_name, number, kind) for kind in sorted(sent - unsent)]
-    return _end(attempt)
+    return _end(attempt, config)
 
 
 async def _exchange(container: Container, bag: Mailbag) -> Exit:
@@ -222,12 +232,15 @@ def _type_of(payload: Payload) -> str:
     return names[type(payload)]
 
 
-def _end(attempt: Attempt) -> Exit:
+def _end(attempt: Attempt, config: FrozenRun) -> Exit:
     if attempt.lingers:
         record = TerminationRecord(outcome="preempted", retryable=True, message="Stopped by SIGTERM.", step=1)
         return Exit(ExitCode.PREEMPTED, record, attempt.log)
     if attempt.exit_code == 0:
-        record = TerminationRecord(outcome="succeeded", digest=DIGEST, final_loss=0.4, eval_loss=0.5, samples=100)
+        name = config.model_name if attempt.last_word else None
+        record = TerminationRecord(
+            outcome="succeeded", digest=DIGEST, model_name=name, final_loss=0.4, eval_loss=0.5, samples=100
+        )
         return Exit(0, record, attempt.log)
     return Exit(attempt.exit_code, None, attempt.log)
 

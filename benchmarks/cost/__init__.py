@@ -1,0 +1,1 @@
+"""What the measurements of the operator's cost share: a control plane with it, lines of runs, and their figures."""
