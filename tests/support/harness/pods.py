@@ -19,8 +19,8 @@ from chorus_api.run_config import (
     PublishConfig,
     TerminationRecord,
 )
-from chorus_client import StopFlag, Stopped
 from chorus_client.sender import Pace, Sender, Undelivered
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.jobs.exchange import run_exchange
 from chorus_protocol.messages import (
     ColumnProfile,
