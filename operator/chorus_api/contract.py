@@ -78,7 +78,7 @@ FRAME_DIR = ROOT / "frame"  # the frame before it is written in the format that 
 SERVICE_SPEAKER = "service"
 """In `status.report.podUid`: a service says it, and no pod."""
 
-JOB_CONFIG_ENV = "CHORUS_JOB_CONFIG"  # what JOB_CONFIG would hold, of a publish Job without a ConfigMap
+JOB_CONFIG_VARIABLE = "CHORUS_JOB_CONFIG"  # what JOB_CONFIG would hold, of a publish Job without a ConfigMap
 ATTEMPT_ENV = "CHORUS_ATTEMPT"
 ROLE_ENV = "CHORUS_ROLE"  # train | describe
 TRAINING_DATA_ENV = "CHORUS_TRAINING_DATA"

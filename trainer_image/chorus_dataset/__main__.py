@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chorus_api.contract import ATTEMPT_ENV, DATA_DIR, JOB_CONFIG, JOB_CONFIG_ENV, RUN_DIR, TERMINATION_LOG, VOLUME_DIR
+from chorus_api.contract import (
+    ATTEMPT_ENV,
+    DATA_DIR,
+    JOB_CONFIG,
+    JOB_CONFIG_VARIABLE,
+    RUN_DIR,
+    TERMINATION_LOG,
+    VOLUME_DIR,
+)
 from chorus_api.records import TerminationRecord
 from chorus_client.stop import StopFlag
 from chorus_dataset.jobs.job import read_config, run_job
@@ -72,7 +80,7 @@ def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], 
         from chorus_api.publication import PublishConfig
         from chorus_dataset.jobs.publish import run_publish
 
-        publish = read_config(options.config, PublishConfig, instead=os.environ.get(JOB_CONFIG_ENV))
+        publish = read_config(options.config, PublishConfig, instead=os.environ.get(JOB_CONFIG_VARIABLE))
         return run_publish(publish, options.volume, stop=flag)
 
     return run_job(work, termination_log=options.termination_log, stop=stop)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chorus_api.contract import JOB_CONFIG_ENV
+from chorus_api.contract import JOB_CONFIG_VARIABLE
 from chorus_api.reasons import ExitCode
 from chorus_api.run_config import TerminationRecord
 from publish_builders import MODEL, Volume
@@ -39,7 +39,7 @@ class Process:
         log = volume.parent / "termination-log"
         options = ["--volume", str(volume), "--termination-log", str(log), "--config", str(config)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        environment |= {JOB_CONFIG_ENV: told} if told is not None else {}
+        environment |= {JOB_CONFIG_VARIABLE: told} if told is not None else {}
         command = [sys.executable, "-c", TELL, "publish", *options]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         self.code = ended.returncode
@@ -75,7 +75,7 @@ def test_an_environment_that_it_cannot_read_is_named_with_the_field(volume: Volu
     del told["modelName"]
     ended = of_environment(volume, json.dumps(told))
     assert ended.code == ExitCode.BAD_CONFIGURATION
-    assert ended.record.message == f"{JOB_CONFIG_ENV}: modelName: Field required"
+    assert ended.record.message == f"{JOB_CONFIG_VARIABLE}: modelName: Field required"
 
 
 def test_it_loads_no_library_but_the_one_that_validates(volume: Volume) -> None:

@@ -107,7 +107,8 @@ def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None
             case "exchange":
                 return await _exchange(container, bag)
             case "publish":
-                return _publish(PublishConfig.model_validate_json(container.files["job.json"]))
+                told = container.env.get(contract.JOB_CONFIG_VARIABLE) or container.files["job.json"]
+                return _publish(PublishConfig.model_validate_json(told))
             case _:
                 return Exit()
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from chorus_api.contract import JOB_CONFIG_ENV
+from chorus_api.contract import JOB_CONFIG_VARIABLE
 from chorus_api.file_model import FileModel
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.records import TerminationRecord
@@ -26,9 +26,9 @@ Config = TypeVar("Config", bound=FileModel)
 def read_config(path: Path, model: type[Config], *, instead: str | None = None) -> Config:
     """Read a Job's configuration; `BadConfiguration` naming the field if it is not right.
 
-    `instead`: the content, where the Job's environment (JOB_CONFIG_ENV) has it and there is no file.
+    `instead`: the content, where the Job's environment (JOB_CONFIG_VARIABLE) has it and there is no file.
     """
-    where = JOB_CONFIG_ENV if instead else path
+    where = JOB_CONFIG_VARIABLE if instead else path
     try:
         return model.model_validate_json(instead or path.read_bytes())
     except OSError as error:
