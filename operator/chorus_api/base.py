@@ -125,7 +125,8 @@ def shared(*writers: str, keys: Sequence[str] = ()) -> dict[str, JsonValue]:
 
     Every other object and list in a status has one writer, which writes it whole, and is atomic in the CRD: the API
     server then keeps one entry for it in `metadata.managedFields`, where the upkeep of an entry for each field within
-    was half of what a write of a status costs. `keys`: what tells the items of a list apart.
+    was half of what a write of a status costs. `keys`: what tells the items of a list apart, each of which has one
+    writer.
     """
     if len(writers) < 2:
         raise ValueError("a field that one writes is not shared: leave the mark out")

@@ -50,6 +50,7 @@ def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
 def status_schema(model: type[BaseModel]) -> Schema:
     """Convert the model of a status: without defaults, and each object and list in it atomic unless it is `shared`.
 
+    Of a list that is shared, each item has one writer and is atomic.
     Raises `UnsupportedSchemaError` as `structural_schema` does, and for a list with keys that is not `shared`.
     """
     schema = structural_schema(model, defaults=False)
@@ -64,6 +65,8 @@ def status_schema(model: type[BaseModel]) -> Schema:
                 f"{model.__name__}.{name}: a list in a status has keys if several write it, and only then: "
                 "mark it with shared(…, keys=…)"
             )
+        if is_shared and part.get("type") == "array":
+            part["items"]["x-kubernetes-map-type"] = "atomic"
     return schema
 
 

@@ -141,8 +141,20 @@ async def test_short_forms_keep_their_two_writers(run: Twin) -> None:
 async def test_a_controller_of_others_sets_a_condition_of_its_own(run: Twin) -> None:
     written = await run.apply({"conditions": [make_condition("Audited")]}, manager="auditor")
     assert [each["type"] for each in written["status"]["conditions"]] == ["Accepted", "Applicable", "Audited"]
+    written = await run.apply({"conditions": [make_condition("Audited", status="False")]}, manager="auditor")
+    assert written["status"]["conditions"] == [*CONDITIONS, make_condition("Audited", status="False")]
+    assert owned(written, "auditor") == {"conditions": {'k:{"type":"Audited"}': {}}}
     written = await run.apply({"conditions": []}, manager="auditor")
     assert written["status"]["conditions"] == CONDITIONS
+
+
+async def test_conditions_of_before_keep_their_owner_one_by_one(run: Twin) -> None:
+    changed = [make_condition("Accepted"), make_condition("Applicable", status="False")]
+    written = await run.merge({"conditions": changed})
+    assert written["status"]["conditions"] == changed
+    of_operator = owned(written, "chorus")["conditions"]
+    assert {name for name in of_operator if name != "."} == {f'k:{{"type":"{each["type"]}"}}' for each in changed}
+    assert all(within == {} for within in of_operator.values())
 
 
 async def test_a_block_is_taken_away_and_applied_again(run: Twin) -> None:

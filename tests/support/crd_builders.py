@@ -29,6 +29,7 @@ def granular(definition: Definition) -> Definition:
     before = copy.deepcopy(definition)
     for name, part in status_fields(before).items():
         part.pop("x-kubernetes-map-type", None)
+        part.get("items", {}).pop("x-kubernetes-map-type", None)
         if name in WITH_KEYS_BEFORE:
             part |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [WITH_KEYS_BEFORE[name]]}
     return before

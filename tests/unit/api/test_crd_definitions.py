@@ -114,6 +114,7 @@ def test_conditions_can_be_written_by_several_managers(kind: crd.Kind) -> None:
     conditions = schema(kind)["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+    assert conditions["items"]["x-kubernetes-map-type"] == "atomic", "each of them by one"
 
 
 OF_SEVERAL_WRITERS = {

@@ -258,6 +258,7 @@ def test_a_block_or_list_of_a_status_is_atomic_unless_it_is_shared() -> None:
     assert status_field(ROWS)["x-kubernetes-list-type"] == "atomic"
     keyed = status_field(ROWS, json_schema_extra=shared("one", "two", keys=["name"]))
     assert (keyed["x-kubernetes-list-type"], keyed["x-kubernetes-list-map-keys"]) == ("map", ["name"])
+    assert keyed["items"]["x-kubernetes-map-type"] == "atomic", "each item has one writer"
 
 
 @pytest.mark.parametrize("extra", [{"x-list-map-keys": ["name"]}, shared("one", "two")])
