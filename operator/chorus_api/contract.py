@@ -62,7 +62,7 @@ VOLUME_DIR = ROOT / "volume"  # the Project's whole claim (prepare, fetch and pu
 SOURCE_DIR = ROOT / "source"  # the data to prepare; read-only
 SOURCE_SECRET_DIR = PurePosixPath("/var/run/chorus-source")  # the Secret of the data's source; prepare Jobs only
 SOURCE_CA_DIR = PurePosixPath("/var/run/chorus-source-ca")  # certificates that it is known by; prepare Jobs only
-JOB_CONFIG = ROOT / "job.json"  # configuration of prepare, fetch and publish Jobs
+JOB_CONFIG = ROOT / "job.json"  # configuration of prepare, fetch and exchange Jobs, and of publish Jobs that sweep
 IDENTITY_DIR = PurePosixPath("/var/run/chorus")  # ca.crt and token
 TERMINATION_LOG = PurePosixPath("/dev/termination-log")
 
@@ -78,6 +78,7 @@ FRAME_DIR = ROOT / "frame"  # the frame before it is written in the format that 
 SERVICE_SPEAKER = "service"
 """In `status.report.podUid`: a service says it, and no pod."""
 
+JOB_CONFIG_VARIABLE = "CHORUS_JOB_CONFIG"  # what JOB_CONFIG would hold, of a publish Job without a ConfigMap
 ATTEMPT_ENV = "CHORUS_ATTEMPT"
 ROLE_ENV = "CHORUS_ROLE"  # train | describe
 TRAINING_DATA_ENV = "CHORUS_TRAINING_DATA"

@@ -13,7 +13,7 @@ from typing import Any
 
 from chorus_api.base import GROUP, VERSION, Rule, StatusModel
 from chorus_api.base import Model as SpecModel
-from chorus_api.crd_schema import structural_schema, validation
+from chorus_api.crd_schema import status_schema, structural_schema, validation
 from chorus_api.plugin import PluginSpec, PluginStatus
 from chorus_api.project import ProjectSpec, ProjectStatus
 from chorus_api.training_run import TrainingRunSpec, TrainingRunStatus
@@ -152,7 +152,7 @@ def definition(kind: Kind) -> dict[str, Any]:
             "kind": {"type": "string", "maxLength": 63, "description": kind.name},
             "metadata": {"type": "object"},  # the API server knows it and lets nothing be said about it
             "spec": structural_schema(kind.spec, defaults=True),
-            "status": structural_schema(kind.status, defaults=False),
+            "status": status_schema(kind.status),
         },
         "x-kubernetes-validations": _name_rules(kind),
     }

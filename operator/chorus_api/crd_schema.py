@@ -14,7 +14,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, JsonSchemaWarningKind, NoDefault
 from pydantic_core import core_schema
 
-from chorus_api.base import INT_OR_STRING, PATTERN_MESSAGE, PATTERN_RULE, Model, Rule
+from chorus_api.base import (
+    INT_OR_STRING,
+    LIST_MAP_KEYS,
+    PATTERN_MESSAGE,
+    PATTERN_RULE,
+    WRITERS,
+    Model,
+    Rule,
+)
 
 Schema = dict[str, Any]
 
@@ -37,6 +45,29 @@ def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
     document = model.model_json_schema(by_alias=True, schema_generator=_Generator)
     definitions = document.pop("$defs", {})
     return _Converter(definitions, defaults=defaults).convert(document, path=model.__name__)
+
+
+def status_schema(model: type[BaseModel]) -> Schema:
+    """Convert the model of a status: without defaults, and each object and list in it atomic unless it is `shared`.
+
+    Of a list that is shared, each item has one writer and is atomic.
+    Raises `UnsupportedSchemaError` as `structural_schema` does, and for a list with keys that is not `shared`.
+    """
+    schema = structural_schema(model, defaults=False)
+    fields = {field.alias or name: field.json_schema_extra for name, field in model.model_fields.items()}
+    for name, part in schema["properties"].items():
+        extra = fields[name]
+        is_shared = isinstance(extra, dict) and WRITERS in extra
+        if part.get("type") == "object" and not is_shared:
+            part["x-kubernetes-map-type"] = "atomic"
+        if part.get("type") == "array" and (part["x-kubernetes-list-type"] == "map") != is_shared:
+            raise UnsupportedSchemaError(
+                f"{model.__name__}.{name}: a list in a status has keys if several write it, and only then: "
+                "mark it with shared(…, keys=…)"
+            )
+        if is_shared and part.get("type") == "array":
+            part["items"]["x-kubernetes-map-type"] = "atomic"
+    return schema
 
 
 def validation(rule: Rule) -> dict[str, str]:
@@ -119,6 +150,8 @@ class _Converter:
             return self.convert(_without_null(keywords, path=path), path=path)
         node = _Node(keywords, path=path)
         node.take("title")
+        if node.take(WRITERS) is not None and path.count(".") != 1:
+            node.fail("only a field of the status itself can be shared")
         if keywords.get(INT_OR_STRING):
             return _int_or_string(node)
         kind = node.take("type")
@@ -155,7 +188,7 @@ class _Converter:
     def _array(self, node: _Node, schema: Schema) -> None:
         node.need(schema, "maxItems", "give the list a max_length")
         node.move(schema, "minItems")
-        keys = node.take("x-list-map-keys")
+        keys = node.take(LIST_MAP_KEYS)
         of = node.take("items")
         if not isinstance(of, dict):
             node.fail("a list without one type of items, such as a tuple: give the list one, or use a model")
@@ -165,7 +198,7 @@ class _Converter:
             return
         for key in keys:
             if key not in items.get("required", []):
-                node.fail(f"x-list-map-keys: {key} must be a required field of the items")
+                node.fail(f"{LIST_MAP_KEYS}: {key} must be a required field of the items")
         schema["x-kubernetes-list-type"] = "map"
         schema["x-kubernetes-list-map-keys"] = keys
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from chorus_api.file_model import FileModel
 from chorus_api.plugin import Accelerator, Checkpointing, Deadlines, PodOptions, Retry
 from chorus_api.project import Objective
 from chorus_api.resources import BUILT_IN_JOB_RESOURCES, Resources
-from chorus_api.run_config import FileModel
 from chorus_api.scratch import Scratch
 
 

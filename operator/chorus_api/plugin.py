@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from chorus_api.base import (
+    CONDITIONS_ARE_SHARED,
     Condition,
     Label63,
     Message,
@@ -350,7 +351,7 @@ class PluginStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Ready, Online; PodStarted while its image is asked.",
-        json_schema_extra={"x-list-map-keys": ["type"]},
+        json_schema_extra=CONDITIONS_ARE_SHARED,
     )
     report: OnlineReportEntry | None = Field(
         None, description="What the plugin said of itself. Written by the message receiver alone."

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from chorus_api.base import (
+    CONDITIONS_ARE_SHARED,
+    LIST_MAP_KEYS,
     Condition,
     Fraction,
     Label20,
@@ -315,7 +317,7 @@ class ProjectSpec(Model):
 
     dataset: Dataset = Field(description="The data, and how it becomes a training frame.")
     plugins: Annotated[list[ProjectPlugin], Field(min_length=1, max_length=20)] = Field(
-        description="What trains on the frame.", json_schema_extra={"x-list-map-keys": ["name"]}
+        description="What trains on the frame.", json_schema_extra={LIST_MAP_KEYS: ["name"]}
     )
     train_on: Literal["Change", "Manual"] = Field(
         "Change",
@@ -420,7 +422,7 @@ class ProjectStatus(StatusModel):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Ready, DatasetReady, Degraded; Refreshed with refreshSeconds; Reconciled while reconciles fail.",
-        json_schema_extra={"x-list-map-keys": ["type"]},
+        json_schema_extra=CONDITIONS_ARE_SHARED,
     )
     claim_name: ShortText | None = Field(
         None,
@@ -433,13 +435,13 @@ class ProjectStatus(StatusModel):
         description="Deprecated: the former name of preparations. Read, not written; the next release drops it.",
     )
     plugins: Annotated[list[PluginRow], Field(max_length=20)] = Field(
-        default_factory=list, description="One row for each plugin.", json_schema_extra={"x-list-map-keys": ["name"]}
+        default_factory=list, description="One row for each plugin."
     )
     leaderboard: Annotated[list[LeaderboardRow], Field(max_length=10)] = Field(
         default_factory=list, description="The best runs on the present frame."
     )
     latest_model: Annotated[list[LatestModel], Field(max_length=20)] = Field(
-        default_factory=list, description="The promoted models.", json_schema_extra={"x-list-map-keys": ["plugin"]}
+        default_factory=list, description="The promoted models."
     )
 
 

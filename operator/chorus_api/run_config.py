@@ -1,32 +1,25 @@
-"""What the operator hands to its pods, and what they leave behind. Each is a JSON file with a version."""
+"""What the operator hands to its pods, and what they leave behind. Each is a JSON file with a version.
+
+Everything can be imported from here. What a publish pod reads and writes is defined in `publication` and `records`:
+this module builds the models of the kinds as well, which takes longer than all that such a pod does.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from chorus_api.contract import EXCHANGE_PORT
+from chorus_api.file_model import FileModel as FileModel
 from chorus_api.lora import ResolvedLora
 from chorus_api.parameters import Parameters
 from chorus_api.project import DataFormat, Fields, UriSource
-
-
-class FileModel(BaseModel):
-    """A JSON file: camelCase, frozen, unknown fields ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
-    )
-    version: Literal[1] = Field(1, description="Version of the file's form.")
+from chorus_api.publication import ListedRuns as ListedRuns
+from chorus_api.publication import PublishConfig as PublishConfig
+from chorus_api.records import Outcome as Outcome
+from chorus_api.records import RunRecord as RunRecord
+from chorus_api.records import TerminationRecord as TerminationRecord
 
 
 class FrozenScript(FileModel):
@@ -218,43 +211,6 @@ class FetchConfig(FileModel):
     )
 
 
-class ListedRuns(FileModel):
-    """The runs that there are in the namespace."""
-
-    own: list[str] = Field(description="uids of those of the Project: their directories are marked as its own.")
-    others: list[str] = Field(description="uids of those of other Projects.")
-    listed: AwareDatetime = Field(description="When the list was made: what was marked since then is needed too.")
-
-
-class PublishConfig(FileModel):
-    """/chorus/job.json of a publish Job."""
-
-    run_name: str
-    run_uid: str
-    run_id: str
-    plugin: str
-    model_name: str
-    expected_digest: str | None = Field(None, description="Digest that MODEL_NAME reported, if it did.")
-    kind: Literal["adapter", "files"] = Field(
-        "adapter", description="adapter: weights with sums and a run record. files: what a container left."
-    )
-    optional: bool = Field(False, description="files: there may be none, and then nothing is published.")
-    promote: bool = Field(description="Move latest/<plugin> to this model.")
-    project: str = Field("", description="Name of the Project.")
-    namespace: str = Field("", description="Its namespace.")
-    project_uid: str = Field(
-        "", description="Its uid. Empty: nobody is known to own anything, so nothing is marked or swept."
-    )
-    promoted_before: str | None = Field(
-        None, description="Model of the Project that latest/<plugin> should point to: it tells whose an old link is."
-    )
-    listed_runs: ListedRuns | None = Field(
-        None,
-        description="Directories under runs/ that the Project has marked and whose run is not listed are swept. "
-        "None: nothing is swept.",
-    )
-
-
 class ExchangeConfig(FileModel):
     """/chorus/job.json of an exchange Job, which serves a run's frame to a service and takes its artefact.
 
@@ -273,66 +229,3 @@ class ExchangeConfig(FileModel):
     max_bytes: int = Field(ge=0, description="Most bytes of the artefact in all; 0: none is taken.")
     max_files: int = Field(ge=0, description="Most files of the artefact.")
     messaging: Messaging
-
-
-class RunRecord(FileModel):
-    """training_run.json: what a training did. The first eight fields are the workflow's, under its own names."""
-
-    model_config = ConfigDict(alias_generator=None, allow_inf_nan=False)
-
-    base_model: str
-    samples_used: int
-    epochs: int
-    learning_rate: float
-    run_directory: str
-    trained_at: str = Field(description="RFC 3339, UTC.")
-    final_loss: FiniteFloat
-    run_id: str
-    eval_loss: FiniteFloat | None = None
-    eval_loss_without_adapter: FiniteFloat | None = None
-    base_model_digest: str | None = None
-    family: Literal["encoderDecoder", "decoder"] | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Every parameter as used.")
-    eval_samples: int = 0
-    truncated_prompts: int = 0
-    truncated_responses: int = 0
-    steps: int = 0
-    tokens: int = Field(0, description="Real tokens, padding not counted.")
-    train_seconds: FiniteFloat = 0.0
-    device: str = "cpu"
-    precision: str = "float32"
-    frame_name: str = ""
-    frame_digest: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-
-
-ShortName = Annotated[str, StringConstraints(max_length=253)]
-Count = Annotated[int, Field(ge=0, le=2**62)]
-Outcome = Literal["succeeded", "failed", "notApplicable", "preempted"]
-
-
-class TerminationRecord(FileModel):
-    """A container's last word in its termination message (at most 2 KiB): outcomes survive an operator outage."""
-
-    outcome: Outcome = Field(description="How it ended.")
-    reason: Annotated[str, StringConstraints(max_length=64)] = Field("", description="Why, as one CamelCase word.")
-    message: Annotated[str, StringConstraints(max_length=700)] = Field("", description="Why, for people.")
-    hint: Annotated[str, StringConstraints(max_length=300)] = Field("", description="What to do about it.")
-    retryable: bool = Field(False, description="Whether another try may succeed.")
-    model_name: ShortName | None = Field(None, description="Stands for a MODEL_NAME that could not be delivered.")
-    digest: ShortName | None = Field(None, description="sha256 of SHA256SUMS of the artefact.")
-    bytes: Count | None = Field(None, description="Size of the artefact.")
-    base_model: Annotated[str, StringConstraints(max_length=200)] | None = Field(
-        None, description="LoRA: the base model."
-    )
-    samples: Count | None = Field(None, description="Rows that were trained on.")
-    final_loss: FiniteFloat | None = Field(None, description="Training loss at the end.")
-    eval_loss: FiniteFloat | None = Field(None, description="Loss on the rows held back.")
-    eval_loss_without_adapter: FiniteFloat | None = Field(
-        None, description="LoRA: loss of the base model alone on the rows held back."
-    )
-    step: Count | None = Field(None, description="Optimizer step reached, or of the checkpoint saved.")
-    promoted: bool | None = Field(None, description="Publish: whether `latest` was moved.")
-    latest_owner: Annotated[str, StringConstraints(max_length=200)] | None = Field(
-        None, description="Publish: whose `latest/<plugin>` is, where it was left because it is not the Project's."
-    )

@@ -6,7 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from chorus_api.base import Condition, Label20, Label50, Message, Metrics, Model, Rule, ShortText, StatusModel, Time
+from chorus_api.base import (
+    CONDITIONS_ARE_SHARED,
+    Condition,
+    Label20,
+    Label50,
+    Message,
+    Metrics,
+    Model,
+    Rule,
+    ShortText,
+    StatusModel,
+    Time,
+    shared,
+)
 from chorus_api.contract import MAX_CERTIFICATE_BYTES
 from chorus_api.lora import LoraParameters
 from chorus_api.parameters import Parameters
@@ -250,14 +263,18 @@ class TrainingRunStatus(StatusModel):
     phase: ShortText | None = Field(None, description="Derived from the conditions.")
     reason: ShortText | None = Field(None, description="Why the phase is as it is.")
     message: Message | None = Field(None, description="Why, for people.")
-    shown: Shown | None = Field(None, description="Short forms for `kubectl get`.")
+    shown: Shown | None = Field(
+        None,
+        description="Short forms for `kubectl get`.",
+        json_schema_extra=shared("chorus", "chorus-progress"),  # the message; percent and loss
+    )
     observed_generation: int = Field(0, description="Generation of the spec that the status is about.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="Accepted, ParametersValid, Blocked, PodsReady, PodStarted, TrainingDataDelivered, Applicable, "
         "TrainingStarted, CheckpointAvailable, PodEnding, ModelPublished, Succeeded, Suspended, Retrying, "
         "Degraded, Reconciled.",
-        json_schema_extra={"x-list-map-keys": ["type"]},
+        json_schema_extra=CONDITIONS_ARE_SHARED,
     )
     queued_time: Time | None = Field(None, description="When the run was first seen.")
     start_time: Time | None = Field(None, description="When its first pod started.")

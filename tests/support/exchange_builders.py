@@ -15,7 +15,7 @@ import httpx
 
 from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME
 from chorus_api.run_config import ExchangeConfig
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.jobs.exchange import run_exchange
 from message_receiver import Receiver
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chorus_api.run_config import PublishConfig, RunRecord, TerminationRecord
-from chorus_client import StopFlag
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs.kept_runs import MARGIN_SECONDS
 from chorus_dataset.jobs.publish import run_publish

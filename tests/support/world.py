@@ -32,6 +32,7 @@ from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.failures import Failures
 from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
+from chorus_operator.reconcile.training_run import SWEEP_SECONDS
 from chorus_operator.services.client import OutboundMessage
 from chorus_operator.services.dispatcher import WebhookDispatcher
 from chorus_operator.services.outbound import ReturnAddress
@@ -135,6 +136,8 @@ class World:
     observer: Observer = field(default_factory=Nobody)
     waits_out_pauses: bool = True
     """Whether time passes by itself until a failed attempt is followed by the next one."""
+    has_swept: bool = False
+    """Whether the operator has had every Project's deleted runs swept a moment ago."""
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(clock=self._clock)
@@ -224,6 +227,9 @@ class World:
         async def api_server() -> ApiServer:
             return ApiServer.parse(self.api_server)
 
+        cache = ObjectCache(self.kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+        for stored in self.kube.all(PROJECTS) if self.has_swept else ():
+            cache.is_due("sweep", stored["metadata"]["uid"], every=SWEEP_SECONDS)
         return ReconcileContext(
             kube=self.kube,  # type: ignore[arg-type]
             operator_image=self.images[0],
@@ -235,7 +241,7 @@ class World:
             api_server=api_server,
             ensure_namespace=ensure_namespace,
             wake=lambda key: None,
-            cache=ObjectCache(self.kube, seconds=lambda: 0.0),  # type: ignore[arg-type]
+            cache=cache,
             dispatcher=self.dispatcher,
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
@@ -288,7 +294,7 @@ class World:
         return names.config_map(self._parsed(run))
 
     def publication(self, run: str) -> str:
-        """Name the Job and the ConfigMap that publish a run's artefact."""
+        """Name the Job that publishes a run's artefact, and its ConfigMap if it has one."""
         return names.publish_job(self._parsed(run))
 
     def _parsed(self, run: str) -> TrainingRun:
@@ -553,12 +559,20 @@ class World:
         self.job_ends(self.attempt(run, attempt), record=record)
         self.publish(run, eval_loss=eval_loss)
 
+    def told_to_publish(self, run: str) -> dict[str, Any]:
+        """Read what the publish Job of a run is told, by its environment or else by its ConfigMap."""
+        name = self.publication(run)
+        job = self.job(name)
+        assert job is not None
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        variables = {each["name"]: each["value"] for each in container.get("env", ())}
+        told = variables.get(contract.JOB_CONFIG_VARIABLE) or self.config_map(name)["job.json"]
+        return dict(json.loads(told))
+
     def publish(self, run: str, *, eval_loss: float | None = 0.5) -> None:
         """The publish Job does what it was told."""
         job = self.publication(run)
-        stored = self.kube.find(CONFIG_MAPS, job)
-        assert stored is not None
-        told = json.loads(stored["data"]["job.json"])
+        told = self.told_to_publish(run)
         self.pod_starts(job)
         record = TerminationRecord(
             outcome="succeeded",

@@ -26,7 +26,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from chorus_api.contract import ATTEMPT_ENV, MAX_BODY_BYTES, MESSAGES_FILE, MESSAGES_SENT
-from chorus_api.run_config import ForwardConfig, TerminationRecord
+from chorus_api.records import TerminationRecord
+from chorus_api.run_config import ForwardConfig
 from chorus_client.sender import Sender
 from chorus_client.stop import StopFlag
 from chorus_client.termination import MESSAGE_CHARACTERS, leave_termination, tidy

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from chorus_api.contract import TERMINATION_LOG
 from chorus_api.nearest import nearest, with_suggestion
 from chorus_api.reasons import ExitCode, Reason
-from chorus_api.run_config import TerminationRecord
+from chorus_api.records import TerminationRecord
 from chorus_client.termination import write_termination
 
 LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from chorus_api.contract import MAX_TERMINATION_BYTES, TERMINATION_LOG
-from chorus_api.run_config import TerminationRecord
+from chorus_api.records import TerminationRecord
 from chorus_client.masking import mask
 
 LOG = logging.getLogger(__name__)

@@ -8,19 +8,30 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chorus_api.contract import ATTEMPT_ENV, DATA_DIR, JOB_CONFIG, RUN_DIR, TERMINATION_LOG, VOLUME_DIR
-from chorus_api.run_config import ExchangeConfig, FetchConfig, PrepareConfig, PublishConfig, TerminationRecord
-from chorus_client import StopFlag
+from chorus_api.contract import (
+    ATTEMPT_ENV,
+    DATA_DIR,
+    JOB_CONFIG,
+    JOB_CONFIG_VARIABLE,
+    RUN_DIR,
+    TERMINATION_LOG,
+    VOLUME_DIR,
+)
+from chorus_api.records import TerminationRecord
+from chorus_client.stop import StopFlag
 from chorus_dataset.jobs.job import read_config, run_job
-from chorus_dataset.sources.egress import Egress
-from chorus_net.addresses import Address, nothing
+
+if TYPE_CHECKING:
+    from chorus_dataset.sources.egress import Egress
+    from chorus_net.addresses import Address
 
 
-def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], bool] = nothing) -> int:
+def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], bool] | None = None) -> int:
     """Run one Job and return its exit code.
 
-    `allows`: addresses that data may come from although they would be refused (`Egress`), for tests.
+    `allows`: addresses that data may come from although they would be refused (`Egress`), for tests; none when None.
     """
     parser = argparse.ArgumentParser(prog="chorus_dataset", description=__doc__)
     parser.add_argument("job", choices=["prepare", "fetch", "publish", "exchange"])
@@ -38,30 +49,39 @@ def main(arguments: Sequence[str] | None = None, *, allows: Callable[[Address], 
     stop = StopFlag().install()
 
     def guard(api_server: Sequence[str]) -> Egress:
+        from chorus_dataset.sources.egress import Egress
+        from chorus_net.addresses import nothing
+
         # The kubelet tells every container where the Service of the API server is.
-        return Egress(api_server=[os.environ.get("KUBERNETES_SERVICE_HOST", ""), *api_server], allows=allows)
+        own = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+        return Egress(api_server=[own, *api_server], allows=allows or nothing)
 
     def work(flag: StopFlag) -> TerminationRecord:
         # Imported here, so that each Job loads only what it needs.
         if options.job == "prepare":
+            from chorus_api.run_config import PrepareConfig
             from chorus_dataset.jobs.prepare import run_prepare
 
             prepare = read_config(options.config, PrepareConfig)
             return run_prepare(prepare, options.volume, stop=flag, egress=guard(prepare.api_server))
         if options.job == "fetch":
+            from chorus_api.run_config import FetchConfig
             from chorus_dataset.jobs.fetch import run_fetch
 
             fetch = read_config(options.config, FetchConfig)
             return run_fetch(fetch, options.volume, stop=flag, egress=guard(fetch.api_server))
         if options.job == "exchange":
+            from chorus_api.run_config import ExchangeConfig
             from chorus_dataset.jobs.exchange import run_exchange
 
             told = read_config(options.config, ExchangeConfig)
             attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
             return run_exchange(told, attempt=attempt, data_dir=options.data, run_dir=options.run, stop=flag)
+        from chorus_api.publication import PublishConfig
         from chorus_dataset.jobs.publish import run_publish
 
-        return run_publish(read_config(options.config, PublishConfig), options.volume, stop=flag)
+        publish = read_config(options.config, PublishConfig, instead=os.environ.get(JOB_CONFIG_VARIABLE))
+        return run_publish(publish, options.volume, stop=flag)
 
     return run_job(work, termination_log=options.termination_log, stop=stop)
 

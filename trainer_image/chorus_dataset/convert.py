@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from chorus_api.contract import TERMINATION_LOG
 from chorus_api.reasons import Reason
-from chorus_api.run_config import TerminationRecord
+from chorus_api.records import TerminationRecord
 from chorus_api.scratch import SCRATCH_FIELD
-from chorus_client import StopFlag
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.frame.write import EVAL_FILE, TRAIN_FILE
 from chorus_dataset.jobs.job import run_job

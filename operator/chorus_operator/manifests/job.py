@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chorus_api import contract
@@ -221,6 +221,29 @@ class ClaimPlace:
         return cls(name, operator.claim, one_node, operator.job_scratch, operator.job_resources)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a CPU Job has beside the Project's claim, which is at VOLUME_DIR."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    volumes: Sequence[Manifest] = ()
+    mounts: Sequence[Mount] = ()
+    tmp: bool = True
+    """Whether it needs a /tmp to write to."""
+
+    def and_config_map(self, name: str) -> Given:
+        """Add the configuration, from the key job.json of a ConfigMap."""
+        mount = Mount("config", str(contract.JOB_CONFIG), "job.json", read_only=True)
+        return replace(self, volumes=[config_map_volume("config", name), *self.volumes], mounts=[mount, *self.mounts])
+
+
+def given_to_fetch(volumes: Sequence[Manifest], mounts: Sequence[Mount]) -> Given:
+    """What a Job has that fetches from elsewhere: an identity, a home directory, and what the caller adds."""
+    # The hub's client keeps what it has fetched once more in the home directory, unless it is told not to.
+    env = {"HOME": "/tmp", "HF_XET_CHUNK_CACHE_SIZE_BYTES": "0"}
+    return Given(env, [identity_volume(), *volumes], [IDENTITY_MOUNT, *mounts])
+
+
 def cpu_job(
     *,
     name: str,
@@ -232,10 +255,10 @@ def cpu_job(
     command: str,
     image: str,
     pods: Sequence[PodOptions],
-    volumes: Sequence[Manifest] = (),
-    mounts: Sequence[Mount] = (),
+    given: Given,
 ) -> Manifest:
     """A short Job of the control-plane image on the Project's claim: prepare, fetch or publish. It asks for no GPU."""
+    env = [{"name": variable, "value": value} for variable, value in given.env.items()]
     template = pod_template(
         labels=labels,
         annotations=annotations,
@@ -243,27 +266,17 @@ def cpu_job(
             "name": command,
             "image": image,
             "command": ["python", "-m", "chorus_dataset", command],
-            # The hub's client keeps what it has fetched once more in the home directory, unless it is told not to.
-            "env": [{"name": "HOME", "value": "/tmp"}, {"name": "HF_XET_CHUNK_CACHE_SIZE_BYTES", "value": "0"}],
+            **({"env": env} if env else {}),
             "resources": in_manifest(place.resources),
             "terminationMessagePolicy": "File",
         },
-        volumes=[
-            claim_volume("data", place.claim),
-            config_map_volume("config", name),
-            identity_volume(),
-            *volumes,
-        ],
-        mounts=[
-            Mount("data", str(contract.VOLUME_DIR)),
-            Mount("config", str(contract.JOB_CONFIG), "job.json", read_only=True),
-            IDENTITY_MOUNT,
-            *mounts,
-        ],
+        volumes=[claim_volume("data", place.claim), *given.volumes],
+        mounts=[Mount("data", str(contract.VOLUME_DIR)), *given.mounts],
         placement=placement_of(pods, training=False),
         affinity=same_node(place.project, one_node=place.one_node),
         grace_seconds=CPU_JOB_GRACE_SECONDS,
         scratch=place.scratch,
+        tmp=given.tmp,
     )
     return {
         "apiVersion": "batch/v1",

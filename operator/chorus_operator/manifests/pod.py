@@ -108,8 +108,8 @@ def whole_cpus(resources: Mapping[str, Mapping[str, str]]) -> int | None:
     return None if quantity is None else max(1, math.ceil(amount(quantity)))
 
 
-def restricted(container: Manifest, mounts: Sequence[Mount]) -> Manifest:
-    """Complete a container: the restricted profile, and its mounts with a /tmp to write to."""
+def restricted(container: Manifest, mounts: Sequence[Mount], *, tmp: bool = True) -> Manifest:
+    """Complete a container: the restricted profile, and its mounts, with a /tmp to write to unless `tmp` is false."""
     return {
         "terminationMessagePath": str(contract.TERMINATION_LOG),
         "imagePullPolicy": "IfNotPresent",
@@ -118,7 +118,7 @@ def restricted(container: Manifest, mounts: Sequence[Mount]) -> Manifest:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [mount.manifest() for mount in (*mounts, Mount("tmp", "/tmp"))],
+        "volumeMounts": [mount.manifest() for mount in (*mounts, *([Mount("tmp", "/tmp")] if tmp else ()))],
         **container,
     }
 
@@ -135,12 +135,13 @@ def pod_template(
     grace_seconds: int,
     scratch: Scratch,
     init_containers: Sequence[Manifest] = (),
+    tmp: bool = True,
 ) -> Manifest:
     """Build a pod that passes the restricted profile, has no API token, and can write to its mounts and /tmp alone.
 
-    `scratch`: what /tmp may hold, and with it what the pod may use of its node's disk.
+    `scratch`: what /tmp may hold, and with it what the pod may use of its node's disk. `tmp`: whether there is a /tmp.
     """
-    main = bounded(restricted(container, mounts), scratch)
+    main = bounded(restricted(container, mounts, tmp=tmp), scratch)
     spec: Manifest = {
         "restartPolicy": "Never",
         "serviceAccountName": contract.RUN_SERVICE_ACCOUNT,
@@ -157,7 +158,7 @@ def pod_template(
         },
         "containers": [main],
         **({"initContainers": [bounded_beside(each) for each in init_containers]} if init_containers else {}),
-        "volumes": [*volumes, scratch_volume("tmp", scratch)],
+        "volumes": [*volumes, *([scratch_volume("tmp", scratch)] if tmp else ())],
         "nodeSelector": dict(placement.node_selector),
         "tolerations": list(placement.tolerations),
         "affinity": affinity,

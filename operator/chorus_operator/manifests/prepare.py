@@ -1,4 +1,4 @@
-"""The configurations of the Jobs that prepare and publish, and the volumes of the sources of data."""
+"""The configuration of the Job that prepares data, and the volumes of the sources of data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import DataSource, Project
 from chorus_api.resources import Resources
-from chorus_api.run_config import KeptFrames, ListedRuns, PrepareConfig, PublishConfig
-from chorus_api.training_run import TrainingRun
+from chorus_api.run_config import KeptFrames, PrepareConfig
 from chorus_operator.decisions import names
-from chorus_operator.decisions.accepted import AcceptedRun
-from chorus_operator.decisions.decision import StartPublish
 from chorus_operator.decisions.resolve import messaging
-from chorus_operator.manifests.job import ClaimPlace, config_map, cpu_job, project_owner, run_owner
+from chorus_operator.manifests.job import ClaimPlace, config_map, cpu_job, given_to_fetch, project_owner
 from chorus_operator.manifests.pod import Manifest, Mount, claim_volume
 
 INLINE_KEY = "inline"
@@ -86,8 +83,7 @@ def prepare_manifests(
         command="prepare",
         image=image,
         pods=[plugin.spec.pod for plugin in plugins],
-        volumes=volumes,
-        mounts=mounts,
+        given=given_to_fetch(volumes, mounts).and_config_map(name),
     )
     return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
 
@@ -148,46 +144,3 @@ def _secret_volume(name: str, secret: str, *, key: str | None) -> Manifest:
     if key is not None:
         mounted["items"] = [{"key": key, "path": key}]
     return {"name": name, "secret": mounted}
-
-
-def publish_manifests(
-    run: TrainingRun,
-    project: Project,
-    accepted: AcceptedRun,
-    wanted: StartPublish,
-    *,
-    image: str,
-    listed_runs: ListedRuns | None,
-) -> list[Manifest]:
-    """The ConfigMap and the Job that check and publish a run's artefact; `listed_runs`: see PublishConfig."""
-    name = names.publish_job(run)
-    labels = names.labels(project.metadata.name, role="publish", plugin=run.spec.plugin, run=run.metadata.name)
-    config = PublishConfig(
-        run_name=run.metadata.name,
-        run_uid=run.metadata.uid,
-        run_id=accepted.config.run_id,
-        plugin=run.spec.plugin,
-        model_name=accepted.config.model_name,
-        expected_digest=wanted.expected_digest,
-        kind=wanted.kind,
-        optional=wanted.optional,
-        promote=wanted.promote,
-        project=project.metadata.name,
-        namespace=project.metadata.namespace,
-        project_uid=project.metadata.uid,
-        promoted_before=next((row.name for row in project.status.latest_model if row.plugin == run.spec.plugin), None),
-        listed_runs=listed_runs,
-    )
-    job = cpu_job(
-        name=name,
-        namespace=run.metadata.namespace,
-        place=ClaimPlace.of_run(accepted),
-        owner=run_owner(run),
-        labels=labels,
-        annotations={contract.RUN_UID_ANNOTATION: run.metadata.uid},
-        command="publish",
-        image=image,
-        pods=[accepted.operator.pod],
-    )
-    data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
-    return [config_map(name, run.metadata.namespace, labels, run_owner(run), data), job]

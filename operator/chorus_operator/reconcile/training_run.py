@@ -40,7 +40,7 @@ from chorus_operator.decisions.run.plugin_type import PluginType, WantedAttempt,
 from chorus_operator.decisions.run.pod_end import is_written_down
 from chorus_operator.decisions.run.state import AcceptedView, RunView
 from chorus_operator.manifests.frozen import frozen_config_map
-from chorus_operator.manifests.prepare import publish_manifests
+from chorus_operator.manifests.publish import publish_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import (
     Owner,

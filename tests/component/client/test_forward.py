@@ -12,9 +12,10 @@ import pytest
 
 from chorus_api.contract import MESSAGES_FILE, MESSAGES_SENT
 from chorus_api.run_config import ForwardConfig, TerminationRecord
-from chorus_client import Pace, Sender, StopFlag
 from chorus_client import forward as forwarding
 from chorus_client.forward import Tail, forward, message_of
+from chorus_client.sender import Pace, Sender
+from chorus_client.stop import StopFlag
 from chorus_client.termination import leave_termination
 from message_receiver import Receiver
 

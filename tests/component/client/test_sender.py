@@ -11,7 +11,7 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.v1.event import CloudEvent
 
 from chorus_api.run_config import Messaging
-from chorus_client import Pace, Sender
+from chorus_client.sender import Pace, Sender
 from chorus_client.transport import Answer, HttpTransport
 from chorus_protocol.messages import DataReport, ErrorReport, MessageType, ProgressReport, TrainingStart
 from message_receiver import Receiver, write_certificate

@@ -14,7 +14,7 @@ import pytest
 
 from chorus_api.project import UriSource
 from chorus_api.reasons import Reason
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.sources.background import in_background
 from chorus_dataset.sources.download import Limits, download

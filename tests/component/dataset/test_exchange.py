@@ -19,7 +19,7 @@ from cryptography import x509
 
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
-from chorus_client import StopFlag
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs import exchange as module
 from chorus_dataset.jobs.exchange import run_exchange

@@ -13,7 +13,7 @@ import pytest
 
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import FetchConfig, TerminationRecord
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs import fetch as fetching
 from chorus_dataset.jobs.fetch import BaseRecord, fetch_model

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.run_config import KeptFrames
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.frame.kept_frames import MARGIN_SECONDS, sweep, take_up
 from dataset_builders import Preparer, csv_text, requests
 

@@ -13,7 +13,8 @@ import pytest
 
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import PrepareConfig, TerminationRecord
-from chorus_client import Pace, Sender, StopFlag, Stopped
+from chorus_client.sender import Pace, Sender
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.__main__ import main
 from chorus_dataset.errors import DataError
 from chorus_dataset.frame.manifest import MAX_BYTES, fit, manifest_bytes

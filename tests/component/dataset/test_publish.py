@@ -10,7 +10,7 @@ import pytest
 
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
-from chorus_client import StopFlag
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs.job import run_job
 from chorus_dataset.jobs.publish import run_publish

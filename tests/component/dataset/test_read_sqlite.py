@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from chorus_api.reasons import Reason
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.readers.source_file import SourceFile
 from chorus_dataset.sources.query import check_query

@@ -19,8 +19,8 @@ from chorus_api.run_config import (
     PublishConfig,
     TerminationRecord,
 )
-from chorus_client import StopFlag, Stopped
 from chorus_client.sender import Pace, Sender, Undelivered
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.jobs.exchange import run_exchange
 from chorus_protocol.messages import (
     ColumnProfile,
@@ -114,7 +114,8 @@ def chorus(plan: Plan, mailbag: Mailbag | None = None, *, url: str | None = None
             case "exchange":
                 return await _exchange(container, bag)
             case "publish":
-                return _publish(PublishConfig.model_validate_json(container.files["job.json"]))
+                told = container.env.get(contract.JOB_CONFIG_VARIABLE) or container.files["job.json"]
+                return _publish(PublishConfig.model_validate_json(told))
             case _:
                 return Exit()
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from chorus_api import crd
+from chorus_api.base import WRITERS
 
 CRDS = Path(__file__).resolve().parents[3] / "crds"
 KINDS = {kind.name: kind for kind in crd.KINDS}
@@ -113,6 +114,41 @@ def test_conditions_can_be_written_by_several_managers(kind: crd.Kind) -> None:
     conditions = schema(kind)["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+    assert conditions["items"]["x-kubernetes-map-type"] == "atomic", "each of them by one"
+
+
+OF_SEVERAL_WRITERS = {
+    "Project": {"conditions": ["chorus", "controllers of others"]},
+    "Plugin": {"conditions": ["chorus", "controllers of others"]},
+    "TrainingRun": {
+        "conditions": ["chorus", "controllers of others"],
+        "shown": ["chorus", "chorus-progress"],
+    },
+}
+"""The fields of each status that several field managers write, each a part of it."""
+
+
+@pytest.mark.parametrize("kind", crd.KINDS, ids=KINDS)
+def test_what_one_manager_writes_whole_is_atomic_and_all_else_is_listed_with_its_writers(kind: crd.Kind) -> None:
+    """An entry in managedFields for each field within costs the API server as much again as the write itself."""
+    status = schema(kind)["properties"]["status"]
+    assert "x-kubernetes-map-type" not in status, "each field of a status has its own writer"
+    types = {
+        name: part.get("x-kubernetes-list-type" if part["type"] == "array" else "x-kubernetes-map-type")
+        for name, part in status["properties"].items()
+        if part["type"] in ("array", "object")
+    }
+    assert {name for name, of in types.items() if of != "atomic"} == OF_SEVERAL_WRITERS[kind.name].keys()
+
+
+@pytest.mark.parametrize("kind", crd.KINDS, ids=KINDS)
+def test_the_models_say_who_writes_what_several_write(kind: crd.Kind) -> None:
+    marked = {
+        str(field.alias): extra[WRITERS]
+        for field in kind.status.model_fields.values()
+        if isinstance(extra := field.json_schema_extra, dict) and WRITERS in extra
+    }
+    assert marked == OF_SEVERAL_WRITERS[kind.name]
 
 
 @pytest.mark.parametrize("kind", crd.KINDS, ids=KINDS)

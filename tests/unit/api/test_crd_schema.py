@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from chorus_api.base import Model, PatternMessage, Rule, StatusModel
-from chorus_api.crd_schema import Schema, UnsupportedSchemaError, structural_schema
+from chorus_api.base import Model, PatternMessage, Rule, StatusModel, shared
+from chorus_api.crd_schema import Schema, UnsupportedSchemaError, status_schema, structural_schema
 
 Name = Annotated[str, StringConstraints(max_length=10)]
 
@@ -239,6 +239,47 @@ def test_what_has_no_rule_is_an_error_that_names_the_field(case: str) -> None:
     given_default = {} if "default_factory" in field else {"default": field.pop("default", ...)}
     with pytest.raises(UnsupportedSchemaError, match=message):
         field_schema(annotation, **given_default, **field)
+
+
+def status_field(annotation: Any, **field: Any) -> Schema:
+    """Convert the status of one field."""
+    made = create_model("Made", __base__=Model, it=(annotation, Field(None, description="It.", **field)))
+    converted: Schema = status_schema(made)["properties"]["it"]
+    return converted
+
+
+ROWS = Annotated[list[Item], Field(max_length=3)]
+
+
+def test_a_block_or_list_of_a_status_is_atomic_unless_it_is_shared() -> None:
+    for block in (Inner | None, Annotated[dict[str, Name], Field(max_length=3)]):
+        assert status_field(block)["x-kubernetes-map-type"] == "atomic"
+        assert "x-kubernetes-map-type" not in status_field(block, json_schema_extra=shared("one", "two"))
+    assert status_field(ROWS)["x-kubernetes-list-type"] == "atomic"
+    keyed = status_field(ROWS, json_schema_extra=shared("one", "two", keys=["name"]))
+    assert (keyed["x-kubernetes-list-type"], keyed["x-kubernetes-list-map-keys"]) == ("map", ["name"])
+    assert keyed["items"]["x-kubernetes-map-type"] == "atomic", "each item has one writer"
+
+
+@pytest.mark.parametrize("extra", [{"x-list-map-keys": ["name"]}, shared("one", "two")])
+def test_a_list_of_a_status_has_keys_if_and_only_if_it_is_shared(extra: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedSchemaError, match=r"Made\.it: a list in a status has keys if several write it"):
+        status_field(ROWS, json_schema_extra=extra)
+
+
+def test_only_a_field_of_the_status_itself_can_be_shared() -> None:
+    within = create_model(
+        "Within",
+        __base__=Model,
+        rows=(Inner | None, Field(None, description="Rows.", json_schema_extra=shared("a", "b"))),
+    )
+    with pytest.raises(UnsupportedSchemaError, match=r"Made\.it\.rows: only a field of the status itself"):
+        status_field(within | None)
+
+
+def test_what_one_writes_is_not_shared() -> None:
+    with pytest.raises(ValueError, match="a field that one writes is not shared"):
+        shared("chorus")
 
 
 KNOWN = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chorus_client import mask
+from chorus_client.masking import mask
 
 SECRET = st.text(string.ascii_letters + string.digits, min_size=12, max_size=40).map("Zq9".__add__)
 CARRIERS = (

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -8,7 +8,7 @@ import pytest
 from chorus_api.nearest import nearest
 from chorus_api.reasons import ExitCode, Reason
 from chorus_api.run_config import TerminationRecord
-from chorus_client import StopFlag, Stopped
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.errors import DataError, listing
 from chorus_dataset.jobs.job import run_job
 

@@ -20,6 +20,7 @@ from world import World
 REPOSITORY = Path(__file__).resolve().parents[3]
 PODS = every_pod()
 OF_THE_PROJECT = ("prepare", "fetch", "publish")
+WITHOUT_TMP = ("publish", "container publish")
 
 
 def containers(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -44,7 +45,7 @@ def test_every_kind_of_pod_is_looked_at() -> None:
 @pytest.mark.parametrize("role", PODS)
 def test_every_empty_dir_has_a_size_and_every_container_a_limit_of_ephemeral_storage(role: str) -> None:
     pod = PODS[role]
-    assert sizes(pod) == {"1Gi"}
+    assert sizes(pod) == (set() if role in WITHOUT_TMP else {"1Gi"})
     assert storage(pod["containers"][0]) == ("64Mi", "2Gi")
     beside = [storage(container) for container in pod.get("initContainers", ())]
     assert beside == [("16Mi", "256Mi")] * len(beside)
@@ -76,17 +77,15 @@ def test_a_mount_that_can_be_written_to_has_a_bound(role: str) -> None:
 def test_a_plugin_raises_what_its_own_pods_may_use() -> None:
     pods = every_pod(plugin_spec={"scratch": {"size": "20Gi"}})
     for role, pod in pods.items():
-        project_s = role.removeprefix("container ") in OF_THE_PROJECT
-        assert (sizes(pod), storage(pod["containers"][0])[1]) == (
-            ({"1Gi"}, "2Gi") if project_s else ({"20Gi"}, "21Gi")
-        ), role
+        size, limit = ("1Gi", "2Gi") if role.removeprefix("container ") in OF_THE_PROJECT else ("20Gi", "21Gi")
+        assert (sizes(pod), storage(pod["containers"][0])[1]) == (set() if role in WITHOUT_TMP else {size}, limit), role
 
 
 def test_a_project_raises_what_the_pods_that_prepare_fetch_and_publish_may_use() -> None:
     pods = pods_of(trained_by_lora(project_spec={"scratch": {"size": "1500M"}}))
     for role, pod in pods.items():
-        expected = ({"1500000000"}, "2573741824") if role in OF_THE_PROJECT else ({"1Gi"}, "2Gi")
-        assert (sizes(pod), storage(pod["containers"][0])[1]) == expected, role
+        size, limit = ("1500000000", "2573741824") if role in OF_THE_PROJECT else ("1Gi", "2Gi")
+        assert (sizes(pod), storage(pod["containers"][0])[1]) == (set() if role in WITHOUT_TMP else {size}, limit), role
 
 
 @pytest.mark.parametrize(

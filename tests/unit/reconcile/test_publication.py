@@ -65,13 +65,65 @@ def put_pod(world: World, *, run_uid: str | None = None, phase: str = "Running",
 
 
 def told(world: World, name: str = RUN) -> dict[str, Any]:
-    stored = world.kube.find(CONFIG_MAPS, world.publication(name))
+    return world.told_to_publish(name)
+
+
+def publish_pod(world: World) -> dict[str, Any]:
+    stored = world.job(world.publication(RUN))
     assert stored is not None
-    return dict(json.loads(stored["data"]["job.json"]))
+    return dict(stored["spec"]["template"])
 
 
 def condition(stored: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((dict(each) for each in stored["status"]["conditions"] if each["type"] == kind), {})
+
+
+# How it is told
+
+
+@pytest.fixture
+def swept(world: World) -> World:
+    world.has_swept = True
+    return world
+
+
+def test_it_is_told_by_its_environment_alone_so_that_one_request_starts_it(swept: World) -> None:
+    train(swept)
+    assert swept.kube.find(CONFIG_MAPS, swept.publication(RUN)) is None
+    assert (told(swept)["runName"], told(swept)["runUid"]) == (RUN, swept.run(RUN)["metadata"]["uid"])
+
+
+def test_a_list_of_all_runs_is_told_by_a_config_map_since_no_environment_could_hold_it(world: World) -> None:
+    train(world)
+    listed = json.loads(world.config_map(world.publication(RUN))["job.json"])["listedRuns"]
+    assert listed["own"] == [world.run(RUN)["metadata"]["uid"]]
+    assert "env" not in publish_pod(world)["spec"]["containers"][0]
+
+
+def test_its_pod_has_no_part_that_it_does_not_need(swept: World) -> None:
+    train(swept)
+    pod = publish_pod(swept)
+    [container] = pod["spec"]["containers"]
+    assert [variable["name"] for variable in container["env"]] == [contract.JOB_CONFIG_VARIABLE]
+    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["data"], "it sends nothing and needs no /tmp"
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == [str(contract.VOLUME_DIR)]
+    assert "initContainers" not in pod["spec"]
+    # By these Chorus knows whose a pod is whose Job is gone, and which container counts beside an injected sidecar.
+    assert pod["metadata"]["annotations"].keys() == {contract.RUN_UID_ANNOTATION, contract.MAIN_CONTAINER_ANNOTATION}
+
+
+def test_it_stays_on_the_node_of_a_claim_that_only_one_node_can_have(swept: World) -> None:
+    train(swept)
+    [term] = publish_pod(swept)["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"] == {"matchLabels": {contract.PROJECT_LABEL: "home"}}
+
+
+def test_nothing_that_a_training_reports_is_expanded_as_a_variable_of_the_pod(swept: World) -> None:
+    swept.pod_trains(RUN)
+    record = TerminationRecord(outcome="succeeded", digest="$(HOME)$$(HOME)", final_loss=0.4, samples=100)
+    swept.job_ends(swept.attempt(RUN), record=record)
+    assert told(swept)["expectedDigest"] == "$(HOME)$$(HOME)"
+    assert "$" not in publish_pod(swept)["spec"]["containers"][0]["env"][0]["value"]
 
 
 # When it begins

@@ -22,8 +22,10 @@ from aiohttp import web
 
 from chorus_api.contract import EXCHANGE_ARTEFACT, EXCHANGE_FRAME
 from chorus_api.reasons import Reason
-from chorus_api.run_config import ExchangeConfig, TerminationRecord
-from chorus_client import Sender, StopFlag, Stopped
+from chorus_api.records import TerminationRecord
+from chorus_api.run_config import ExchangeConfig
+from chorus_client.sender import Sender
+from chorus_client.stop import StopFlag, Stopped
 from chorus_dataset.errors import DataError
 from chorus_dataset.frame.write import EVAL_FILE, TRAIN_FILE
 from chorus_dataset.jobs.exchange_certificate import make_certificate

@@ -29,9 +29,11 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from pydantic import Field, ValidationError
 
 from chorus_api.contract import BASES
+from chorus_api.file_model import FileModel
 from chorus_api.reasons import Reason
-from chorus_api.run_config import FetchConfig, FileModel, TerminationRecord
-from chorus_client import StopFlag
+from chorus_api.records import TerminationRecord
+from chorus_api.run_config import FetchConfig
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError, listing
 from chorus_dataset.files import STALE_SECONDS, check_room, make_dir, sync_tree, work_dir, write_file
 from chorus_dataset.sources.egress import Egress

@@ -1,4 +1,4 @@
-"""What the three Jobs share: how they start, how they end, and what they say last."""
+"""What these Jobs share: how they start, how they end, and what they say last."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chorus_api.contract import JOB_CONFIG_VARIABLE
+from chorus_api.file_model import FileModel
 from chorus_api.reasons import ExitCode, Reason
-from chorus_api.run_config import FileModel, TerminationRecord
-from chorus_client import StopFlag, Stopped, mask, write_termination
-from chorus_client.termination import HINT_CHARACTERS, MESSAGE_CHARACTERS, tidy
+from chorus_api.records import TerminationRecord
+from chorus_client.masking import mask
+from chorus_client.stop import StopFlag, Stopped
+from chorus_client.termination import HINT_CHARACTERS, MESSAGE_CHARACTERS, tidy, write_termination
 from chorus_dataset.errors import DataError
 
 LOG = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=FileModel)
 
 
-def read_config(path: Path, model: type[Config]) -> Config:
-    """Read a Job's configuration; `BadConfiguration` naming the field if it is not right."""
+def read_config(path: Path, model: type[Config], *, instead: str | None = None) -> Config:
+    """Read a Job's configuration; `BadConfiguration` naming the field if it is not right.
+
+    `instead`: the content, where the Job's environment (JOB_CONFIG_VARIABLE) has it and there is no file.
+    """
+    where = JOB_CONFIG_VARIABLE if instead else path
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(instead or path.read_bytes())
     except OSError as error:
         raise DataError(Reason.BAD_CONFIGURATION, f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise DataError(Reason.BAD_CONFIGURATION, f"{path}: {field or 'content'}: {first['msg']}") from error
+        raise DataError(Reason.BAD_CONFIGURATION, f"{where}: {field or 'content'}: {first['msg']}") from error
 
 
 def run_job(work: Callable[[StopFlag], TerminationRecord], *, termination_log: Path, stop: StopFlag) -> int:

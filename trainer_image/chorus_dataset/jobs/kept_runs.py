@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from chorus_api.contract import MODELS, RUNS
-from chorus_api.run_config import ListedRuns
+from chorus_api.publication import ListedRuns
 from chorus_dataset.jobs.owners import OWNERS
 from chorus_dataset.untrusted import Directory
 

@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from chorus_api.contract import MODELS, RUNS
+from chorus_api.publication import PublishConfig
 from chorus_api.reasons import Reason
-from chorus_api.run_config import PublishConfig, RunRecord
-from chorus_client import StopFlag
+from chorus_api.records import RunRecord
+from chorus_client.stop import StopFlag
 from chorus_dataset.errors import DataError
 from chorus_dataset.files import check_room
 from chorus_dataset.jobs.artefact import (

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints, ValidationError
 
-from chorus_api.run_config import FileModel
+from chorus_api.file_model import FileModel
 from chorus_dataset.untrusted import Directory, Refused
 
 OWNERS = ".owners"

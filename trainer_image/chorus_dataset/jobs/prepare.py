@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from chorus_api.contract import FRAMES
 from chorus_api.reasons import Reason
-from chorus_api.run_config import PrepareConfig, TerminationRecord
-from chorus_client import Sender, StopFlag
+from chorus_api.records import TerminationRecord
+from chorus_api.run_config import PrepareConfig
+from chorus_client.sender import Sender
+from chorus_client.stop import StopFlag
 from chorus_client.termination import tidy
 from chorus_dataset.errors import DataError
 from chorus_dataset.files import make_dir, sync, sync_tree, work_dir, write_file

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from chorus_api.publication import PublishConfig
 from chorus_api.reasons import Reason
-from chorus_api.run_config import PublishConfig, RunRecord, TerminationRecord
-from chorus_client import StopFlag
+from chorus_api.records import RunRecord, TerminationRecord
+from chorus_client.stop import StopFlag
 from chorus_client.termination import clip
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs.kept_runs import mark, sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from chorus_api.reasons import Reason
-from chorus_api.run_config import RunRecord
+from chorus_api.records import RunRecord
 from chorus_dataset.errors import DataError
 from chorus_dataset.jobs.artefact import RECORD_FILE
 from chorus_dataset.untrusted import Directory

@@ -13,6 +13,7 @@ from chorus_operator.manifests.job import (
     compute,
     config_map,
     cpu_job,
+    given_to_fetch,
     project_owner,
     run_mounts,
     run_volumes,
@@ -88,8 +89,7 @@ def fetch_manifests(wanted: WantedFetch, base: FrozenBaseModel) -> list[Manifest
         command="fetch",
         image=wanted.operator_image,
         pods=[accepted.operator.pod],
-        volumes=volumes,
-        mounts=mounts,
+        given=given_to_fetch(volumes, mounts).and_config_map(name),
     )
     data = {"job.json": config.model_dump_json(by_alias=True, indent=1)}
     return [config_map(name, project.metadata.namespace, labels, project_owner(project), data), job]
