@@ -32,6 +32,10 @@ class Cache(Generic[K, V]):
         self._values.move_to_end(key)
         return found[1]
 
+    def discard(self, key: K) -> None:
+        """Forget a value if it is kept."""
+        self._values.pop(key, None)
+
     def put(self, key: K, value: V, *, seconds: float) -> None:
         """Keep a value for `seconds`."""
         self._values[key] = (self._clock() + seconds, value)

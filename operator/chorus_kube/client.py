@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import orjson
 
 from chorus_kube import resources
+from chorus_kube.answers import Answers, tell, tell_error
 from chorus_kube.errors import (
     Conflict,
     Gone,
@@ -65,6 +66,8 @@ class Kube:
 
     def __init__(self, login: Login, *, deadline: float = DEADLINE_SECONDS, jitter: random.Random | None = None):
         """`deadline`: seconds that one call may take, repetitions included."""
+        self.answers: Answers | None = None
+        """Is told what the API server answers about objects."""
         self._jitter = jitter or random.Random()
         self._transport = Transport(login, deadline=deadline, jitter=self._jitter)
 
@@ -97,7 +100,7 @@ class Kube:
     async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
         """Read one object; None when it is not there."""
         try:
-            return await self._transport.json("GET", resource, namespace, name)
+            return await self._json("GET", resource, namespace, name)
         except NotFound:
             return None
 
@@ -128,7 +131,7 @@ class Kube:
     ) -> Manifests:
         items: Manifests = []
         while True:
-            page = await self._transport.json("GET", resource, namespace, query=query)
+            page = await self._json("GET", resource, namespace, query=query)
             # Items of built-in kinds come without their type.
             items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
             position = page["metadata"].get("continue")
@@ -139,19 +142,19 @@ class Kube:
     async def names(self, resource: Resource, *, namespace: str, most: int) -> Sequence[str]:
         """Name at most so many objects of a namespace, whichever the API server gives first, without reading them."""
         query = {"limit": str(most), "includeObject": "None"}
-        table = await self._transport.json("GET", resource, namespace, query=query, accept=TABLE)
+        table = await self._json("GET", resource, namespace, query=query, accept=TABLE)
         column = [each.get("format") for each in table["columnDefinitions"]].index("name")
         return [str(row["cells"][column]) for row in table.get("rows") or ()]
 
     async def namespace_uid(self, namespace: str) -> str:
         """Read the uid of a namespace, which another one of the same name does not have; NotFound when it is gone."""
-        stored = await self._transport.json("GET", _NAMESPACES, None, namespace)
+        stored = await self._json("GET", _NAMESPACES, None, namespace)
         return str(stored["metadata"]["uid"])
 
     async def served(self, api_version: str) -> frozenset[str]:
         """Name the plurals that the API server serves of a group's version; empty when it does not know it."""
         try:
-            answer = await self._transport.json("GET", Resource(api_version, "", ""))
+            answer = await self._json("GET", Resource(api_version, "", ""))
         except Unavailable as error:
             if error.status != 404:
                 raise
@@ -228,7 +231,7 @@ class Kube:
         A creation whose answer was lost is not sent again: the next look finds the object or creates it.
         """
         resource = resources.of(manifest)
-        return await self._transport.json(
+        return await self._json(
             "POST",
             resource,
             manifest["metadata"]["namespace"],
@@ -240,7 +243,7 @@ class Kube:
     async def replace(self, manifest: Manifest, *, resource_version: str) -> Manifest:
         """Replace an object by the manifest; Conflict unless the object still has this resource version."""
         metadata = {**manifest["metadata"], "resourceVersion": resource_version}
-        return await self._transport.json(
+        return await self._json(
             "PUT",
             resources.of(manifest),
             metadata["namespace"],
@@ -261,7 +264,7 @@ class Kube:
     ) -> Manifest:
         """Merge a patch into an object; Conflict unless it is still this one, and has this resource version."""
         meant = {"uid": uid, "resourceVersion": resource_version}
-        return await self._transport.json(
+        return await self._json(
             "PATCH",
             resource,
             namespace,
@@ -292,15 +295,22 @@ class Kube:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             answer = await self._transport.request("DELETE", resource, namespace, name, body=options)
-        except (NotFound, Conflict):
+        except (NotFound, Conflict) as error:
+            if self.answers is not None:
+                tell_error(self.answers, resource, namespace, name, error)
             return Deleted(found=False)
-        return Deleted(found=True, remaining=_remaining(answer, resource))
+        remaining = _remaining(answer, resource)
+        if self.answers is not None and remaining is not None:
+            self.answers.answered(resource, remaining, own=True)
+        elif self.answers is not None:
+            self.answers.found_gone(resource, namespace, name, uid)
+        return Deleted(found=True, remaining=remaining)
 
     async def patch_status(
         self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
     ) -> Manifest:
         """Merge into an object's status; Conflict unless the object still has this resource version."""
-        return await self._transport.json(
+        return await self._json(
             "PATCH",
             resource,
             namespace,
@@ -322,7 +332,7 @@ class Kube:
         resource_version: str,
     ) -> Manifest:
         """Apply one manager's whole part of a status; Conflict unless the object still has this resource version."""
-        return await self._transport.json(
+        return await self._json(
             "PATCH",
             resource,
             namespace,
@@ -345,25 +355,48 @@ class Kube:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": list(audiences)},
         }
-        answer = await self._transport.json("POST", _TOKEN_REVIEWS, body=review)
+        answer = await self._json("POST", _TOKEN_REVIEWS, body=review)
         status: Manifest = answer["status"]
         return status
 
     async def token_issuer(self) -> Manifest:
         """Read who issues service accounts' tokens: the API server's OpenID Connect discovery document."""
-        return await self._transport.json("GET", _OPENID_CONFIGURATION)
+        return await self._json("GET", _OPENID_CONFIGURATION)
 
     async def token_keys(self) -> Manifest:
         """Read the public keys of service accounts' tokens: a JSON Web Key Set.
 
         Of the API server itself: the address in the discovery document may be one that only others can reach.
         """
-        return await self._transport.json("GET", _OPENID_KEYS)
+        return await self._json("GET", _OPENID_KEYS)
 
     async def server_addresses(self) -> Sequence[str]:
         """Read what the API server that answers gives as its own address: `host:port`, mostly one."""
-        answer = await self._transport.json("GET", _VERSIONS)
+        answer = await self._json("GET", _VERSIONS)
         return [str(entry["serverAddress"]) for entry in answer.get("serverAddressByClientCIDRs") or ()]
+
+    async def _json(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+        *,
+        body: Manifest | None = None,
+        **how: Any,
+    ) -> Manifest:
+        """Send a request, and tell whoever is told what it was answered."""
+        about = name or (body or {}).get("metadata", {}).get("name")
+        try:
+            answer = await self._transport.json(method, resource, namespace, name, subresource, body=body, **how)
+        except KubeError as error:
+            if self.answers is not None and namespace is not None and about:
+                tell_error(self.answers, resource, namespace, about, error)
+            raise
+        if self.answers is not None:
+            tell(self.answers, resource, answer, own=method != "GET")
+        return answer
 
 
 def _selector(wanted: Mapping[str, str]) -> str:

@@ -1,8 +1,12 @@
 """The keyed work queue between the watches and the reconcilers.
 
-A key says only that something about an object may have changed; what has changed is read live. So keys can be merged:
-a key waits at most once, is never worked on twice at once, and is worked on again when it was added meanwhile.
-Keys of one Project exclude each other, because admission is decided over all of its runs together.
+A key says only that something about an object may have changed. So keys can be merged: a key waits at most once, is
+never worked on twice at once, and is worked on again when it was added meanwhile.
+
+A Project's key excludes the keys of its runs, and waits for those that are worked on: its reconcile decides admission
+over all runs together, and starts those that it admits, so that no run's own reconcile may act on one of them at the
+same time. Keys of runs do not exclude each other, for a run's reconcile acts on that run alone. Keys of a Project and
+its runs begin in the order in which they came due, so that neither kind starves the other.
 
 Time is the event loop's, which tests simulate.
 """
@@ -41,8 +45,13 @@ class Key:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """Keys of one group are never worked on at the same time."""
+        """A Project and its runs, or a Plugin alone."""
         return (self.namespace, self.project) if self.project else (self.namespace, self.kind, self.name)
+
+    @property
+    def excludes_group(self) -> bool:
+        """Whether no other key of the group may be worked on at the same time."""
+        return self.kind != "TrainingRun"
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
@@ -87,9 +96,10 @@ class WorkQueue:
         self._timers: list[tuple[float, int, Key]] = []  # a heap over _due; entries that disagree with it are void
         self._ties = itertools.count()
         self._waiting: dict[tuple[str, ...], deque[Key]] = {}  # keys that are due, by group
-        self._groups: deque[tuple[str, ...]] = deque()  # groups with a key that is due and none running
+        self._groups: dict[tuple[str, ...], None] = {}  # groups whose first key that is due may begin
         self._running: dict[Key, float] = {}  # keys that are worked on, and since when they were due
-        self._busy: set[tuple[str, ...]] = set()
+        self._busy: Counter[tuple[str, ...]] = Counter()  # keys that are worked on, by group
+        self._excluded: set[tuple[str, ...]] = set()  # groups of which one key is worked on that excludes the others
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: Counter[Key] = Counter()
         self._conflicts: Counter[Key] = Counter()
@@ -153,7 +163,7 @@ class WorkQueue:
             if not self._is_void(timer):
                 self._make_ready(timer[2])
         while self._groups and len(self._running) < self._concurrency:
-            self._begin(self._groups.popleft())
+            self._begin(next(iter(self._groups)))
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -167,16 +177,27 @@ class WorkQueue:
     def _make_ready(self, key: Key) -> None:
         waiting = self._waiting.setdefault(key.group, deque())
         waiting.append(key)
-        if len(waiting) == 1 and key.group not in self._busy:
-            self._groups.append(key.group)
+        if len(waiting) == 1:
+            self._offer(key.group)
+
+    def _offer(self, group: tuple[str, ...]) -> None:
+        """Have the first key of a group begin when there is room for it, if it may."""
+        waiting = self._waiting.get(group)
+        if not waiting or group in self._excluded or (waiting[0].excludes_group and self._busy[group]):
+            return
+        self._groups[group] = None
 
     def _begin(self, group: tuple[str, ...]) -> None:
+        del self._groups[group]
         waiting = self._waiting[group]
         key = waiting.popleft()
         if not waiting:
             del self._waiting[group]
         self._running[key] = self._due.pop(key)
-        self._busy.add(group)
+        self._busy[group] += 1
+        if key.excludes_group:
+            self._excluded.add(group)
+        self._offer(group)
         task = asyncio.get_running_loop().create_task(self._work(key), name=f"reconcile {key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -187,15 +208,20 @@ class WorkQueue:
             after = await self._outcome(key)
         finally:
             del self._running[key]
-            self._busy.discard(key.group)
-            if key.group in self._waiting:
-                self._groups.append(key.group)
+            self._end(key.group)
             wish = self._due.get(key)  # added meanwhile
             if after is not None and (wish is None or self._now() + after < wish):
                 wish = self._due[key] = self._now() + after
             if wish is not None:
                 heapq.heappush(self._timers, (wish, next(self._ties), key))
             self._pump()
+
+    def _end(self, group: tuple[str, ...]) -> None:
+        self._busy[group] -= 1
+        if not self._busy[group]:
+            del self._busy[group]
+        self._excluded.discard(group)
+        self._offer(group)
 
     async def _outcome(self, key: Key) -> float | None:
         """Reconcile once; return in how many seconds to do it again, by success or back-off."""

@@ -17,6 +17,7 @@ RUN = Key("TrainingRun", "default", "run-1", "home")
 OTHER_RUN = Key("TrainingRun", "default", "run-2", "home")
 PROJECT = Key("Project", "default", "home", "home")
 STRANGER = Key("Project", "default", "other", "other")
+THIRD_RUN = Key("TrainingRun", "default", "run-3", "home")
 PLUGIN = Key("Plugin", "default", "soft", "")
 OTHER_PLUGIN = Key("Plugin", "default", "decoder", "")
 
@@ -33,7 +34,8 @@ class Work:
 
     async def __call__(self, key: Key) -> float | None:
         assert key not in self.active
-        assert key.group not in {active.group for active in self.active}
+        beside = [active for active in self.active if active.group == key.group]
+        assert not any(each.excludes_group for each in (key, *beside)) or not beside
         self.starts.append((asyncio.get_running_loop().time(), key))
         self.active.add(key)
         self.most_active = max(self.most_active, len(self.active))
@@ -77,23 +79,36 @@ def test_a_key_added_while_it_is_worked_on_is_worked_on_again_afterwards() -> No
     assert work.starts == [(0.0, RUN), (1.0, RUN)]
 
 
-def test_keys_of_one_project_take_turns_and_others_do_not_wait_for_them() -> None:
+def test_a_project_excludes_its_runs_which_do_not_exclude_each_other_and_others_do_not_wait_for_them() -> None:
     async def main() -> None:
         queue = queue_for(work)
         for key in (RUN, OTHER_RUN, PROJECT, STRANGER, PLUGIN, OTHER_PLUGIN):
             queue.add(key)
+        await asyncio.sleep(0.5)
+        queue.add(THIRD_RUN)
         await asyncio.sleep(10)
 
     work = Work(seconds=1)
     simulate(main())
-    assert work.starts == [
-        (0.0, RUN),
-        (0.0, STRANGER),
-        (0.0, PLUGIN),
-        (0.0, OTHER_PLUGIN),
-        (1.0, OTHER_RUN),
-        (2.0, PROJECT),
-    ]
+    at_once = {RUN, OTHER_RUN, STRANGER, PLUGIN, OTHER_PLUGIN}
+    assert set(work.starts) == {*((0.0, key) for key in at_once), (1.0, PROJECT), (2.0, THIRD_RUN)}
+    assert len(work.starts) == 7
+
+
+def test_a_project_is_not_kept_waiting_by_runs_that_come_due_after_it() -> None:
+    async def main() -> None:
+        queue = queue_for(work)
+        queue.add(RUN)
+        await asyncio.sleep(0.1)
+        queue.add(PROJECT)
+        for _ in range(20):
+            queue.add(OTHER_RUN)
+            queue.add(THIRD_RUN)
+            await asyncio.sleep(0.3)
+
+    work = Work(seconds=1)
+    simulate(main())
+    assert next(time for time, key in work.starts if key == PROJECT) == 1.0
 
 
 def test_equal_names_in_two_namespaces_are_two_projects() -> None:
@@ -233,7 +248,7 @@ def test_stopping_lets_running_work_end_and_starts_no_more() -> None:
     async def main() -> None:
         queue = queue_for(work)
         queue.add(RUN)
-        queue.add(OTHER_RUN)
+        queue.add(PROJECT)
         await asyncio.sleep(0.5)
         await queue.stop(grace=5)
         queue.add(STRANGER)
@@ -290,7 +305,7 @@ def test_statistics_tell_what_waits_and_for_how_long() -> None:
     async def main() -> None:
         queue = queue_for(work)
         queue.add(RUN)
-        queue.add(OTHER_RUN)
+        queue.add(PROJECT)
         queue.add(STRANGER, after=100)
         await asyncio.sleep(4)
         stats = queue.stats()

@@ -13,7 +13,7 @@ from chorus_kube.errors import Conflict
 from chorus_kube.work_queue import Key, WorkQueue
 from simulated_time import SimulatedLoop
 
-CONCURRENCY = 2
+CONCURRENCY = 3
 KEYS = [Key("Project", "ns", name, name) for name in "ab"] + [
     Key("TrainingRun", "ns", "a-1", "a"),
     Key("TrainingRun", "ns", "a-2", "a"),
@@ -32,6 +32,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.active: dict[Key, asyncio.Future[Outcome]] = {}
         self.wanted: dict[Key, float] = {}
         """Keys that must still be started, and the time of the earliest wish."""
+        self.ended: dict[Key, float] = {}
+        """When each key was last done with."""
         self.queue = WorkQueue(self.reconcile, concurrency=CONCURRENCY, deadline=float("1e9"), jitter=random.Random(0))
         self.do(self.queue.start)
 
@@ -45,14 +47,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     async def reconcile(self, key: Key) -> float | None:
         assert key not in self.active, "worked on twice at once"
-        assert key.group not in {active.group for active in self.active}, "two keys of one Project at once"
+        beside = self.beside(key)
+        assert not beside or not any(each.excludes_group for each in (key, *beside)), "a Project beside one of its runs"
         assert key in self.wanted, "worked on without a wish"
+        earlier = [other for other in self.wanted if other.group == key.group and self.ready(other) < self.ready(key)]
+        assert all(self.queue._failures.get(other) for other in earlier), f"before {earlier}, which came due earlier"
         assert self.loop.time() >= self.wanted.pop(key) - 1e-6, "worked on too early"
         self.active[key] = self.loop.create_future()
         try:
             outcome = await self.active[key]
         finally:
             del self.active[key]
+            self.ended[key] = self.loop.time()
         if isinstance(outcome, Exception):
             # A back-off's length is the queue's own business: any time from now on is right.
             self.wanted[key] = self.loop.time()
@@ -60,6 +66,22 @@ class QueueMachine(RuleBasedStateMachine):
         if outcome is not None:
             self.wish(key, outcome)
         return outcome
+
+    def beside(self, key: Key) -> list[Key]:
+        """Keys of the same group that are worked on."""
+        return [active for active in self.active if active.group == key.group]
+
+    def ready(self, key: Key) -> float:
+        """Since or until when a key that is wanted cannot be started for its own sake."""
+        return max(self.wanted[key], self.ended.get(key, 0.0))
+
+    def is_free(self, key: Key) -> bool:
+        """Tell whether nothing of its group keeps a key that is due from being started."""
+        beside = self.beside(key)
+        if not beside:
+            return True
+        before = [other for other in self.wanted if other.group == key.group and self.ready(other) <= self.ready(key)]
+        return not any(each.excludes_group for each in (key, *beside, *before))
 
     def wish(self, key: Key, after: float) -> None:
         due = self.loop.time() + after
@@ -83,14 +105,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_worker_idles_while_a_free_key_is_due(self) -> None:
-        busy = {key.group for key in self.active}
         assert len(self.active) <= CONCURRENCY
         if len(self.active) < CONCURRENCY:
             now = self.loop.time()
             late = [
                 key
                 for key, due in self.wanted.items()
-                if due < now and key.group not in busy and not self.queue._failures.get(key)
+                if due < now and key not in self.active and self.is_free(key) and not self.queue._failures.get(key)
             ]
             assert not late, f"due and not started: {late}"
 

@@ -9,17 +9,17 @@ Place = tuple[str, str]
 
 
 class TextCache:
-    """Keeps the ASCII texts that were used last; whoever finds none reads the object."""
+    """Keeps the texts that were used last; whoever finds none reads the object."""
 
     def __init__(self, *, most_bytes: int, most_bytes_of_namespace: int):
         self._most_bytes = most_bytes
         self._most_bytes_of_namespace = most_bytes_of_namespace
-        self._texts: OrderedDict[Place, str] = OrderedDict()  # the longest unused first
+        self._texts: OrderedDict[Place, bytes] = OrderedDict()  # the longest unused first
         self._names: dict[str, OrderedDict[str, None]] = {}  # by namespace, in the same order
         self._bytes: dict[str, int] = {}  # by namespace
         self._total = 0
 
-    def get(self, place: Place) -> str | None:
+    def get(self, place: Place) -> bytes | None:
         """Give a text, which then counts as used; None when it is not kept."""
         text = self._texts.get(place)
         if text is not None:
@@ -27,7 +27,11 @@ class TextCache:
             self._names[place[0]].move_to_end(place[1])
         return text
 
-    def put(self, place: Place, text: str) -> None:
+    def peek(self, place: Place) -> bytes | None:
+        """Give a text as `get`, without counting it as used: one look-up, which may be made from any thread."""
+        return self._texts.get(place)
+
+    def put(self, place: Place, text: bytes) -> None:
         """Keep a text: the longest unused of its namespace, and then of all, make room for it."""
         self.discard(place)
         namespace, name = place
