@@ -19,6 +19,7 @@ from chorus_operator.messages.authentication import (
     service_of,
 )
 from chorus_operator.messages.frames import Frames
+from chorus_operator.messages.known import KnownObjects, NothingKnown
 from chorus_operator.messages.limits import charge_message, charge_unread, is_service_pod, sender_bucket
 from chorus_operator.messages.plugins import PluginReports
 from chorus_operator.messages.pod_senders import (
@@ -39,6 +40,7 @@ from chorus_operator.messages.pod_senders import (
 )
 from chorus_operator.messages.progress import ProgressBook
 from chorus_operator.messages.published_keys import PublishedKeys
+from chorus_operator.messages.run_locks import RunLocks
 from chorus_operator.messages.runs import Outcome, RunReports
 from chorus_operator.messages.under_way import OF_SENDER, OF_SERVICE_POD, UnderWay
 from chorus_operator.services.tokens import Grant, RunGrant, ServiceTokens, is_ours
@@ -64,11 +66,13 @@ class Inbox:
         tokens: ServiceTokens,
         token_check: TokenCheck = TokenCheck.REVIEW,
         namespaces: Collection[str] = (),
+        known: KnownObjects | None = None,
     ):
         """`clock`: the time that is written; `seconds`: seconds that only rise; `namespaces`: all when empty.
 
-        `tokens` knows the tokens that services were given.
+        `tokens` knows the tokens that services were given. `known`: what needs not be read; without it all is.
         """
+        known, locks = known or NothingKnown(), RunLocks()
         keys = PublishedKeys(kube, clock=clock, seconds=seconds)
         self._authenticator: Authenticator
         match token_check:
@@ -82,12 +86,12 @@ class Inbox:
         self._tokens = tokens
         self._limits = SenderLimits(seconds=seconds)
         self.under_way = UnderWay()
-        self._senders = PodSenders(kube, clock=clock, seconds=seconds, namespaces=namespaces)
+        self._senders = PodSenders(kube, clock=clock, seconds=seconds, known=known, namespaces=namespaces)
         self._accounts = ServiceAccounts(kube, seconds=seconds)
-        self._reports = RunReports(kube, clock=clock, seconds=seconds)
+        self._reports = RunReports(kube, clock=clock, seconds=seconds, known=known, locks=locks)
         self._frames = Frames(kube)
         self._plugins = PluginReports(kube, clock=clock)
-        self.progress = ProgressBook(kube, clock=clock)
+        self.progress = ProgressBook(kube, clock=clock, known=known, locks=locks)
         self.taken: Counter[tuple[MessageType, Outcome]] = Counter()
         """Messages acknowledged since the start."""
 

@@ -12,6 +12,7 @@ from chorus_kube.cache import Cache
 from chorus_kube.client import Kube
 from chorus_kube.resources import PODS
 from chorus_operator.messages.authentication import PodIdentity
+from chorus_operator.messages.known import KnownObjects
 from chorus_operator.services.tokens import PluginGrant, RunGrant
 from chorus_protocol.messages import Addressed, ExchangeReady, FrameFailed, FrameReady, OnlineReport, Payload
 from chorus_protocol.parse import Message
@@ -114,7 +115,7 @@ _RUN_PODS = {"train": TrainingPod, "exchange": ExchangePod}
 
 
 class PodSenders:
-    """Reads the pod of a token; what is on it cannot change in the seconds that it is remembered."""
+    """Finds the pod of a token; what is on it cannot change in the seconds that it is remembered."""
 
     def __init__(
         self,
@@ -122,29 +123,46 @@ class PodSenders:
         *,
         clock: Callable[[], datetime],
         seconds: Callable[[], float],
+        known: KnownObjects,
         namespaces: Collection[str] = (),
     ):
         """`namespaces`: those whose pods and services may speak, all when empty. `seconds`: seconds that only rise."""
         self._kube = kube
+        self._known = known
         self._clock = clock
         self._namespaces = frozenset(namespaces)
-        self._known: Cache[str, Sender | AccountPod] = Cache(size=CACHE_SIZE, clock=seconds)
+        self._remembered: Cache[str, Sender | AccountPod] = Cache(size=CACHE_SIZE, clock=seconds)
 
     async def find(self, identity: PodIdentity, *, anew: bool = False) -> Sender | AccountPod:
-        """Read who the pod is; Refused (wrongPod) unless it lives, is served and is one that reports, or may be.
+        """Find who the pod is; Refused (wrongPod) unless it lives, is served and is one that reports, or may be.
 
-        `anew`: look whether it still lives, even when it was seen a moment ago.
+        `anew`: ask the API server whether it still lives, even when it is known or was seen a moment ago.
         """
         self.check_namespace(identity.namespace)
-        known = None if anew else self._known.get(identity.uid)
-        if known is not None:
-            return known
-        pod = await self._kube.get(PODS, namespace=identity.namespace, name=identity.name)
+        remembered = None if anew else self._remembered.get(identity.uid)
+        if remembered is not None:
+            return remembered
+        sender = None if anew else self._by_what_is_known(identity)
+        if sender is None:
+            pod = await self._kube.get(PODS, namespace=identity.namespace, name=identity.name)
+            sender = self._sender(pod, identity)
+        self._remembered.put(identity.uid, sender, seconds=POD_SECONDS)
+        return sender
+
+    def _by_what_is_known(self, identity: PodIdentity) -> Sender | AccountPod | None:
+        """Tell who the pod is without asking; None when it would be refused: what is known may be behind."""
+        pod = self._known.get(PODS, identity.namespace, identity.name)
+        if pod is None:
+            return None
+        try:
+            return self._sender(pod, identity)
+        except Refused:
+            return None
+
+    def _sender(self, pod: dict[str, Any] | None, identity: PodIdentity) -> Sender | AccountPod:
         if pod is None or pod["metadata"]["uid"] != identity.uid or self._is_overdue(pod):
             raise Refused(Cause.WRONG_POD, f"pod {identity.name} with uid {identity.uid} is gone")
-        sender = sender_of(pod, account=identity.account)
-        self._known.put(identity.uid, sender, seconds=POD_SECONDS)
-        return sender
+        return sender_of(pod, account=identity.account)
 
     def check_namespace(self, namespace: str) -> None:
         """Refuse (wrongPod) who is in a namespace that is not served."""

@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from chorus_api.training_run import MAX_INSTANCES, Progress
 from chorus_kube.client import Kube, Manifest
-from chorus_kube.errors import Conflict, KubeError
+from chorus_kube.errors import Conflict, KubeError, NotFound
 from chorus_kube.resources import TRAINING_RUNS
 from chorus_operator.decisions.run.shown import of_progress
+from chorus_operator.messages.known import KnownObjects, NothingKnown
 from chorus_operator.messages.pod_senders import TrainingPod
 from chorus_operator.messages.progress_status import Unwritten, progress_to_write, sequences_of
+from chorus_operator.messages.run_locks import RunLocks
 from chorus_operator.messages.runs import current_attempt, is_final
 from chorus_protocol.messages import Envelope, ProgressReport
 
@@ -43,7 +45,6 @@ class _Entry:
     percent: int = 0
     next_write: float = 0.0
     timer: asyncio.TimerHandle | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def note(self, instance: str, sequence: int) -> None:
         """Note how far an instance has counted; of too many the longest silent is forgotten."""
@@ -62,9 +63,19 @@ class _Entry:
 class ProgressBook:
     """The newest progress of each run. Belongs to one event loop."""
 
-    def __init__(self, kube: Kube, *, clock: Callable[[], datetime], every: float = WRITE_SECONDS):
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        clock: Callable[[], datetime],
+        known: KnownObjects | None = None,
+        locks: RunLocks | None = None,
+        every: float = WRITE_SECONDS,
+    ):
         """`clock`: the time that is written; `every`: least seconds between two writes of one run."""
         self._kube = kube
+        self._known = known or NothingKnown()
+        self._locks = locks or RunLocks()
         self._clock = clock
         self._every = every
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by run uid, the longest silent first
@@ -153,7 +164,7 @@ class ProgressBook:
         entry = self._entries.get(uid)
         if entry is None:
             return
-        async with entry.lock:
+        async with self._locks.of(uid):
             batch = list(entry.unwritten.values())
             if not batch:
                 return
@@ -169,9 +180,14 @@ class ProgressBook:
 
     async def _store(self, uid: str, entry: _Entry, batch: Sequence[Unwritten]) -> None:
         pod = entry.pod
+        known = self._known.get(TRAINING_RUNS, pod.namespace, pod.run)
+        if known is not None and _takes(known, uid, pod):
+            new = progress_to_write(_progress_of(known), batch)
+            if new is not None and await self._apply(known, entry, batch, new):
+                return
         for _ in range(MAX_CONFLICTS):
             run = await self._kube.get(TRAINING_RUNS, namespace=pod.namespace, name=pod.run)
-            if run is None or run["metadata"]["uid"] != uid or is_final(run) or current_attempt(run) > pod.attempt:
+            if run is None or not _takes(run, uid, pod):
                 if entry.pod is pod:
                     self._forget(uid)
                 return
@@ -179,24 +195,29 @@ class ProgressBook:
             if new is None:
                 self._written(entry, batch, stored)
                 return
-            percent, loss = of_progress(new)
-            short = {"percent": percent} | ({"loss": loss} if loss is not None else {})
-            try:
-                await self._kube.apply_status(
-                    TRAINING_RUNS,
-                    namespace=pod.namespace,
-                    name=pod.run,
-                    status_part={"progress": new.model_dump(mode="json", exclude_none=True), "shown": short},
-                    manager=PROGRESS_MANAGER,
-                    resource_version=run["metadata"]["resourceVersion"],
-                )
-            except Conflict:
-                self.writes["conflict"] += 1
-                continue
-            self.writes["written"] += 1
-            self._written(entry, batch, new)
-            return
+            if await self._apply(run, entry, batch, new):
+                return
         # Written all the time by others: at the next turn.
+
+    async def _apply(self, run: Manifest, entry: _Entry, batch: Sequence[Unwritten], new: Progress) -> bool:
+        """Write progress over a state of the run; False when it has changed, or is gone."""
+        percent, loss = of_progress(new)
+        short = {"percent": percent} | ({"loss": loss} if loss is not None else {})
+        try:
+            await self._kube.apply_status(
+                TRAINING_RUNS,
+                namespace=run["metadata"]["namespace"],
+                name=run["metadata"]["name"],
+                status_part={"progress": new.model_dump(mode="json", exclude_none=True), "shown": short},
+                manager=PROGRESS_MANAGER,
+                resource_version=run["metadata"]["resourceVersion"],
+            )
+        except (Conflict, NotFound):
+            self.writes["conflict"] += 1
+            return False
+        self.writes["written"] += 1
+        self._written(entry, batch, new)
+        return True
 
     def _written(self, entry: _Entry, batch: Sequence[Unwritten], stored: Progress | None) -> None:
         """Strike off what is written, but for what has come since; and learn what other receivers have heard."""
@@ -206,6 +227,11 @@ class ProgressBook:
         if stored is not None and stored.attempt == entry.pod.attempt:
             for instance, sequence in sequences_of(stored).items():
                 entry.note(instance, sequence)
+
+
+def _takes(run: Manifest, uid: str, pod: TrainingPod) -> bool:
+    """Tell whether a run is the pod's and goes on, at its attempt."""
+    return run["metadata"]["uid"] == uid and not is_final(run) and current_attempt(run) <= pod.attempt
 
 
 def _progress_of(run: Manifest) -> Progress | None:

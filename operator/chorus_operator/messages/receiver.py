@@ -21,6 +21,7 @@ from chorus_net.serve import ClosedFor, LimitedServer
 from chorus_operator.messages.http import make_app
 from chorus_operator.messages.identity import ServerIdentity
 from chorus_operator.messages.inbox import Inbox
+from chorus_operator.messages.known import KnownObjects
 from chorus_operator.messages.refusal_log import RefusalLog
 from chorus_operator.services.keys import service_keys
 from chorus_operator.services.tokens import ServiceTokens
@@ -48,11 +49,12 @@ class Receiver:
         address: str | None = None,
         token_check: TokenCheck = TokenCheck.REVIEW,
         namespaces: Collection[str] = (),
+        known: KnownObjects | None = None,
     ):
         """`connect` opens the thread's own client; `address`: what to listen on, every address when None.
 
-        `namespaces`: those whose pods may speak, all when empty. With port 0 the system chooses one: see `port` once
-        it serves.
+        `namespaces`: those whose pods may speak, all when empty. `known` is asked from its thread: what it knows needs
+        not be read. With port 0 the system chooses one: see `port` once it serves.
         """
         self._connect = connect
         self._identity = ServerIdentity(authority, hosts=hosts, clock=clock)
@@ -61,6 +63,7 @@ class Receiver:
         self._address = address
         self._token_check = token_check
         self._namespaces = namespaces
+        self._known = known
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: LimitedServer | None = None
         self._stopping = threading.Event()
@@ -121,6 +124,7 @@ class Receiver:
                 tokens=self._tokens,
                 token_check=self._token_check,
                 namespaces=self._namespaces,
+                known=self._known,
             )
             await inbox.start()
             server = self._server = LimitedServer(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import Any
-from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -17,10 +17,12 @@ from chorus_api.conditions import ConditionType
 from chorus_api.training_run import Report
 from chorus_kube.cache import Cache
 from chorus_kube.client import Kube, Manifest
-from chorus_kube.errors import Conflict
+from chorus_kube.errors import Conflict, Invalid, NotFound
 from chorus_kube.resources import PODS, TRAINING_RUNS
+from chorus_operator.messages.known import KnownObjects
 from chorus_operator.messages.pod_senders import ServiceSender, TrainingPod
 from chorus_operator.messages.report import says_more, updated_report, with_exchange
+from chorus_operator.messages.run_locks import RunLocks
 from chorus_protocol.messages import Addressed, Envelope, ExchangeReady
 from chorus_protocol.refusals import Cause, Refused
 
@@ -41,68 +43,103 @@ class Outcome(Enum):
 
 
 class RunReports:
-    """Applies `status.report` of runs, one message at a time, over the resource version that was read.
+    """Applies `status.report` of runs, one message at a time, over the resource version that was known or read.
 
-    So two receivers can work at once: the one that writes second gets a conflict, reads again and adds its message.
+    So two receivers can work at once: the one that writes second gets a conflict, reads again and adds its message. In
+    the same way what is known of a run is enough to write to it, and not to refuse or to ignore a message.
     """
 
-    def __init__(self, kube: Kube, *, clock: Callable[[], datetime], seconds: Callable[[], float]):
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        clock: Callable[[], datetime],
+        seconds: Callable[[], float],
+        known: KnownObjects,
+        locks: RunLocks,
+    ):
         """`clock`: the time that is written; `seconds`: seconds that only rise."""
         self._kube = kube
         self._clock = clock
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._known = known
+        self._locks = locks
         self._jitter = random.Random()
         self._standing: Cache[tuple[str, int, str], bool] = Cache(size=CACHE_SIZE, clock=seconds)
 
     async def take(self, pod: TrainingPod, *, envelope: Envelope, payload: Addressed) -> Outcome:
         """Write one message down; returns when it is stored. Refused when the pod is not the run's present one."""
-        lock = self._locks.setdefault(pod.run_uid, asyncio.Lock())
-        async with lock:  # messages of one run need not get in each other's way
+        async with self._locks.of(pod.run_uid):
             return await self._take(pod, envelope, payload)
 
     async def _take(self, pod: TrainingPod, envelope: Envelope, payload: Addressed) -> Outcome:
+        known = self._known.get(TRAINING_RUNS, pod.namespace, pod.run)
+        if known is not None:
+            with contextlib.suppress(Refused, Conflict, NotFound, Invalid):
+                written = await self._add(known, pod, envelope, payload)
+                if written is not None:
+                    return written
         for conflicts in range(MAX_CONFLICTS):
             run = await self._read(pod)
-            if is_final(run):
-                return Outcome.KNOWN
-            old = report_of(run)
-            now = self._clock().replace(microsecond=0)
-            if isinstance(payload, ExchangeReady):
-                new = with_exchange(old, attempt=envelope.attempt, payload=payload, pod_uid=pod.uid, now=now)
-            else:
-                instance = envelope.instance or pod.instance
-                new = updated_report(
-                    old, envelope=envelope, payload=payload, pod_uid=pod.speaker, instance=instance, now=now
-                )
-            if new == old:
-                return Outcome.KNOWN
             try:
-                await self._kube.apply_status(
-                    TRAINING_RUNS,
-                    namespace=pod.namespace,
-                    name=pod.run,
-                    status_part={"report": new.model_dump(mode="json", exclude_none=True)},
-                    manager=REPORT_MANAGER,
-                    resource_version=run["metadata"]["resourceVersion"],
-                )
+                written = await self._add(run, pod, envelope, payload)
             except Conflict:
                 pause = min(FIRST_PAUSE * 2**conflicts, LONGEST_PAUSE)
                 await asyncio.sleep(pause * self._jitter.uniform(0.5, 1.0))
                 continue
-            return Outcome.TAKEN if says_more(old, new) else Outcome.KNOWN
+            return Outcome.KNOWN if written is None else written
         raise Refused(Cause.UNAVAILABLE, f"run {pod.run} is being written all the time; send the message again")
+
+    async def _add(
+        self, run: Manifest | None, pod: TrainingPod, envelope: Envelope, payload: Addressed
+    ) -> Outcome | None:
+        """Write a message over a state of the run; None when there is nothing to write. Conflict when it has changed,
+        and Refused as `take`."""
+        run = await self._check(pod, run)
+        if is_final(run):
+            return None
+        old = report_of(run)
+        now = self._clock().replace(microsecond=0)
+        if isinstance(payload, ExchangeReady):
+            new = with_exchange(old, attempt=envelope.attempt, payload=payload, pod_uid=pod.uid, now=now)
+        else:
+            instance = envelope.instance or pod.instance
+            new = updated_report(
+                old, envelope=envelope, payload=payload, pod_uid=pod.speaker, instance=instance, now=now
+            )
+        if new == old:
+            return None
+        await self._kube.apply_status(
+            TRAINING_RUNS,
+            namespace=pod.namespace,
+            name=pod.run,
+            status_part={"report": new.model_dump(mode="json", exclude_none=True)},
+            manager=REPORT_MANAGER,
+            resource_version=run["metadata"]["resourceVersion"],
+        )
+        return Outcome.TAKEN if says_more(old, new) else Outcome.KNOWN
 
     async def is_open(self, pod: TrainingPod) -> bool:
         """Tell whether the pod's run goes on, as known for a few seconds; Refused as `take`."""
         place = (pod.run_uid, pod.attempt, pod.uid)
-        known = self._standing.get(place)
-        if known is None:
-            known = not is_final(await self._read(pod))
-            self._standing.put(place, known, seconds=STANDING_SECONDS)
-        return known
+        standing = self._standing.get(place)
+        if standing is None:
+            standing = await self._goes_on(pod)
+            self._standing.put(place, standing, seconds=STANDING_SECONDS)
+        return standing
 
-    async def _read(self, pod: TrainingPod) -> Manifest:
-        run = await self._kube.get(TRAINING_RUNS, namespace=pod.namespace, name=pod.run)
+    async def _goes_on(self, pod: TrainingPod) -> bool:
+        known = self._known.get(TRAINING_RUNS, pod.namespace, pod.run)
+        if known is not None:
+            with contextlib.suppress(Refused):
+                if not is_final(await self._check(pod, known)):
+                    return True
+        return not is_final(await self._check(pod, await self._read(pod)))
+
+    async def _read(self, pod: TrainingPod) -> Manifest | None:
+        return await self._kube.get(TRAINING_RUNS, namespace=pod.namespace, name=pod.run)
+
+    async def _check(self, pod: TrainingPod, run: Manifest | None) -> Manifest:
+        """Give the run back when its pod may speak, or it has ended; else Refused."""
         if run is None or run["metadata"]["uid"] != pod.run_uid:
             raise Refused(Cause.WRONG_RUN, f"run {pod.run} with uid {pod.run_uid} is gone")
         if is_final(run):

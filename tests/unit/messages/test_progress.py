@@ -162,6 +162,17 @@ def test_the_last_word_of_a_training_is_written_at_once() -> None:
     simulate(main())
 
 
+def test_of_a_training_of_three_seconds_the_first_and_the_last_word_are_written() -> None:
+    async def main() -> None:
+        kube, pod, book = setting()
+        for tenth in range(31):
+            book.offer(pod, envelope=envelope(tenth + 1), payload=said(min(100, 4 * tenth)))
+            await asyncio.sleep(0.1)
+        assert (writes(kube), written(kube)["percent"]) == (2, 100)
+
+    simulate(main())
+
+
 def test_a_message_that_is_known_or_older_is_ignored() -> None:
     async def main() -> None:
         _, pod, book = setting()
