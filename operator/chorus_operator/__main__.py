@@ -19,17 +19,19 @@ from typing import Any
 
 import structlog
 
-from chorus_kube.client import Kube
+from chorus_kube.client import Kube, Manifest
 from chorus_kube.errors import KubeError
 from chorus_kube.lease import Lease
-from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS
+from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_kube.work_queue import Key, WorkQueue
 from chorus_net.addresses import Address, nothing
 from chorus_operator.ca import BrokenAuthority, CaBundle, load_authority
 from chorus_operator.decisions.service_address import url_problem
 from chorus_operator.health import Health
+from chorus_operator.informers import Informers
 from chorus_operator.logs import configure_logs
 from chorus_operator.messages.identity import service_hosts
+from chorus_operator.messages.known import StoresBeside
 from chorus_operator.messages.receiver import Receiver
 from chorus_operator.metrics.collector import Sources, collect_from, make_handler, make_registry
 from chorus_operator.metrics.recorder import Recorder
@@ -37,7 +39,8 @@ from chorus_operator.metrics.runs import RunBook
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.namespaces import RunNamespaces
-from chorus_operator.reconcile.object_cache import ObjectCache
+from chorus_operator.reconcile.pace import Pace
+from chorus_operator.reconcile.stores import Stores
 from chorus_operator.services.addresses import AddressGuard
 from chorus_operator.services.api_server import ApiServerFinder
 from chorus_operator.services.client import ServiceClient
@@ -78,9 +81,6 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         stack.push_async_callback(kube.close)
         authority = await load_authority(kube, namespace=settings.namespace, clock=utc_now)
         clients = [kube]
-        receiver = _receiver(settings, authority, clients)
-        stack.push_async_callback(_end_thread, receiver.stop, receiver.ended)
-        receiver.start()
         registry, runs = make_registry(), RunBook()
         recorder = Recorder(registry, runs=runs, clock=time.time)
         keys = service_keys(authority)
@@ -103,6 +103,9 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
             api_server=api_server,
             allows=allows,
         )
+        receiver = _receiver(settings, authority, clients, leading.known)
+        stack.push_async_callback(_end_thread, receiver.stop, receiver.ended)
+        receiver.start()
         health = Health(
             beats={"messages": lambda: receiver.seconds_since_beat, "watches": lambda: leading.seconds_since_beat},
             is_ready=lambda: receiver.serving,
@@ -126,12 +129,14 @@ async def operate(settings: Settings, *, stop: asyncio.Event, allows: Callable[[
         )
 
 
-def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> Receiver:
-    """Make the receiver; the client that it opens is added to `clients`."""
+def _receiver(settings: Settings, authority: Authority, clients: list[Kube], known: StoresBeside) -> Receiver:
+    """Make the receiver; the client that it opens is added to `clients`, and its answers to what is `known`."""
 
     async def connect() -> Kube:
-        clients.append(await Kube.connect(settings.kubeconfig))
-        return clients[-1]
+        kube = await Kube.connect(settings.kubeconfig)
+        kube.answers = known
+        clients.append(kube)
+        return kube
 
     return Receiver(
         connect=connect,
@@ -141,6 +146,7 @@ def _receiver(settings: Settings, authority: Authority, clients: list[Kube]) -> 
         clock=utc_now,
         token_check=settings.token_check,
         namespaces=settings.watch_namespaces,
+        known=known,
     )
 
 
@@ -182,7 +188,10 @@ class _Leading:
         """Whether this process holds the Lease."""
         self._lease = Lease(kube, namespace=settings.namespace, identity=settings.pod_name, clock=utc_now)
         self._keys = Keys()
-        self._cache = ObjectCache(kube)
+        self.stores = Stores(kube, on_change=self._on_change)
+        kube.answers = self.stores
+        self.known = StoresBeside(self.stores, loop=asyncio.get_running_loop())
+        """What the receiver may know: the stores, while this process leads and they are complete."""
         self.queue = WorkQueue(
             make_reconciler(
                 ReconcileContext(
@@ -194,7 +203,8 @@ class _Leading:
                     since=since,
                     ensure_namespace=namespaces.ensure,
                     wake=self._wake,
-                    cache=self._cache,
+                    stores=self.stores,
+                    pace=Pace(seconds=time.monotonic),
                     dispatcher=dispatcher,
                     tokens=tokens,
                     job_resources=settings.job_resources,
@@ -206,7 +216,10 @@ class _Leading:
             ),
             observe=recorder.reconciled,
         )
-        self._watches = Watches(namespaces=settings.watch_namespaces, login=kube.credentials, on_event=self._on_event)
+        self._informers = Informers(kube, self.stores, namespaces=settings.watch_namespaces)
+        self._watches = Watches(
+            namespaces=settings.watch_namespaces, login=kube.credentials, on_event=self._informers.told
+        )
 
     @property
     def seconds_since_beat(self) -> float:
@@ -218,21 +231,33 @@ class _Leading:
         await self._lease.acquire()
         self.leads = True
         try:
-            self.queue.start()
-            self._watches.start()
+            synced = asyncio.Event()
             await _first(
                 {
                     "the Lease": self._lease.hold(),
-                    "the watches": asyncio.wrap_future(self._watches.ended),
-                    "the resync": resync(self._keys, add=self.queue.add),
+                    "the stores": self._informers.run(synced),
+                    "the watches": self._watch(synced),
+                    "the resync": resync(self._keys, look=self._look),
                 }
             )
         finally:
-            self.leads = False
+            self.leads = self.known.open = False
             self._watches.stop()
             await self.queue.stop(grace=QUEUE_GRACE_SECONDS)
             await self._lease.release()
             await _end_thread(self._watches.stop, self._watches.ended)
+
+    async def _watch(self, synced: asyncio.Event) -> None:
+        """Reconcile once every store is read anew: another holder may have written since this one read last."""
+        await synced.wait()
+        self.known.open = True
+        self._watches.start()
+        self.queue.start()
+        await asyncio.wrap_future(self._watches.ended)
+
+    def _look(self, key: Key) -> None:
+        self.stores.doubt(_KINDS[key.kind], key.namespace, key.name)
+        self.queue.add(key)
 
     async def _kinds_served(self) -> None:
         """Wait for the CRDs: a watch that starts before them would never see their objects."""
@@ -241,15 +266,19 @@ class _Leading:
             log.warning("waiting for the CRDs; apply them", missing=sorted(missing))
             await asyncio.sleep(CRD_SECONDS)
 
-    def _wake(self, key: Key) -> None:
-        self.queue.add(key)
+    def _wake(self, key: Key, after: float = 0.0) -> None:
+        self.queue.add(key, after)
 
-    def _on_event(self, kind: str, deleted: bool, stored: dict[str, Any]) -> None:
-        self._cache.seen(kind, stored, deleted=deleted)
-        for key, after in self._keys.of(kind, deleted, stored).items():
-            self.queue.add(key, after)
-        if kind == TRAINING_RUNS.kind:
+    def _on_change(self, resource: Resource, deleted: bool, stored: Manifest, own: bool) -> None:
+        """Reconcile what a change concerns. What the operator wrote itself concerns others than the object alone."""
+        for key, after in self._keys.of(resource.kind, deleted, stored).items():
+            if not own or (key.kind, key.name) != (resource.kind, stored["metadata"]["name"]):
+                self.queue.add(key, after)
+        if resource is TRAINING_RUNS:
             self._runs.seen(stored, deleted=deleted)
+
+
+_KINDS = {resource.kind: resource for resource in (PROJECTS, PLUGINS, TRAINING_RUNS)}
 
 
 async def _first(parts: dict[str, Awaitable[Any]]) -> None:

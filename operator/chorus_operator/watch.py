@@ -1,7 +1,7 @@
-"""The watches (kopf): every event becomes keys on the work queue, and nothing else happens here.
+"""The watches of Projects, Plugins and runs (kopf), and which keys of the work queue a change concerns.
 
 kopf runs in a thread with an event loop of its own, because it takes over the signals and the tasks of its loop. Events
-cross to the main loop, where `Keys` turns them into keys.
+cross to the main loop, where the stores take them in, and `Keys` turns what is new into keys.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import kopf
 
 from chorus_api.base import GROUP
 from chorus_api.conditions import ConditionType
-from chorus_api.contract import DESCRIBES_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROJECT_LABEL, RUN_LABEL
+from chorus_api.contract import DESCRIBES_LABEL, PROJECT_LABEL, RUN_LABEL
 from chorus_kube.login import Credentials
-from chorus_kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.resources import PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_kube.work_queue import Key
 from chorus_operator.reconcile.kept import asked, digest
 
@@ -31,7 +31,11 @@ LOGIN_LIFETIME = timedelta(minutes=10)
 BEAT_SECONDS = 1.0
 SETTLE_SECONDS = 0.2
 """What Jobs and pods do, and what is written into a status, comes in bursts: it is looked at together."""
-_WATCHED = (PROJECTS, PLUGINS, TRAINING_RUNS, JOBS, PODS)
+TURN_SECONDS = 0.5
+"""A run that is not admitted within this time says what it waits for."""
+PROGRESS_SECONDS = 2.0
+"""A Project is looked at for how far its runs have come no more often than its status is written."""
+_WATCHED = (PROJECTS, PLUGINS, TRAINING_RUNS)
 _OWN_REPORTS = {"report", "progress", "checkpoint"}
 
 Object = dict[str, Any]
@@ -70,7 +74,8 @@ class Keys:
                 project = str(stored.get("spec", {}).get("projectRef", {}).get("name", ""))
                 return self._run(Key(kind, namespace, name, project), deleted, stored)
             case _:
-                return dict.fromkeys(_owner(namespace, metadata.get("labels", {})), SETTLE_SECONDS)
+                after = 0.0 if kind == "Job" and _has_finished(stored) else SETTLE_SECONDS
+                return dict.fromkeys(_owner(namespace, metadata.get("labels", {})), after)
         return dict.fromkeys(keys, self._note(keys[0], stored, live=not deleted))
 
     def live(self) -> list[Key]:
@@ -117,6 +122,12 @@ class Keys:
         if self._runs.get(key) == seen:
             return {key: after}  # what its pod reports concerns the run alone
         self._runs[key] = seen
+        if not key.project:
+            return {key: after}
+        if after > 0 and not _has_ended(status):
+            return {both[0]: PROGRESS_SECONDS, key: after}
+        if not deleted and not _is_admitted(status) and not stored.get("spec", {}).get("cancel"):
+            return {both[0]: after, key: max(after, TURN_SECONDS)}
         return dict.fromkeys(both, after)
 
 
@@ -129,6 +140,17 @@ def _owner(namespace: str, labels: dict[str, str]) -> list[Key]:
     return [Key("Project", namespace, project, project)] if project else []
 
 
+def _is_admitted(status: Object) -> bool:
+    conditions: list[Object] = status.get("conditions", [])
+    return any(each.get("type") == ConditionType.ACCEPTED and each.get("status") == "True" for each in conditions)
+
+
+def _has_finished(job: Object) -> bool:
+    """Tell whether a Job has ended: its controller has waited for all of its pods."""
+    conditions: list[Object] = job.get("status", {}).get("conditions", [])
+    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+
+
 def _has_ended(status: Object) -> bool:
     conditions: list[Object] = status.get("conditions", [])
     return any(
@@ -137,20 +159,22 @@ def _has_ended(status: Object) -> bool:
     )
 
 
-async def resync(keys: Keys, *, add: Callable[[Key, float], None], every: float = RESYNC_SECONDS) -> None:
-    """Look at everything alive now and then, spread over the time between, in case a watch missed something."""
+async def resync(keys: Keys, *, look: Callable[[Key], None], every: float = RESYNC_SECONDS) -> None:
+    """Have everything alive read and reconciled now and then, one after the other, in case a watch missed something."""
     pause = every
     while True:
         await asyncio.sleep(pause)
         live = keys.live()
         pause = max(every, len(live) / (0.8 * RESYNC_RATE))
-        for position, key in enumerate(live):
-            add(key, pause * 0.8 * position / len(live))
+        for key in live:
+            look(key)
+            await asyncio.sleep(pause * 0.8 / len(live))
+        pause *= 0.2 if live else 1.0
 
 
 Login = Callable[[], Awaitable[Credentials]]
-OnEvent = Callable[[str, bool, Object], None]
-"""Takes the kind, whether the object is deleted, and the object."""
+OnEvent = Callable[[Resource, str | None, Object], None]
+"""Takes the kind, what happened (None: it was listed), and the object."""
 
 
 class Watches:
@@ -227,8 +251,7 @@ class Watches:
 
         async def enqueue(event: Any, **_: Any) -> None:
             assert self._main_loop is not None
-            deleted = event["type"] == "DELETED"
-            self._main_loop.call_soon_threadsafe(self._on_event, resource.kind, deleted, event["object"])
+            self._main_loop.call_soon_threadsafe(self._on_event, resource, event["type"], event["object"])
 
         kopf.on.event(group, version, resource.plural, registry=registry, id=f"enqueue-{resource.plural}")(enqueue)
 
@@ -248,7 +271,7 @@ def connection_info(credentials: Credentials, *, now: datetime) -> kopf.Connecti
 
 
 def watch_settings() -> kopf.OperatorSettings:
-    """Settings of kopf as a watcher: it writes nothing, posts nothing, and gets only Chorus's own Jobs and pods."""
+    """Settings of kopf as a watcher: it writes nothing, and posts nothing."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.posting.enabled = False
@@ -261,7 +284,4 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{GROUP}/unused"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP, v1=False)
-    own = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
-    settings.watching.label_selectors["batch", "v1", JOBS.plural] = own
-    settings.watching.label_selectors["", "v1", PODS.plural] = own
     return settings

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from builders import make_plugin, make_project
 from chorus_api.contract import ROLE_LABEL
 from chorus_api.project import Project
 from chorus_kube.client import Kube
+from chorus_kube.informer import Informer
+from chorus_kube.resources import JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
 from chorus_operator.manifests.job import config_map
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
-from chorus_operator.reconcile.object_cache import ObjectCache
+from chorus_operator.reconcile.pace import Pace
+from chorus_operator.reconcile.stores import Stores
 from chorus_operator.services.outbound import ReturnAddress
 from chorus_protocol.messages import StoredFrame
 from harness.apiserver import ControlPlane
@@ -32,6 +34,8 @@ class Looker:
         self._api = api
         self._kube = kube
         self._key = Key("Project", namespace, "shop", "shop")
+        self._stores = Stores(kube, seconds=lambda: self.now.timestamp())
+        kube.answers = self._stores
         self._environment = ReconcileContext(
             kube=kube,
             operator_image="operator:1",
@@ -40,13 +44,23 @@ class Looker:
             clock=lambda: self.now,
             since=self.now,
             ensure_namespace=_nothing,
-            wake=lambda key: None,
-            cache=ObjectCache(kube),
+            wake=lambda key, after=0.0: None,
+            stores=self._stores,
+            pace=Pace(seconds=lambda: self.now.timestamp()),
             dispatcher=SimulatedDispatcher(lambda: self.now),
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),
         )
-        self.look: Callable[[Key], Awaitable[float | None]] = make_reconciler(self._environment)
+        self._reconcile = make_reconciler(self._environment)
+
+    async def look(self, key: Key) -> None:
+        """Reconcile what is there now."""
+        for resource in (PROJECTS, PLUGINS, TRAINING_RUNS, JOBS, PODS):
+            store = self._stores.of(resource)
+            await Informer(
+                self._kube, resource, store, on_change=lambda stored, gone: None, namespace=key.namespace
+            ).read_anew()
+        await self._reconcile(key)
 
     async def jobs(self) -> list[str]:
         found = await self._api.list("Job", namespace=self._key.namespace, labels=f"{ROLE_LABEL}=prepare")
@@ -70,6 +84,7 @@ class Looker:
         labels = names.labels("shop", role="frame")
         data = {"result.json": result.model_dump_json(exclude_none=True)}
         await self._kube.create(config_map(name, self._key.namespace, labels, owner, data))
+        self.now += timedelta(seconds=1)  # the status was written just now
         await self.look(self._key)
         return name
 

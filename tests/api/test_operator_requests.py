@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import pytest
 
@@ -22,6 +23,8 @@ from harness.proxy import ApiRequest
 PLACE = "requests"
 IDLE_SECONDS = 6.0
 RUNS = 3
+MESSAGES = 3
+"""Of a run that speaks, beside its progress: DATA_REPORT, TRAINING_START, MODEL_NAME."""
 ALLOWED_A_RUN = 115.0
 """Requests for a run that sends three messages. A bound against getting worse: the aim is 4 more than a bare Job's."""
 
@@ -34,6 +37,8 @@ class Asked:
     """For so many runs of a kind, without the Lease."""
     idle: Sequence[ApiRequest]
     """In some seconds with one run that goes on and others that have ended, with the Lease."""
+    conflicts: Collection[int]
+    """The numbers of those that the API server refused because another one had written meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,8 @@ async def _ask(control_plane: ControlPlane) -> Asked:
             await on.rests(seconds=2.0)
             before = len(on.proxy.requests)
             await asyncio.sleep(IDLE_SECONDS)  # it is about what does not happen in a while
-            return Asked(by_kind, on.proxy.requests[before:])
+            conflicts = {number for number, status in on.proxy.statuses.items() if status == HTTPStatus.CONFLICT}
+            return Asked(by_kind, on.proxy.requests[before:], conflicts)
 
 
 async def _apply_project(on: OperatorHarness) -> None:
@@ -89,6 +95,17 @@ def test_a_run_of_no_length_costs_no_more_requests_than_it_did(asked: Asked) -> 
 def test_runs_do_not_list_what_is_in_their_namespace(asked: Asked) -> None:
     lists = [request for requests in asked.by_kind.values() for request in requests if request.verb == "list"]
     assert len(lists) <= RUNS, "what is remembered is listed anew once a minute, and pods before a watch tells of them"
+
+
+def test_a_run_that_speaks_costs_one_review_a_write_a_message_and_no_read(asked: Asked) -> None:
+    requests = asked.by_kind["speaking"]
+    counts = Counter(_what(request) for request in requests if request.number not in asked.conflicts)
+    assert counts["create tokenreviews"] <= RUNS
+    assert counts["patch trainingruns/status (chorus-report)"] == MESSAGES * RUNS
+    assert counts["patch trainingruns/status (chorus-progress)"] <= 2 * RUNS, "the first word and the last"
+    conflicts = [str(request) for request in requests if request.number in asked.conflicts]
+    reads = [str(request) for request in requests if request.verb == "get" and request.resource != "configmaps"]
+    assert len(reads) <= 2 * len(conflicts), "after a conflict receiver and reconcile may each read the run"
 
 
 def _print(by_kind: Mapping[str, Sequence[ApiRequest]]) -> None:

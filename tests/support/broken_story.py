@@ -47,6 +47,11 @@ class Story(Generic[W]):
         """Numbers of the calls that change something. Kills between two of them leave the same."""
         return [number for number, call in enumerate(self.end.kube.calls, start=1) if call.writes]
 
+    @property
+    def calls(self) -> list[int]:
+        """Numbers of all calls, reads too."""
+        return list(range(1, len(self.end.kube.calls) + 1))
+
     def broken_at(self, position: int, error: Callable[[W], Exception], *, when: Literal["before", "after"]) -> W:
         """Tell it with the call of that number broken, once, before it arrives or after it is done."""
         first = max(number for number, step in enumerate(self._steps) if step.calls_before < position)
@@ -63,9 +68,9 @@ class Story(Generic[W]):
         return world
 
 
-def thinned(writes: list[int], step: int) -> list[Any]:
+def thinned(calls: list[int], step: int) -> list[Any]:
     """Each `step`-th call in every test run; all the others in `make chaos`."""
     return [
         position if number % step == 0 else pytest.param(position, marks=pytest.mark.chaos)
-        for number, position in enumerate(writes)
+        for number, position in enumerate(calls)
     ]

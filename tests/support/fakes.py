@@ -28,6 +28,24 @@ Manifests = list[Manifest]
 Present = list[tuple[str, str, Manifest]]
 
 
+class _Objects(dict[ObjectKey, Manifest]):
+    """The objects that are there. Whoever takes one out has it deleted, and the watches tell of it."""
+
+    def __init__(self, kube: FakeKube, objects: Mapping[ObjectKey, Manifest] | None = None):
+        super().__init__(objects or {})
+        self._kube = kube
+
+    def __delitem__(self, key: ObjectKey) -> None:
+        self.pop(key)
+
+    def pop(self, key: ObjectKey, *default: Any) -> Any:
+        there = key in self
+        last = super().pop(key, *default)
+        if there:
+            self._kube.forgotten(key, last)
+        return last
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of the operator."""
@@ -53,7 +71,9 @@ class FakeKube:
         clock: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC),
         collect_garbage: bool = True,
     ):
-        self.objects: dict[ObjectKey, Manifest] = {}
+        self.log: list[tuple[str, bool, Manifest]] = []
+        """What a watch tells: the kind, whether the object is gone, and the object."""
+        self.objects: dict[ObjectKey, Manifest] = _Objects(self)
         self.calls: list[Call] = []
         self.logs: dict[str, str] = {}
         """Log of a pod, by its name."""
@@ -67,6 +87,8 @@ class FakeKube:
         self.after: Callable[[Call], None] = lambda call: None
         self.others: Callable[[], bool] = lambda: True
         """Whether there may be somebody else to let run before a call."""
+        self.answers: Any = None
+        """Is told what is read and written, as `Kube.answers`."""
         self._clock = clock
         self._collect_garbage = collect_garbage
         self._version = 0
@@ -78,8 +100,8 @@ class FakeKube:
         """Copy plain data as it is copied for readers, and the calls, which nobody changes, not at all."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        plain = {"objects": _copy(self.objects), "_applied": _copy(self._applied)}
-        shared = {"calls": list(self.calls), "_written": {}}
+        plain = {"objects": _Objects(twin, _copy(dict(self.objects))), "_applied": _copy(self._applied)}
+        shared = {"calls": list(self.calls), "log": list(self.log), "_written": {}}
         rest = {key: value for key, value in vars(self).items() if key not in plain.keys() | shared.keys()}
         vars(twin).update(plain | shared | copy.deepcopy(rest, memo))
         return twin
@@ -98,8 +120,26 @@ class FakeKube:
         metadata.setdefault("generation", 1)
         metadata.setdefault("creationTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         metadata["resourceVersion"] = self._next_version()
-        self.objects[key] = stored
+        self._keep(key, stored)
         return self._read(key, stored)
+
+    @property
+    def version(self) -> int:
+        """The newest resource version: a list that is taken now has it."""
+        return self._version
+
+    def delete_now(self, resource: Resource, name: str, namespace: str = "default") -> None:
+        """Delete an object as another program would; a finalizer keeps it."""
+        self._delete((resource.kind, namespace, name))
+
+    def _keep(self, key: ObjectKey, stored: Manifest) -> None:
+        self.objects[key] = stored
+        self.log.append((key[0], False, stored))
+
+    def forgotten(self, key: ObjectKey, last: Manifest) -> None:
+        """Tell the watches that an object is gone."""
+        gone = {**last, "metadata": last["metadata"] | {"resourceVersion": self._next_version()}}
+        self.log.append((key[0], True, gone))
 
     def _read(self, key: ObjectKey, stored: Manifest) -> Manifest:
         """Give a copy. What it is made from is kept for the next reader: most objects are read many times."""
@@ -152,7 +192,7 @@ class FakeKube:
 
     async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
         async with self._call(Call("get", resource.kind, name)):
-            return self.find(resource, name, namespace)
+            return self._found(resource, namespace, name, self.find(resource, name, namespace))
 
     async def namespace_uid(self, namespace: str) -> str:
         async with self._call(Call("get", "Namespace", namespace)):
@@ -169,7 +209,7 @@ class FakeKube:
     ) -> Manifests:
         async with self._call(Call("list", resource.kind)):
             return [
-                self._read(key, stored)
+                self._told(resource, self._read(key, stored), own=False)
                 for key, stored in self.objects.items()
                 if key[0] == resource.kind
                 and namespace in (None, key[1])
@@ -185,14 +225,15 @@ class FakeKube:
         async with self._call(Call("create", manifest["kind"], manifest["metadata"]["name"])):
             resource, key = _locate(manifest)
             if key in self.objects:
+                self._doubt(resource, key)
                 raise AlreadyExists(f"{key} already exists", status=409, reason="AlreadyExists")
-            return self.put(_without_status(resource, manifest))
+            return self._told(resource, self.put(_without_status(resource, manifest)), own=True)
 
     async def replace(self, manifest: Manifest, *, resource_version: str) -> Manifest:
         async with self._call(Call("replace", manifest["kind"], manifest["metadata"]["name"])):
-            _, key = _locate(manifest)
-            self._existing(key, resource_version)
-            return self.put(manifest)
+            resource, key = _locate(manifest)
+            self._existing(key, resource_version, resource)
+            return self._told(resource, self.put(manifest), own=True)
 
     async def patch(
         self,
@@ -207,10 +248,10 @@ class FakeKube:
         async with self._call(Call("patch", resource.kind, name)):
             key = (resource.kind, namespace, name)
             patch = _copy(merge_patch)
-            old = self._existing(key, resource_version, uid=uid)
+            old = self._existing(key, resource_version, resource, uid=uid)
             if _has_status_subresource(resource):
                 patch.pop("status", None)
-            return self._store(key, old, _merge(old, patch))
+            return self._told(resource, self._store(key, old, _merge(old, patch)), own=True)
 
     async def delete(
         self,
@@ -226,17 +267,23 @@ class FakeKube:
             key = (resource.kind, namespace, name)
             stored = self.objects.get(key)
             if stored is None or uid != stored["metadata"]["uid"]:
+                self._found(resource, namespace, name, stored)
                 return Deleted(found=False)
             self._delete(key, orphan=propagation == "Orphan", force=grace_seconds == 0)
-            return Deleted(found=True, remaining=self._read(key, stored) if key in self.objects else None)
+            remaining = self.find(resource, name, namespace)
+            if remaining is not None:
+                self._told(resource, remaining, own=True)
+            elif self.answers is not None:
+                self.answers.found_gone(resource, namespace, name, uid)
+            return Deleted(found=True, remaining=remaining)
 
     async def patch_status(
         self, resource: Resource, *, namespace: str, name: str, status: Manifest, resource_version: str
     ) -> Manifest:
         async with self._call(Call("patch_status", resource.kind, name)):
             key = (resource.kind, namespace, name)
-            old = self._existing(key, resource_version)
-            return self._store(key, old, _merge(old, {"status": _copy(status)}))
+            old = self._existing(key, resource_version, resource)
+            return self._told(resource, self._store(key, old, _merge(old, {"status": _copy(status)})), own=True)
 
     async def apply_status(
         self,
@@ -250,8 +297,9 @@ class FakeKube:
     ) -> Manifest:
         async with self._call(Call("apply_status", resource.kind, name)):
             key = (resource.kind, namespace, name)
-            old = self._existing(key, resource_version)
-            return self._apply(key, old, {"status": _copy(status_part)}, manager=manager)
+            old = self._existing(key, resource_version, resource)
+            applied = self._apply(key, old, {"status": _copy(status_part)}, manager=manager)
+            return self._told(resource, applied, own=True)
 
     async def pod_log(
         self,
@@ -287,12 +335,32 @@ class FakeKube:
     def _call(self, call: Call) -> _Calling:
         return _Calling(self, call)
 
-    def _existing(self, key: ObjectKey, resource_version: str, *, uid: str | None = None) -> Manifest:
+    def _told(self, resource: Resource, stored: Manifest, *, own: bool) -> Manifest:
+        if self.answers is not None:
+            self.answers.answered(resource, stored, own=own)
+        return stored
+
+    def _found(self, resource: Resource, namespace: str, name: str, stored: Manifest | None) -> Manifest | None:
+        if stored is not None:
+            return self._told(resource, stored, own=False)
+        if self.answers is not None:
+            self.answers.found_gone(resource, namespace, name, None)
+        return None
+
+    def _doubt(self, resource: Resource, key: ObjectKey) -> None:
+        if self.answers is not None:
+            self.answers.doubt(resource, key[1], key[2])
+
+    def _existing(
+        self, key: ObjectKey, resource_version: str, resource: Resource, *, uid: str | None = None
+    ) -> Manifest:
         stored = self.objects.get(key)
         if stored is None:
+            self._found(resource, key[1], key[2], None)
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
         metadata = stored["metadata"]
         if resource_version != metadata["resourceVersion"] or uid not in (None, metadata["uid"]):
+            self._doubt(resource, key)
             raise Conflict(f"{key} has changed", status=409, reason="Conflict")
         return stored
 
@@ -305,7 +373,7 @@ class FakeKube:
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
             new["metadata"]["resourceVersion"] = self._next_version()
-            self.objects[key] = new
+            self._keep(key, new)
             if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
                 self._remove(key)
                 return new
@@ -327,8 +395,8 @@ class FakeKube:
     def _delete(self, key: ObjectKey, *, orphan: bool = False, force: bool = False) -> None:
         stored = self.objects[key]
         if stored["metadata"].get("finalizers") and not force:
-            stored["metadata"].setdefault("deletionTimestamp", self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
-            stored["metadata"]["resourceVersion"] = self._next_version()
+            ending = {"deletionTimestamp": self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")} | stored["metadata"]
+            self._keep(key, {**stored, "metadata": ending | {"resourceVersion": self._next_version()}})
             return
         self._remove(key, orphan=orphan)
 

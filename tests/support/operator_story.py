@@ -34,6 +34,12 @@ UNASKED: dict[Right, str] = {
 }
 """Rights that the operator needs without this story's asking for them."""
 
+SOMETIMES: dict[Right, str] = {
+    ("", "pods", "get"): "of a pod that speaks before the watch has told of it, or that would be refused",
+    ("chorus.dev", "plugins", "get"): "of one that the watch has not told of, or that changed under a write",
+}
+"""Rights that this story may ask for or not: it depends on how far a watch lags."""
+
 
 async def automatic_runs(on: OperatorHarness) -> list[str]:
     """Two plugins, one of which needs three attempts."""

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import copy
 import functools
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ from chorus_operator.messages.plugins import entry_of
 from chorus_operator.reconcile import make_reconciler
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.failures import Failures
-from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
+from chorus_operator.reconcile.pace import Pace
+from chorus_operator.reconcile.stores import Stores
 from chorus_operator.reconcile.training_run import SWEEP_SECONDS
 from chorus_operator.services.client import OutboundMessage
 from chorus_operator.services.dispatcher import WebhookDispatcher
@@ -44,6 +46,7 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMESPACE = "default"
 TOKENS = ServiceTokens(b"k" * 32)
 MAX_ROUNDS = 60
+_WATCHED = {each.kind: each for each in (PROJECTS, PLUGINS, TRAINING_RUNS, JOBS, PODS)}
 W = TypeVar("W", bound="World")
 
 # One event loop for all worlds: each settles many times, and to make and close a loop for each takes 0.25 ms of CPU.
@@ -143,11 +146,23 @@ class World:
         self.kube = FakeKube(clock=self._clock)
         self.kube.others = self._others
         self._settling = False
+        self.restart()
         self.operator_since = self.now
         self.failures = Failures()
         self.dispatcher = SimulatedDispatcher(self._clock)
         for claim in self.claims:
             self.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}})
+
+    def __deepcopy__(self: W, memo: dict[int, Any]) -> W:
+        """Copy everything but the stores: a copy knows what the API server holds, as a new process does."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        self.kube.answers = None
+        rest = {name: value for name, value in vars(self).items() if name != "stores"}
+        vars(twin).update(copy.deepcopy(rest, memo))
+        self.kube.answers = self.stores
+        twin.restart()
+        return twin
 
     # Time and the operator
 
@@ -168,6 +183,7 @@ class World:
         return not self._settling or self.dispatcher.sends
 
     async def _settle(self) -> None:
+        self.restart()
         try:
             await self._rounds()
         finally:
@@ -208,14 +224,38 @@ class World:
 
     async def look(self, key: Key) -> float | None:
         """Reconcile one key, which may be of something that is gone."""
+        self.tell()
         return await make_reconciler(self._context())(key)
 
     async def _one(self, reconcile: Any, key: Key) -> float | None:
+        self.tell()
         try:
             return await reconcile(key)
-        except (Conflict, Unavailable, Killed):
+        except Killed:
+            self.restart()
             self.disturbed += 1
             return 0.0
+        except (Conflict, Unavailable):
+            self.disturbed += 1
+            return 0.0
+
+    def tell(self) -> None:
+        """Have the watches tell what has happened."""
+        for kind, deleted, stored in self.kube.log[self._told :]:
+            if kind in _WATCHED:
+                self.stores.seen(_WATCHED[kind], stored, deleted=deleted)
+        self._told = len(self.kube.log)
+
+    def restart(self) -> None:
+        """Be a new process: it knows what the API server holds, and nothing else."""
+        self.stores = Stores(self.kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+        self.kube.answers = self.stores
+        for resource in _WATCHED.values():
+            for _, _, stored in self.kube.present(resource):
+                self.stores.seen(resource, stored)
+        for _, _, stored in self.kube.present(PROJECTS) if self.has_swept else ():
+            self.stores.done("sweep", stored["metadata"]["uid"], every=SWEEP_SECONDS)
+        self._told = len(self.kube.log)  # events that the stores were told of
 
     def _versions(self) -> dict[Any, str]:
         return {key: stored["metadata"]["resourceVersion"] for key, stored in self.kube.objects.items()}
@@ -227,9 +267,6 @@ class World:
         async def api_server() -> ApiServer:
             return ApiServer.parse(self.api_server)
 
-        cache = ObjectCache(self.kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
-        for stored in self.kube.all(PROJECTS) if self.has_swept else ():
-            cache.is_due("sweep", stored["metadata"]["uid"], every=SWEEP_SECONDS)
         return ReconcileContext(
             kube=self.kube,  # type: ignore[arg-type]
             operator_image=self.images[0],
@@ -240,8 +277,9 @@ class World:
             since=self.operator_since,
             api_server=api_server,
             ensure_namespace=ensure_namespace,
-            wake=lambda key: None,
-            cache=cache,
+            wake=lambda key, after=0.0: None,
+            stores=self.stores,
+            pace=Pace(seconds=itertools.count(step=10).__next__),  # a second has always passed
             dispatcher=self.dispatcher,
             tokens=TOKENS,
             address=ReturnAddress("https://chorus.test:8443/v1/messages", "the CA"),

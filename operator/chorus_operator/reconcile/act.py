@@ -28,11 +28,12 @@ async def create_once(context: ReconcileContext, manifests: Sequence[Manifest], 
         try:
             stored.append(await context.kube.create(manifest))
         except AlreadyExists:
-            stored.append(await _existing(context, manifest, owner))
+            stored.append(await existing_child(context, manifest, owner))
     return stored
 
 
-async def _existing(context: ReconcileContext, manifest: Manifest, owner: Owner) -> Manifest:
+async def existing_child(context: ReconcileContext, manifest: Manifest, owner: Owner) -> Manifest:
+    """Read a child that could not be made because its name is taken. Raises Foreign, EarlierLife, or Conflict."""
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     there = await read_child(context.kube, of(manifest), name=name, owner=owner)
     if there is None:
@@ -69,13 +70,12 @@ async def write_status(
     if not patch:
         return False
     metadata = stored["metadata"]
-    written = await context.kube.patch_status(
+    await context.kube.patch_status(
         resource,
         namespace=metadata["namespace"],
         name=metadata["name"],
         status=patch,
         resource_version=metadata["resourceVersion"],
     )
-    context.cache.seen(resource.kind, written)
     context.observer.status_written(resource.kind, stored.get("status", {}), patch)
     return True

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from chorus_api import contract
 from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
 from chorus_kube.client import Kube
-from chorus_kube.resources import CLAIMS, Resource
+from chorus_kube.resources import CLAIMS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobView, PodView, pod_view
-from chorus_operator.reconcile.object_cache import ObjectCache
+from chorus_operator.reconcile.stores import Stores
 
 Manifest = dict[str, Any]
 
@@ -33,6 +33,13 @@ class Foreign(Taken):
 
 class EarlierLife(Taken):
     """The object is a child of an earlier object of the owner's name, or is being deleted: it goes by itself."""
+
+
+class Reader(Protocol):
+    """Reads an object by its name: live (`Kube`), or as it is known (`Stores`), whose None proves nothing."""
+
+    async def get(self, resource: Resource, *, namespace: str, name: str) -> Manifest | None:
+        """Give an object; None when it is not there, or not known."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +58,34 @@ class Owner:
         return cls(type(owner).__name__, metadata.namespace, metadata.name, metadata.uid)
 
 
-async def read_child(kube: Kube, resource: Resource, *, name: str | ChildName, owner: Owner) -> Manifest | None:
+async def read_owner(kube: Kube, owner: Project | Plugin | TrainingRun) -> Manifest | None:
+    """Read an object live of which an earlier state is known; None when it is gone."""
+    resource = _KINDS[type(owner)]
+    return await kube.get(resource, namespace=owner.metadata.namespace, name=owner.metadata.name)
+
+
+_KINDS: Mapping[type, Resource] = {Project: PROJECTS, Plugin: PLUGINS, TrainingRun: TRAINING_RUNS}
+
+
+async def read_child(reader: Reader, resource: Resource, *, name: str | ChildName, owner: Owner) -> Manifest | None:
     """Read a child by its name; None when there is none. Raises Foreign or EarlierLife when another has the name.
 
     With a ChildName, the former name is looked for when nothing has the present one: what an older version made goes
     on. Under that name only the owner's own child counts; what others have there is not in the way.
     """
     wanted = name if isinstance(name, str) else name.name
-    stored = await kube.get(resource, namespace=owner.namespace, name=wanted)
+    stored = await reader.get(resource, namespace=owner.namespace, name=wanted)
     if stored is not None:
         check_owner(stored, owner)
         return stored
     if isinstance(name, str):
         return None
-    return await read_if_owned(kube, resource, name=name.formerly, owner=owner)
+    return await read_if_owned(reader, resource, name=name.formerly, owner=owner)
 
 
-async def read_if_owned(kube: Kube, resource: Resource, *, name: str, owner: Owner) -> Manifest | None:
+async def read_if_owned(reader: Reader, resource: Resource, *, name: str, owner: Owner) -> Manifest | None:
     """Read an object that counts only if it is the owner's child; None when it is another's, or not there."""
-    stored = await kube.get(resource, namespace=owner.namespace, name=name)
+    stored = await reader.get(resource, namespace=owner.namespace, name=name)
     return stored if stored is not None and is_owned(stored, owner) else None
 
 
@@ -109,10 +125,21 @@ def is_claim_of(stored: Mapping[str, Any], project: Project) -> bool:
     return wanted.items() <= metadata.get("labels", {}).items() and owners <= {project.metadata.uid}
 
 
-async def read_pods(cache: ObjectCache, *, owner: Owner, job_name: str, job: JobView | None) -> Sequence[PodView]:
-    """Read the pods of a Job, which may be gone while they still save and stop; a pod of no such Job is left out."""
-    pods = await cache.pods(owner.namespace, job_name)
-    return tuple(pod_view(pod) for pod in pods if _is_pod_of(pod, owner, job_name, job))
+async def read_pods(stores: Stores, *, owner: Owner, job_name: str, job: JobView | None) -> Sequence[PodView]:
+    """Give the pods of a Job, which may be gone while they still save and stop; a pod of no such Job is left out.
+
+    They are read live once the Job has ended or is gone, unless all of them are known to have ended: there is no order
+    between what is told of a Job and of its pods, and what follows from the end turns on how they ended.
+    """
+    pods = _pods_of(await stores.pods(owner.namespace, job_name), owner, job_name, job)
+    over = job is None or job.finished
+    if over and not (pods and all(pod.ended for pod in pods)):
+        pods = _pods_of(await stores.pods_now(owner.namespace, job_name), owner, job_name, job)
+    return pods
+
+
+def _pods_of(stored: Sequence[Manifest], owner: Owner, job_name: str, job: JobView | None) -> Sequence[PodView]:
+    return tuple(pod_view(pod) for pod in stored if _is_pod_of(pod, owner, job_name, job))
 
 
 def _is_pod_of(pod: Mapping[str, Any], owner: Owner, job_name: str, job: JobView | None) -> bool:

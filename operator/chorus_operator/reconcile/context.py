@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from chorus_api.resources import Resources
 from chorus_kube.client import Kube
@@ -13,11 +14,19 @@ from chorus_net.addresses import UNKNOWN, ApiServer
 from chorus_operator.decisions.run.plugin_type import PluginTypes
 from chorus_operator.decisions.service_address import url_problem
 from chorus_operator.plugin_types.registry import PLUGIN_TYPES
-from chorus_operator.reconcile.object_cache import ObjectCache
 from chorus_operator.reconcile.observer import Nobody, Observer
+from chorus_operator.reconcile.pace import Pace
+from chorus_operator.reconcile.stores import Stores
 from chorus_operator.services.dispatcher import WebhookDispatcher
 from chorus_operator.services.outbound import ReturnAddress
 from chorus_operator.services.tokens import ServiceTokens
+
+
+class Wake(Protocol):
+    """Has a key reconciled."""
+
+    def __call__(self, key: Key, after: float = 0.0) -> None:
+        """Have it reconciled in so many seconds."""
 
 
 async def unknown() -> ApiServer:
@@ -30,6 +39,7 @@ class ReconcileContext:
     """The world of a reconcile. `since`: when this process began to receive messages."""
 
     kube: Kube
+    """Reads live, and writes."""
     operator_image: str
     trainer_image: str
     messages_url: str
@@ -37,8 +47,11 @@ class ReconcileContext:
     since: datetime
     ensure_namespace: Callable[[str], Awaitable[None]]
     """Make sure that pods of a namespace find what they need (`namespaces.RunNamespaces`)."""
-    wake: Callable[[Key], None]
-    cache: ObjectCache
+    wake: Wake
+    stores: Stores
+    """What is known of what is watched; what `kube` answers is told to it."""
+    pace: Pace
+    """How often a Project's status is written."""
     dispatcher: WebhookDispatcher
     """Carries messages to services."""
     tokens: ServiceTokens

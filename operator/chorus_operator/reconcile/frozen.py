@@ -45,8 +45,9 @@ async def read_frozen(context: ReconcileContext, run: TrainingRun, *, known: str
     in_status = resolved.digest if resolved is not None else None
     digest = in_status or known
     if digest:
-        key = ("frozen", run.metadata.uid, digest)
-        cached = await context.cache.constant(lambda: _accepted(context, run, digest), *key)
+        cached = await context.stores.frozen(
+            lambda: _accepted(context, run, digest), run_uid=run.metadata.uid, digest=digest
+        )
         if cached is not None:
             return FrozenConfig(accepted=cached)
     stored = await _stored(context, run)

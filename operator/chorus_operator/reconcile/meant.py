@@ -15,7 +15,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import KubeError
-from chorus_kube.resources import CLAIMS, PLUGINS, PROJECTS, Resource
+from chorus_kube.resources import CLAIMS, PLUGINS, PROJECTS, TRAINING_RUNS, Resource
 from chorus_operator.decisions import resolve
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.unresolved import can_be_resumed, found_before
@@ -40,7 +40,7 @@ async def meant_names(
                 listed = await _names(context, resource, namespace)
             return nearest(name, listed)
 
-        found[name] = await context.cache.constant(look, "meant", resource.kind, namespace, name)
+        found[name] = await context.stores.constant(look, "meant", resource.kind, namespace, name)
     return found
 
 
@@ -77,7 +77,8 @@ async def meant_run(context: ReconcileContext, run: TrainingRun) -> str | None:
     if run.spec.resume_from is None:
         return None
     project = run.spec.project_ref.name
-    others = [TrainingRun.model_validate(each) for each in await context.cache.runs(run.metadata.namespace, project)]
+    known = await context.stores.all_of(TRAINING_RUNS, "project", run.metadata.namespace, project)
+    others = [TrainingRun.model_validate(each) for each in known]
     fit = [each.metadata.name for each in others if can_be_resumed(each, project=project)]
     return nearest(run.spec.resume_from.run, fit)
 

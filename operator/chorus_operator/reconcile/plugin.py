@@ -18,6 +18,7 @@ from chorus_operator.decisions.resolve import messaging
 from chorus_operator.decisions.run.plugin_type import PluginType
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import Owner, Taken, read_child, read_pods
+from chorus_operator.reconcile.confirm import confirm_unchanged
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
@@ -28,11 +29,8 @@ from chorus_operator.services.outbound import about_plugin
 
 async def reconcile_plugin(context: ReconcileContext, key: Key) -> float | None:
     """Write a Plugin's status, and ask its image or service; returns when to look again."""
-    stored = await context.kube.get(PLUGINS, namespace=key.namespace, name=key.name)
-    if stored is None:
-        context.cache.plugin_gone(key.namespace, key.name)
-        return None
-    if stored["metadata"].get("deletionTimestamp"):
+    stored = await context.stores.get(PLUGINS, namespace=key.namespace, name=key.name)
+    if stored is None or stored["metadata"].get("deletionTimestamp"):
         return None
     plugin = await parse(context, PLUGINS, Plugin, stored)
     if plugin is None:
@@ -70,10 +68,11 @@ async def _read(context: ReconcileContext, plugin: Plugin, plugin_type: PluginTy
     if image is None:
         return PluginView(**known)
     owner = Owner.of(plugin)
-    job = job_view(await read_child(context.kube, JOBS, name=names.describe_job(plugin, image), owner=owner))
+    job_name = names.describe_job(plugin, image)
+    job = job_view(await read_child(context.stores, JOBS, name=job_name, owner=owner))
     if job is None:
         return PluginView(**known)
-    pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
+    pods = await read_pods(context.stores, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(context.kube, owner.namespace, pods) if job.failed else None
     events = await read_events(context.kube, owner.namespace, job, pods, claim="", now=context.clock())
     return PluginView(**known, job=job, pods=pods, events=events, log_tail=tail)
@@ -81,6 +80,7 @@ async def _read(context: ReconcileContext, plugin: Plugin, plugin_type: PluginTy
 
 async def _start(context: ReconcileContext, plugin: Plugin, plugin_type: PluginType) -> None:
     namespace = plugin.metadata.namespace
+    await confirm_unchanged(context, plugin)
     await context.ensure_namespace(namespace)
     how = messaging(
         context.messages_url,

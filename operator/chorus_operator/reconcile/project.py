@@ -1,31 +1,28 @@
-"""Reconcile a Project: read it, its runs and its prepare Job live, decide, act."""
+"""Reconcile a Project: see what is known of it, its runs and its prepare Job, decide, confirm, act, admit runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from chorus_api import contract
-from chorus_api.conditions import ConditionType
 from chorus_api.ids import message_id
 from chorus_api.plugin import Plugin
 from chorus_api.project import Preparations, Project, ProjectStatus
 from chorus_api.reasons import Reason
 from chorus_api.run_config import KeptFrames
 from chorus_api.training_run import TrainingRun
-from chorus_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from chorus_kube.errors import AlreadyExists, Conflict, Invalid
 from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names
-from chorus_operator.decisions.conditions import Conditions
 from chorus_operator.decisions.decision import (
     Action,
     Admit,
     Decision,
     DeletePod,
     DeleteRun,
-    Event,
     MakeClaim,
     MakeRun,
     RemovePreparation,
@@ -35,13 +32,13 @@ from chorus_operator.decisions.job_resources import job_resources
 from chorus_operator.decisions.observed import job_view
 from chorus_operator.decisions.project.admission import is_accepted, is_final
 from chorus_operator.decisions.project.decide import decide_project
+from chorus_operator.decisions.project.quiet import seconds_between_writes
 from chorus_operator.decisions.project.refresh import current_preparation_id, kept_preparation_id, preparations_now
 from chorus_operator.decisions.project.state import FrameResult, ProjectView
-from chorus_operator.decisions.run.phase import run_phase
-from chorus_operator.decisions.run.shown import shown
 from chorus_operator.manifests import job as manifests
 from chorus_operator.manifests.prepare import prepare_manifests
 from chorus_operator.reconcile.act import create_once, finish
+from chorus_operator.reconcile.admit import admit_run
 from chorus_operator.reconcile.children import (
     Owner,
     Taken,
@@ -52,39 +49,38 @@ from chorus_operator.reconcile.children import (
     read_pods,
 )
 from chorus_operator.reconcile.claims import make_claim, with_claim
+from chorus_operator.reconcile.confirm import confirm_unchanged
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.invalid import parse
 from chorus_operator.reconcile.logs import log_tail
 from chorus_operator.reconcile.meant import meant_names
 from chorus_operator.reconcile.object_events import read_events
+from chorus_operator.reconcile.patch import status_patch
 from chorus_operator.reconcile.source import source_problem
+from chorus_operator.reconcile.training_run import counted_as_accepted
 from chorus_protocol.messages import StoredFrame
 
 
 async def reconcile_project(context: ReconcileContext, key: Key) -> float | None:
     """Bring one Project forward; returns the seconds after which to look again."""
-    stored = await context.kube.get(PROJECTS, namespace=key.namespace, name=key.name)
+    stored = await context.stores.get(PROJECTS, namespace=key.namespace, name=key.name)
     if stored is None or stored["metadata"].get("deletionTimestamp"):
-        context.cache.forget_runs(key.namespace, key.name)
         return None
     project = await parse(context, PROJECTS, Project, stored)
     if project is None:
         return None
-    try:
-        return await _bring_forward(context, stored, _with_id(project))
-    except (Conflict, NotFound):  # maybe what is remembered of the runs is too old
-        context.cache.forget_runs(key.namespace, key.name)
-        raise
+    return await _bring_forward(context, stored, _with_id(project))
 
 
 async def _bring_forward(context: ReconcileContext, stored: dict[str, Any], project: Project) -> float | None:
     project = await with_claim(context.kube, project)
-    view, stored_runs = await _read(context, project)
+    view = await _read(context, project)
     decision = decide_project(view)
     try:
+        await _confirm(context, view, decision.actions)
         for action in decision.actions:
-            if not isinstance(action, MakeRun):
-                await _act(context, view, stored_runs, action)
+            if not isinstance(action, MakeRun | Admit):
+                await _act(context, view, action)
         decision = await _make_runs(context, view, decision)
     except Taken as error:
         decision = decide_project(replace(view, refused=(Reason.NAME_TAKEN, str(error))))
@@ -92,7 +88,36 @@ async def _bring_forward(context: ReconcileContext, stored: dict[str, Any], proj
         decision = decide_project(replace(view, refused=(Reason.JOB_REJECTED, str(error))))
     if project.metadata.generation != project.status.observed_generation:
         _wake_runs(context, view)
+    again = await _write(context, stored, decision)
+    # What is frozen for a run is taken from the Project as it was just decided about.
+    decided = project.model_copy(update={"status": decision.status})
+    for action in decision.actions:
+        if isinstance(action, Admit):
+            await admit_run(context, decided, view, action)
+    return again
+
+
+async def _write(context: ReconcileContext, stored: dict[str, Any], decision: Decision[ProjectStatus]) -> float | None:
+    """Write the status, at most once a second: what runs and plugins do would else have it written all the time.
+
+    What a user changed is answered at once, and how far runs have come is written more seldom. A status that waits is
+    decided anew then, as after a restart.
+    """
+    metadata, before = stored["metadata"], stored.get("status", {})
+    if not status_patch(before, decision.status):
+        return decision.requeue_after
+    if decision.status.observed_generation == before.get("observedGeneration"):
+        wait = context.pace.seconds_left(metadata["uid"], every=seconds_between_writes(before, decision.status))
+        if wait > 0:
+            return wait if decision.requeue_after is None else min(wait, decision.requeue_after)
+    context.pace.begin(metadata["uid"])
     return await finish(context, PROJECTS, stored, decision)
+
+
+async def _confirm(context: ReconcileContext, view: ProjectView, actions: Sequence[Action]) -> None:
+    """Read live what must not be wrong, before anything is done. Raises Conflict when it is."""
+    if any(isinstance(action, StartPrepare | RemovePreparation | DeleteRun) for action in actions):
+        await confirm_unchanged(context, view.project)
 
 
 async def _make_runs(
@@ -144,11 +169,17 @@ def _run_key(run: TrainingRun) -> Key:
     return Key("TrainingRun", run.metadata.namespace, run.metadata.name, run.spec.project_ref.name)
 
 
-async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectView, Mapping[str, dict[str, Any]]]:
-    namespace = project.metadata.namespace
-    listed = await context.cache.runs(namespace, project.metadata.name)
-    context.observer.runs_listed(namespace, project.metadata.name, {run["metadata"]["name"] for run in listed})
-    runs = [await parse(context, TRAINING_RUNS, TrainingRun, run) for run in listed]
+async def _read(context: ReconcileContext, project: Project) -> ProjectView:
+    namespace, name = project.metadata.namespace, project.metadata.name
+    context.observer.runs_listed(
+        namespace, name, set(context.stores.of(TRAINING_RUNS).having("project", namespace, name))
+    )
+
+    async def parse_run(stored: dict[str, Any]) -> TrainingRun | None:
+        return await parse(context, TRAINING_RUNS, TrainingRun, stored)
+
+    found = await context.stores.models(TRAINING_RUNS, "project", namespace, name, parse_run)
+    runs = [await counted_as_accepted(context, run) if run is not None else None for run in found]
     known: dict[str, Any] = {
         "project": project,
         "runs": [run for run in runs if run is not None],
@@ -165,7 +196,7 @@ async def _read(context: ReconcileContext, project: Project) -> tuple[ProjectVie
         known["claim_exists"] = not starts or await _claim_exists(context, project)
     except Taken as error:
         known |= {"refused": (Reason.NAME_TAKEN, str(error)), "claim_exists": True}
-    return ProjectView(**known), {run["metadata"]["name"]: run for run in listed}
+    return ProjectView(**known)
 
 
 async def _read_frames(context: ReconcileContext, project: Project, preparations: Preparations) -> dict[str, Any]:
@@ -184,7 +215,12 @@ async def _claim_exists(context: ReconcileContext, project: Project) -> bool:
     storage = project.spec.storage
     if storage and storage.claim_name:
         return True
-    return await read_claim(context.kube, name=names.claim(project), project=project) is not None
+    name = names.claim(project)
+    # A claim that is deleted within the minute is missed by the pods that mount it, and their run says so.
+    found = await context.stores.constant(
+        lambda: read_claim(context.kube, name=name, project=project), "claim", project.metadata.uid, name
+    )
+    return found is not None
 
 
 async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str, Any]:
@@ -192,12 +228,15 @@ async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str
     namespace = project.metadata.namespace
     found: dict[str, Plugin] = {}
     missing: list[str] = []
+
+    async def parse_plugin(stored: dict[str, Any]) -> Plugin | None:
+        return await parse(context, PLUGINS, Plugin, stored)
+
     for name in sorted({entry.plugin_ref.name for entry in project.spec.plugins}):
-        stored = await context.cache.plugin(namespace, name)
-        plugin = await parse(context, PLUGINS, Plugin, stored) if stored else None
+        plugin = await context.stores.model(PLUGINS, namespace=namespace, name=name, parse=parse_plugin)
         if plugin is not None:
             found[name] = plugin
-        elif not stored:
+        elif await context.stores.find(PLUGINS, namespace=namespace, name=name) is None:
             missing.append(name)
     return {
         "plugins": found,
@@ -206,7 +245,7 @@ async def _read_plugins(context: ReconcileContext, project: Project) -> dict[str
 
 
 async def _remembered_frame(context: ReconcileContext, project: Project, key: str) -> FrameResult | None:
-    return await context.cache.constant(lambda: _read_frame(context, project, key), "frame", project.metadata.uid, key)
+    return await context.stores.constant(lambda: _read_frame(context, project, key), "frame", project.metadata.uid, key)
 
 
 async def _read_frame(context: ReconcileContext, project: Project, key: str) -> FrameResult | None:
@@ -227,18 +266,16 @@ def frame_result(text: str) -> FrameResult:
 
 async def _read_prepare(context: ReconcileContext, project: Project, key: str) -> dict[str, Any]:
     kube, owner = context.kube, Owner.of(project)
-    job = job_view(await read_child(kube, JOBS, name=names.prepare_job(project, key), owner=owner))
+    job = job_view(await read_child(context.stores, JOBS, name=names.prepare_job(project, key), owner=owner))
     if job is None:
         return {"source_problem": await source_problem(context, project)}
-    pods = await read_pods(context.cache, owner=owner, job_name=job.name, job=job)
+    pods = await read_pods(context.stores, owner=owner, job_name=job.name, job=job)
     tail = await log_tail(kube, owner.namespace, pods) if job.failed else None
     events = await read_events(kube, owner.namespace, job, pods, claim=names.claim(project), now=context.clock())
     return {"prepare": job, "prepare_pods": pods, "prepare_events": events, "log_tail": tail}
 
 
-async def _act(
-    context: ReconcileContext, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Action
-) -> None:
+async def _act(context: ReconcileContext, view: ProjectView, action: Action) -> None:
     project = view.project
     namespace = project.metadata.namespace
     match action:
@@ -266,8 +303,6 @@ async def _act(
             await context.kube.delete(
                 PODS, namespace=namespace, name=action.name, uid=action.uid, grace_seconds=action.grace_seconds
             )
-        case Admit():
-            await _admit(context, view, stored_runs, action)
         case DeleteRun():
             await context.kube.delete(TRAINING_RUNS, namespace=namespace, name=action.name, uid=action.uid)
         case _:
@@ -292,27 +327,3 @@ async def _remove_preparation(context: ReconcileContext, project: Project, key: 
 def _enabled_plugins(view: ProjectView) -> Sequence[Plugin]:
     enabled = {entry.plugin_ref.name for entry in view.project.spec.plugins if entry.enabled}
     return [plugin for name, plugin in sorted(view.plugins.items()) if name in enabled]
-
-
-async def _admit(
-    context: ReconcileContext, view: ProjectView, stored_runs: Mapping[str, dict[str, Any]], action: Admit
-) -> None:
-    """Write the verdict into the run's status: its own reconcile goes on from there."""
-    run = next(run for run in view.runs if run.metadata.name == action.run)
-    conditions = Conditions(run.status.conditions, generation=run.metadata.generation, now=view.now)
-    changes: dict[str, Any] = {}
-    if action.verdict == "accepted":
-        conditions.set(ConditionType.ACCEPTED, True, action.reason, action.message)
-        conditions.drop(ConditionType.SUSPENDED)
-    else:
-        if action.verdict == "notApplicable":
-            conditions.set(ConditionType.APPLICABLE, False, action.reason, action.message)
-        conditions.set(ConditionType.SUCCEEDED, False, action.reason, action.message)
-        changes["completion_time"] = view.now
-    phase, reason, message = run_phase(conditions.all())
-    changes |= {"conditions": conditions.all(), "phase": phase, "reason": reason, "message": message}
-    status = run.status.model_copy(update=changes)
-    status = status.model_copy(update={"shown": shown(status)})
-    verdict = Decision(status, events=(Event(action.reason, action.message),))
-    await finish(context, TRAINING_RUNS, stored_runs[action.run], verdict)
-    context.wake(_run_key(run))

@@ -1,9 +1,15 @@
-"""Reconcile a TrainingRun: read it and its children live, decide, act."""
+"""Reconcile a TrainingRun: see what is known of it and its children, decide, confirm what must not be wrong, act.
+
+A run is admitted by its Project's reconcile, which goes on with `start_admitted` at once: its configuration is frozen,
+its first Job made, and both written with the admission in one status. A ConfigMap that could be made proves that no Job
+of the run was made before. When that is in doubt, the admission alone is written, and the run's own reconcile goes on
+with live reads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chorus_api import contract
@@ -12,7 +18,7 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.run_config import ListedRuns
 from chorus_api.training_run import TrainingRun, TrainingRunStatus
-from chorus_kube.errors import Conflict, Invalid
+from chorus_kube.errors import AlreadyExists, Conflict, Invalid
 from chorus_kube.resources import CONFIG_MAPS, JOBS, PLUGINS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_kube.work_queue import Key
 from chorus_operator.decisions import names, resolve
@@ -32,23 +38,28 @@ from chorus_operator.decisions.decision import (
 )
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobPods, JobView, PodView, job_view, newest, pod_view
-from chorus_operator.decisions.project.admission import is_accepted
+from chorus_operator.decisions.project.admission import accepted_by_job, is_accepted
 from chorus_operator.decisions.project.listed_runs import listed_runs
 from chorus_operator.decisions.resolve import NamedClaim
 from chorus_operator.decisions.run.decide import await_name, decide_run, refuse_run, request_of
 from chorus_operator.decisions.run.plugin_type import PluginType, WantedAttempt, WantedFetch, all_roles
 from chorus_operator.decisions.run.pod_end import is_written_down
+from chorus_operator.decisions.run.publication import announces
+from chorus_operator.decisions.run.quiet import seconds_to_wait
 from chorus_operator.decisions.run.state import AcceptedView, RunView
 from chorus_operator.manifests.frozen import frozen_config_map
 from chorus_operator.manifests.publish import publish_manifests
 from chorus_operator.reconcile.act import create_once, finish
 from chorus_operator.reconcile.children import (
     Owner,
+    Reader,
     Taken,
+    is_owned,
     read_child,
     read_if_owned,
     read_pods,
 )
+from chorus_operator.reconcile.confirm import confirm_no_pods, confirm_unchanged
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.frozen import read_frozen, stored_config, with_former_names
 from chorus_operator.reconcile.invalid import parse
@@ -59,13 +70,14 @@ from chorus_operator.reconcile.services import deliver, token_of
 from chorus_operator.services.outbound import about_attempt
 from chorus_operator.services.tokens import token_hash
 
+Manifest = dict[str, Any]
 SWEEP_SECONDS = 600.0
 """One publication of a Project in this time sweeps what its deleted runs left, since that takes a list of all runs."""
 
 
 async def reconcile_run(context: ReconcileContext, key: Key) -> float | None:
     """Bring one run forward; returns the seconds after which to look again."""
-    stored = await context.kube.get(TRAINING_RUNS, namespace=key.namespace, name=key.name)
+    stored = await context.stores.get(TRAINING_RUNS, namespace=key.namespace, name=key.name)
     if stored is None:
         context.observer.run_gone(key.namespace, key.name)
         return None
@@ -74,29 +86,107 @@ async def reconcile_run(context: ReconcileContext, key: Key) -> float | None:
     run = await parse(context, TRAINING_RUNS, TrainingRun, stored)
     if run is None:
         return None
-    decision = await _bring_forward(context, run)
-    if any(isinstance(action, Freeze) for action in decision.actions):
-        accepted = run.status.model_copy(update={"resolved": decision.status.resolved})
-        decision = await _bring_forward(context, run.model_copy(update={"status": accepted}))
-    return await finish(context, TRAINING_RUNS, stored, decision)
+    if run.status.phase in FINAL:
+        await _delete_stray_jobs(context, run)
+    written = run.status
+    run = await counted_as_accepted(context, run)
+    step = await _bring_forward(context, run)
+    if _freezes(step):
+        step = await _bring_forward(context, _with_resolved(run, step))
+    wait = 0.0
+    if not step.decision.events and not step.afterwards:
+        wait = seconds_to_wait(written, step.decision.status, now=step.view.now)
+    if wait > 0:
+        again = step.decision.requeue_after
+        return wait if again is None else min(wait, again)
+    return await _finish(context, stored, step)
 
 
-async def _bring_forward(context: ReconcileContext, run: TrainingRun) -> Decision[TrainingRunStatus]:
+async def start_admitted(
+    context: ReconcileContext, stored: Manifest, run: TrainingRun, project: Project
+) -> float | None:
+    """Start a run that is being admitted, and write both into its status; `run`: with its admission.
+
+    Raises Unsure when it is not certain that nothing of the run was made before: then nothing is written.
+    """
+    admitted = Admitted(project)
+    step = await _bring_forward(context, run, admitted=admitted)
+    if _freezes(step):
+        step = await _bring_forward(context, _with_resolved(run, step), admitted=admitted)
+    return await _finish(context, stored, step)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A run is being admitted by its Project, as it was decided about: nothing of the run was made before."""
+
+    project: Project
+
+
+class Unsure(Exception):
+    """Something of a run that is being admitted is there already."""
+
+
+async def counted_as_accepted(context: ReconcileContext, run: TrainingRun) -> TrainingRun:
+    """Count a run as accepted that has a Job: the operator ended before it could write so into the status."""
+    if is_accepted(run) or run.status.phase in FINAL:
+        return run
+    owner = Owner.of(run)
+    jobs = await context.stores.all_of(JOBS, "run", owner.namespace, owner.name)
+    return accepted_by_job(run, now=context.clock()) if any(is_owned(job, owner) for job in jobs) else run
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A decision whose actions are done, but for those that wait until its status is written."""
+
+    view: RunView
+    decision: Decision[TrainingRunStatus]
+    afterwards: Sequence[Action] = ()
+
+
+async def _finish(context: ReconcileContext, stored: Manifest, step: _Step) -> float | None:
+    status = step.decision.status
+    if status.phase in FINAL and status.resolved is not None and status.resolved.digest is not None:
+        context.stores.forget_frozen(run_uid=stored["metadata"]["uid"], digest=status.resolved.digest)
+    again = await finish(context, TRAINING_RUNS, stored, step.decision)
+    try:
+        for action in step.afterwards:
+            await _act(context, step.view, action, admitted=False)
+    except (Taken, Invalid):
+        return 0.0  # the next try finds the same, and writes it into the status
+    return again
+
+
+def _freezes(step: _Step) -> bool:
+    return any(isinstance(action, Freeze) for action in step.decision.actions)
+
+
+def _with_resolved(run: TrainingRun, step: _Step) -> TrainingRun:
+    status = run.status.model_copy(update={"resolved": step.decision.status.resolved})
+    return run.model_copy(update={"status": status})
+
+
+async def _bring_forward(context: ReconcileContext, run: TrainingRun, *, admitted: Admitted | None = None) -> _Step:
     view = RunView(**_known(context, run))
     try:
-        view = await _read(context, run)
+        view = await _read(context, run) if admitted is None else await _read_admitted(context, run, admitted)
         decision = decide_run(view, context.plugin_types)
         if _ends_a_running_pod(view, decision):
             tail = await log_tail(context.kube, run.metadata.namespace, view.pods, running=True)
             view = replace(view, log_tail=tail)
             decision = decide_run(view, context.plugin_types)
-        for action in decision.actions:
-            await _act(context, view, action)
+        afterwards = [each for each in decision.actions if isinstance(each, StartPublish) and announces(view, decision)]
+        now = [each for each in decision.actions if each not in afterwards]
+        if admitted is None:
+            await _confirm(context, view, now)
+        for action in now:
+            await _act(context, view, action, admitted=admitted is not None)
     except Taken as error:
-        return await _stop_if_ended(context, run, await_name(view, str(error)))
+        return _Step(view, await _stop_if_ended(context, run, await_name(view, str(error))))
     except Invalid as error:
-        return await _stop_if_ended(context, run, refuse_run(view, str(error)))
-    return decision
+        return _Step(view, await _stop_if_ended(context, run, refuse_run(view, str(error))))
+    return _Step(view, decision, afterwards)
 
 
 async def _stop_if_ended(
@@ -108,6 +198,54 @@ async def _stop_if_ended(
             if each.job is not None and not each.job.finished and not each.job.deleting:
                 await context.kube.delete(JOBS, namespace=run.metadata.namespace, name=each.job.name, uid=each.job.uid)
     return decision
+
+
+async def _delete_stray_jobs(context: ReconcileContext, run: TrainingRun) -> None:
+    """Delete the Jobs of an ended run that go on.
+
+    Who held the Lease before may have had the creation of one under way while the present holder ended the run.
+    """
+    owner = Owner.of(run)
+    for known in await context.stores.all_of(JOBS, "run", owner.namespace, owner.name):
+        if not is_owned(known, owner) or not _goes_on(job_view(known)):
+            continue
+        job = job_view(await read_if_owned(context.kube, JOBS, name=known["metadata"]["name"], owner=owner))
+        if job is not None and _goes_on(job):
+            await context.kube.delete(JOBS, namespace=owner.namespace, name=job.name, uid=job.uid)
+
+
+def _goes_on(job: JobView | None) -> bool:
+    return job is not None and not job.finished and not job.deleting
+
+
+async def _confirm(context: ReconcileContext, view: RunView, actions: Sequence[Action]) -> None:
+    """Read live what must not be wrong, before anything is done. Raises Conflict when it is."""
+    if not any(isinstance(action, _CONFIRMED) for action in actions):
+        return
+    await confirm_unchanged(context, view.run)
+    for action in actions:
+        if isinstance(action, StartAttempt):
+            assert isinstance(view, AcceptedView)
+            await _confirm_frozen(context, view)
+            roles = context.plugin_types[view.accepted.config.type].roles
+            await confirm_no_pods(context, Owner.of(view.run), _attempt_jobs(view.run, action.attempt, roles))
+
+
+async def _confirm_frozen(context: ReconcileContext, view: AcceptedView) -> None:
+    """Read the configuration live that a pod is about to mount. Raises Conflict when somebody has deleted it."""
+    digest = view.accepted.digest
+    context.stores.forget_frozen(run_uid=view.run.metadata.uid, digest=digest)
+    found = await read_frozen(context, view.run, known=digest)
+    if found.accepted is None or found.accepted.digest != digest:
+        raise Conflict(f"ConfigMap {view.accepted.config_map} has changed", status=409, reason="Conflict")
+
+
+_CONFIRMED = (StartAttempt, StartPublish, StartFetch, DeleteJob, ForceDeletePod, DeleteRun)
+"""What cannot be taken back. Freezing can: a Job is made only of the content whose digest is in the run's status."""
+
+
+def _attempt_jobs(run: TrainingRun, number: int, roles: Sequence[str]) -> list[str]:
+    return [names.attempt_job(run, number, suffix=role if index else "") for index, role in enumerate(roles)]
 
 
 def _ends_a_running_pod(view: RunView, decision: Decision[TrainingRunStatus]) -> bool:
@@ -176,28 +314,46 @@ async def _read(context: ReconcileContext, run: TrainingRun) -> RunView:
     return await _read_side_jobs(context, view, plugin_type)
 
 
+async def _read_admitted(context: ReconcileContext, run: TrainingRun, admitted: Admitted) -> RunView:
+    """See what starts a run that is being admitted: nothing of it was made before, so nothing is looked for."""
+    known, project = _known(context, run), admitted.project
+    resolved = run.status.resolved
+    if resolved is not None and resolved.digest is not None:
+        frozen = await read_frozen(context, run, known=resolved.digest)
+        if frozen.accepted is None:
+            raise Unsure(f"ConfigMap {resolved.config_map} is not there any more")
+        return AcceptedView(**known, project=project, accepted=frozen.accepted)
+    plugin = await _read_plugin(context, project, run)
+    resume = await _read_resume(context, run)
+    unfrozen = RunView(
+        **known,
+        project=project,
+        plugin=plugin,
+        resume=resume,
+        meant=await meant_run(context, run) if resume is None else None,
+    )
+    return replace(unfrozen, missing_claim=await _missing_claim(context, unfrozen))
+
+
 async def _read_first_job(context: ReconcileContext, run: TrainingRun) -> JobView | None:
     """Read the Job that the operator may have made before it ended, and could not write into the status."""
     name = names.attempt_job(run, max(1, run.status.attempts.current))
-    return job_view(await read_if_owned(context.kube, JOBS, name=name, owner=Owner.of(run)))
+    return job_view(await read_if_owned(context.stores, JOBS, name=name, owner=Owner.of(run)))
 
 
 async def _read_project(context: ReconcileContext, run: TrainingRun) -> Project | None:
     name = run.spec.project_ref.name
-    stored = await context.kube.get(PROJECTS, namespace=run.metadata.namespace, name=name)
+    stored = await context.stores.find(PROJECTS, namespace=run.metadata.namespace, name=name)
     return Project.model_validate(stored) if stored is not None else None
 
 
 async def _read_plugin(context: ReconcileContext, project: Project | None, run: TrainingRun) -> Plugin | None:
-    """Read the run's Plugin: live until its configuration is frozen, so that an edit that came before it counts."""
+    """Give the run's Plugin. An edit counts for a run whose configuration is frozen after the watch has told of it."""
     entry = resolve.entry_of(project, run.spec.plugin) if project is not None else None
     if entry is None:
         return None
     namespace, name = run.metadata.namespace, entry.plugin_ref.name
-    if run.status.resolved is None:
-        stored = await context.kube.get(PLUGINS, namespace=namespace, name=name)
-    else:
-        stored = await context.cache.plugin(namespace, name)
+    stored = await context.stores.find(PLUGINS, namespace=namespace, name=name)
     return Plugin.model_validate(stored) if stored is not None else None
 
 
@@ -205,7 +361,7 @@ async def _read_resume(context: ReconcileContext, run: TrainingRun) -> TrainingR
     if run.spec.resume_from is None:
         return None
     name = run.spec.resume_from.run
-    stored = await context.kube.get(TRAINING_RUNS, namespace=run.metadata.namespace, name=name)
+    stored = await context.stores.find(TRAINING_RUNS, namespace=run.metadata.namespace, name=name)
     return TrainingRun.model_validate(stored) if stored is not None else None
 
 
@@ -279,16 +435,22 @@ async def _read_job(
     A Job that had begun may be gone while its pods still save and stop. `own_only`: another object of the name does
     not count, and is not in the way.
     """
-    if own_only:
-        job = job_view(await read_if_owned(context.kube, JOBS, name=str(name), owner=owner))
-    else:
-        job = job_view(await read_child(context.kube, JOBS, name=name, owner=owner))
-    if job is None and not begun:
+    job = await _job(context.stores, owner, name, own_only=own_only)
+    if job is None and begun:
+        job = await _job(context.kube, owner, name, own_only=own_only)
+    job_name = job.name if job is not None else name if isinstance(name, str) else name.name
+    if job is None and not begun and not await context.stores.pods(owner.namespace, job_name):
         return JobPods(role)
-    job_name = job.name if job is not None else str(name)
-    pods = await read_pods(context.cache, owner=owner, job_name=job_name, job=job)
+    pods = await read_pods(context.stores, owner=owner, job_name=job_name, job=job)
     events = await read_events(context.kube, owner.namespace, job, pods, claim=claim, now=context.clock())
     return JobPods(role, job, pods, events)
+
+
+async def _job(reader: Reader, owner: Owner, name: str | ChildName, *, own_only: bool) -> JobView | None:
+    if own_only:
+        assert isinstance(name, str)
+        return job_view(await read_if_owned(reader, JOBS, name=name, owner=owner))
+    return job_view(await read_child(reader, JOBS, name=name, owner=owner))
 
 
 async def _read_side_jobs(context: ReconcileContext, view: AcceptedView, plugin_type: PluginType) -> AcceptedView:
@@ -337,9 +499,11 @@ async def _pods_left(context: ReconcileContext, run: TrainingRun) -> Sequence[Po
     return tuple(pod for pod in ours if not pod.ended)
 
 
-async def _act(context: ReconcileContext, view: RunView, action: Action) -> None:
+async def _act(context: ReconcileContext, view: RunView, action: Action, *, admitted: bool) -> None:
     kube, namespace = context.kube, view.run.metadata.namespace
     match action:
+        case Freeze() if admitted:
+            await _freeze_first(context, view.run, action)
         case Freeze():
             await _freeze(context, view.run, action)
         case StartFetch() | StartAttempt() | StartPublish():
@@ -347,6 +511,8 @@ async def _act(context: ReconcileContext, view: RunView, action: Action) -> None
             await context.ensure_namespace(namespace)
             owner = view.project if isinstance(action, StartFetch) else view.run
             await create_once(context, await _job_manifests(context, view, action), owner=Owner.of(owner))
+            if isinstance(action, StartPublish) and context.stores.is_due("sweep", view.project.metadata.uid):
+                context.stores.done("sweep", view.project.metadata.uid, every=SWEEP_SECONDS)
         case Deliver():
             assert isinstance(view, AcceptedView)
             deliver(context, view.run, view.accepted.config, action)
@@ -385,7 +551,16 @@ async def _freeze(context: ReconcileContext, run: TrainingRun, action: Freeze) -
     if there is None or there.digest != action.accepted.digest:
         name = action.accepted.config_map
         raise Conflict(f"ConfigMap {name} was written by somebody else", status=409, reason="Conflict")
-    context.cache.keep(action.accepted, "frozen", run.metadata.uid, action.accepted.digest)
+    context.stores.keep_frozen(action.accepted, run_uid=run.metadata.uid, digest=action.accepted.digest)
+
+
+async def _freeze_first(context: ReconcileContext, run: TrainingRun, action: Freeze) -> None:
+    """Store what a run uses that is being admitted. Raises Unsure when something is stored already."""
+    try:
+        await context.kube.create(frozen_config_map(run, action.accepted, action.content))
+    except AlreadyExists as error:
+        raise Unsure(str(error)) from error
+    context.stores.keep_frozen(action.accepted, run_uid=run.metadata.uid, digest=action.accepted.digest)
 
 
 async def _job_manifests(
@@ -410,7 +585,7 @@ async def _job_manifests(
 
 async def _runs_to_keep(context: ReconcileContext, project: Project) -> ListedRuns | None:
     """List the runs of the namespace, for Projects may share a claim; None when the Project did so a while ago."""
-    if not context.cache.is_due("sweep", project.metadata.uid, every=SWEEP_SECONDS):
+    if not context.stores.is_due("sweep", project.metadata.uid):
         return None
     listed = context.clock()
     runs = await context.kube.list(TRAINING_RUNS, namespace=project.metadata.namespace)

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus_api.contract import MANAGED_BY, MANAGED_BY_LABEL, PREPARE_ANNOTATION, TRIGGER_KEY_ANNOTATION
-from chorus_kube.resources import PLUGINS
+from chorus_kube.resources import PLUGINS, TRAINING_RUNS
+from chorus_kube.text_cache import TextCache
 from chorus_kube.work_queue import Key
-from chorus_operator.reconcile.object_cache import MAX_PLUGIN_BYTES, NAMESPACE_PLUGINS_BYTES, ObjectCache
-from chorus_operator.reconcile.text_cache import TextCache
-from chorus_operator.watch import SETTLE_SECONDS, Keys
+from chorus_operator.reconcile.stores import MAX_PLUGIN_BYTES, NAMESPACE_OTHERS_BYTES, Stores
+from chorus_operator.watch import SETTLE_SECONDS, TURN_SECONDS, Keys
 from fakes import FakeKube
 from unit_manifests import plugin, project, run
 
 NAMESPACE = "default"
+RESOURCES = {each.kind: each for each in (PLUGINS, TRAINING_RUNS)}
 OBJECTS = 40
 LARGE = "x" * 250_000
 COUNTED = (PREPARE_ANNOTATION, TRIGGER_KEY_ANNOTATION)
@@ -74,13 +75,10 @@ async def test_of_an_object_with_large_annotations_the_memory_keeps_what_decisio
     kind: str, make: Callable[[str], Manifest]
 ) -> None:
     kube = FakeKube()
-    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
-    assert await cache.runs(NAMESPACE, "home") == []
-    assert bytes_kept(lambda name: cache.seen(kind, large(make, name))) < 4096
-    if kind == "Plugin":
-        known = await cache.plugin(NAMESPACE, "o-1")
-    else:
-        known = next(stored for stored in await cache.runs(NAMESPACE, "home") if stored["metadata"]["name"] == "o-1")
+    cache = Stores(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    resource = RESOURCES[kind]
+    assert bytes_kept(lambda name: cache.seen(resource, large(make, name)) and None) < 4096
+    known = await cache.get(resource, namespace=NAMESPACE, name="o-1")
     assert known is not None
     assert known["spec"] == make("o-1")["spec"]
     assert known["metadata"].keys() == {"name", "namespace", "uid", "resourceVersion", "generation"}
@@ -88,35 +86,35 @@ async def test_of_an_object_with_large_annotations_the_memory_keeps_what_decisio
 
 async def test_a_plugin_with_a_very_large_spec_is_not_kept_but_read_live() -> None:
     kube = FakeKube()
-    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    cache = Stores(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
     kube.put(plugin(parameters={"text": "x" * MAX_PLUGIN_BYTES}))
     stored = kube.find(PLUGINS, "soft", NAMESPACE)
     assert stored is not None
-    assert bytes_kept(lambda name: cache.seen("Plugin", json.loads(json.dumps(stored)))) < 1024
-    assert await cache.plugin(NAMESPACE, "soft") == stored
+    assert bytes_kept(lambda name: cache.seen(PLUGINS, json.loads(json.dumps(stored))) and None) < 1024
+    assert await cache.get(PLUGINS, namespace=NAMESPACE, name="soft") == stored
     assert [call.verb for call in kube.calls if call.kind == "Plugin"] == ["get"]
 
 
 async def test_many_large_plugins_of_one_namespace_are_not_all_kept_and_push_out_no_others() -> None:
     kube = FakeKube()
-    cache = ObjectCache(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
+    cache = Stores(kube, seconds=lambda: 0.0)  # type: ignore[arg-type]
     theirs = told(plugin, "theirs")
     theirs["metadata"]["namespace"] = "elsewhere"
-    cache.seen("Plugin", theirs)
+    cache.seen(PLUGINS, theirs)
     text = "x" * (MAX_PLUGIN_BYTES - 1024)
-    count = NAMESPACE_PLUGINS_BYTES // MAX_PLUGIN_BYTES * 4
+    count = NAMESPACE_OTHERS_BYTES // MAX_PLUGIN_BYTES * 4
     tracemalloc.start()
     try:
         for number in range(count):
             manifest = told(plugin, f"p-{number}")
-            cache.seen("Plugin", {**manifest, "spec": {**manifest["spec"], "text": text}})
-        assert tracemalloc.get_traced_memory()[0] < 1.1 * NAMESPACE_PLUGINS_BYTES
+            cache.seen(PLUGINS, {**manifest, "spec": {**manifest["spec"], "text": text}})
+        assert tracemalloc.get_traced_memory()[0] < 1.1 * NAMESPACE_OTHERS_BYTES
     finally:
         tracemalloc.stop()
-    assert await cache.plugin("elsewhere", "theirs") is not None
-    assert await cache.plugin(NAMESPACE, f"p-{count - 1}") is not None
+    assert await cache.get(PLUGINS, namespace="elsewhere", name="theirs") is not None
+    assert await cache.get(PLUGINS, namespace=NAMESPACE, name=f"p-{count - 1}") is not None
     assert kube.calls == [], "both are remembered"
-    assert await cache.plugin(NAMESPACE, "p-0") is None
+    assert await cache.get(PLUGINS, namespace=NAMESPACE, name="p-0") is None
     assert [call.verb for call in kube.calls] == ["get"], "what is not remembered is read live"
 
 
@@ -134,16 +132,15 @@ def test_texts_are_bounded_in_total_and_by_namespace_and_the_one_that_was_put_la
         if size is None:
             cache.discard((namespace, name))
         else:
-            cache.put((namespace, name), "t" * size)
-            assert cache.get((namespace, name)) == ("t" * size if size <= 8 else None)
-        held = {space: sum(len(cache.get((space, each)) or "") for each in "xyz") for space in "ab"}
+            cache.put((namespace, name), b"t" * size)
+            assert cache.get((namespace, name)) == (b"t" * size if size <= 8 else None)
+        held = {space: sum(len(cache.get((space, each)) or b"") for each in "xyz") for space in "ab"}
         assert max(held.values()) <= 8
         assert sum(held.values()) <= 12
 
 
 async def test_what_decisions_read_of_a_runs_metadata_is_kept() -> None:
-    cache = ObjectCache(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
-    await cache.runs(NAMESPACE, "home")
+    cache = Stores(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
     ours = {
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "deletionTimestamp": "2026-01-02T00:00:00Z",
@@ -152,15 +149,14 @@ async def test_what_decisions_read_of_a_runs_metadata_is_kept() -> None:
         "ownerReferences": [OWNER],
     }
     stored = told(run, "one", **ours)
-    cache.seen("TrainingRun", stored)
-    assert await cache.runs(NAMESPACE, "home") == [stored]
+    cache.seen(TRAINING_RUNS, stored)
+    assert await cache.all_of(TRAINING_RUNS, "project", NAMESPACE, "home") == [stored]
 
 
 async def test_a_trigger_key_that_chorus_cannot_have_written_is_not_kept() -> None:
-    cache = ObjectCache(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
-    await cache.runs(NAMESPACE, "home")
-    cache.seen("TrainingRun", told(run, "one", annotations={TRIGGER_KEY_ANNOTATION: LARGE}))
-    [known] = await cache.runs(NAMESPACE, "home")
+    cache = Stores(FakeKube(), seconds=lambda: 0.0)  # type: ignore[arg-type]
+    cache.seen(TRAINING_RUNS, told(run, "one", annotations={TRIGGER_KEY_ANNOTATION: LARGE}))
+    [known] = await cache.all_of(TRAINING_RUNS, "project", NAMESPACE, "home")
     assert "annotations" not in known["metadata"]
 
 
@@ -203,5 +199,5 @@ def test_a_change_of_what_counts_is_looked_at_at_once(kind: str, ignored: Manife
     keys.of(kind, False, told(make, "home", **ignored))
     annotations = {**ignored["annotations"], **change.get("annotations", {})}
     woken = keys.of(kind, False, told(make, "home", **{**ignored, **change, "annotations": annotations}))
-    assert set(woken.values()) == {0.0}
+    assert list(woken.values()) == ([0.0, TURN_SECONDS] if kind == "TrainingRun" else [0.0])
     assert len(woken) == (2 if kind == "TrainingRun" else 1)

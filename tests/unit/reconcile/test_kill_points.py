@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -67,13 +67,23 @@ WRITES, UNDISTURBED = STORY.writes, outcome(STORY.end)
 
 
 def test_the_story_goes_through_every_kind_of_end() -> None:
-    assert len(WRITES) > 80
+    assert len(WRITES) > 70
     assert {phase for phase, _ in UNDISTURBED["phases"].values()} == {"TRAINED", "failed", "cancelled"}
 
 
 @pytest.mark.parametrize("position", thinned(WRITES, 5))
 def test_killed_after_any_write_the_operator_loses_nothing_and_starts_nothing_twice(position: int) -> None:
     world = STORY.broken_at(position, lambda _: Killed(), when="after")
+    assert world.disturbed == 1
+    assert outcome(world) == UNDISTURBED
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("position", thinned(STORY.calls, 60))
+def test_killed_before_or_after_any_call_the_operator_loses_nothing(
+    position: int, when: Literal["before", "after"]
+) -> None:
+    world = STORY.broken_at(position, lambda _: Killed(), when=when)
     assert world.disturbed == 1
     assert outcome(world) == UNDISTURBED
 

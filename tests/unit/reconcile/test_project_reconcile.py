@@ -227,7 +227,7 @@ def test_users_are_told_once_what_became_of_a_run_in_line() -> None:
     world.later(1)
     world.put(run("two"))
     told = [(name, reason) for name, reason, _ in world.kube.events if name in ("one", "two")]
-    assert told == [("one", "Accepted"), ("two", "ConcurrencyForbidden")]
+    assert told == [("one", "Started"), ("two", "ConcurrencyForbidden")]
 
 
 def test_a_suspended_project_prepares_and_starts_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from chorus_api import contract
 from chorus_api.conditions import ConditionType
@@ -10,7 +11,7 @@ from chorus_api.phases import FINAL
 from chorus_api.reasons import Reason
 from chorus_api.training_run import TrainingRun
 from chorus_operator.decisions.applicability import Verdict
-from chorus_operator.decisions.conditions import is_true
+from chorus_operator.decisions.conditions import Conditions, is_true
 from chorus_operator.decisions.decision import Admit
 
 
@@ -22,6 +23,19 @@ def is_final(run: TrainingRun) -> bool:
 def is_accepted(run: TrainingRun) -> bool:
     """Tell whether a run has been admitted."""
     return is_true(run.status.conditions, ConditionType.ACCEPTED)
+
+
+def accepted(run: TrainingRun, reason: Reason, message: str, *, now: datetime) -> TrainingRun:
+    """Give a run with its admission."""
+    conditions = Conditions(run.status.conditions, generation=run.metadata.generation, now=now)
+    conditions.set(ConditionType.ACCEPTED, True, reason, message)
+    conditions.drop(ConditionType.SUSPENDED)
+    return run.model_copy(update={"status": run.status.model_copy(update={"conditions": conditions.all()})})
+
+
+def accepted_by_job(run: TrainingRun, *, now: datetime) -> TrainingRun:
+    """Give a run with its admission whose Job was made, although its status does not say that it was admitted."""
+    return accepted(run, Reason.ACCEPTED, "Its turn has come.", now=now)
 
 
 def turn(run: TrainingRun) -> tuple[bool, str, str]:

@@ -17,14 +17,15 @@ from chorus_operator.decisions.run.state import AcceptedDraft, Draft
 from chorus_operator.decisions.startup import Wait, is_lost, seconds_until_lost, waited, waiting_for
 
 MIN_REQUEUE_SECONDS = 1.0
-MAX_REQUEUE_SECONDS = 300.0
+MAX_REQUEUE_SECONDS = 3600.0
+"""A watch tells of what happens meanwhile, and the resync of what a watch has missed."""
 
 
 def observe(draft: AcceptedDraft) -> None:
     """Write down what the pod and its messages show. Facts only: nothing is decided here."""
     view, conditions = draft.view, draft.conditions
-    if view.job is not None and draft.attempts.current == 0:
-        # The Jobs were made, but the operator ended before it could write so.
+    if (view.job is not None or view.pods) and draft.attempts.current == 0:
+        # The Jobs were made, but the operator ended before it could write so. They may be gone, and their pods not yet.
         draft.attempts = draft.attempts.model_copy(update={"current": 1})
     pod = view.pod
     if pod is not None and pod.started is not None:
@@ -132,14 +133,18 @@ def overdue(draft: AcceptedDraft) -> Overdue | None:
             return Overdue(Deadline.ACTIVE, deadlines.active_seconds)
     if pod is None or pod.started is None:
         return _start_overdue(draft)
-    silent, report, trains = _seconds(draft, _last_sign(draft, pod)), said_now(draft), has_begun(draft)
-    if trains:
-        deadline, limit = Deadline.PROGRESS, deadlines.progress_seconds
-    elif report is not None and report.data_report is not None:
-        deadline, limit = Deadline.TRAINING_START, deadlines.training_start_seconds
-    else:
-        deadline, limit = Deadline.DATA_REPORT, deadlines.data_report_seconds
-    return Overdue(deadline, limit, pod.name) if silent > limit else None
+    deadline, limit = _next_word(draft)
+    return Overdue(deadline, limit, pod.name) if _seconds(draft, _last_sign(draft, pod)) > limit else None
+
+
+def _next_word(draft: AcceptedDraft) -> tuple[Deadline, int]:
+    """Tell which message is due next, and how many seconds after the last sign of the pod."""
+    deadlines, report = draft.view.accepted.operator.deadlines, said_now(draft)
+    if has_begun(draft):
+        return Deadline.PROGRESS, deadlines.progress_seconds
+    if report is not None and report.data_report is not None:
+        return Deadline.TRAINING_START, deadlines.training_start_seconds
+    return Deadline.DATA_REPORT, deadlines.data_report_seconds
 
 
 def _seconds(draft: Draft, since: datetime) -> float:
@@ -249,8 +254,8 @@ def requeue_seconds(draft: AcceptedDraft) -> float:
         return max(min(seconds for seconds in left if seconds is not None), 0.0) + MIN_REQUEUE_SECONDS
     if pod is None or pod.started is None:
         return 15.0
-    limit = min(deadlines.data_report_seconds, deadlines.training_start_seconds, deadlines.progress_seconds)
-    waits = [limit / 4, MAX_REQUEUE_SECONDS]
+    _, limit = _next_word(draft)
+    waits = [limit - _seconds(draft, _last_sign(draft, pod)) + MIN_REQUEUE_SECONDS, MAX_REQUEUE_SECONDS]
     first = draft.conditions.get(ConditionType.POD_STARTED)
     if first is not None and deadlines.active_seconds is not None:
         waits.append(deadlines.active_seconds - _seconds(draft, first.last_transition_time) + MIN_REQUEUE_SECONDS)

@@ -13,13 +13,14 @@ from chorus_api.project import LatestModel, Objective
 from chorus_api.reasons import Reason
 from chorus_api.run_config import TerminationRecord
 from chorus_api.training_run import PublishedModel, TrainingRunStatus
+from chorus_operator.decisions.conditions import find
 from chorus_operator.decisions.decision import Decision, DeleteJob, StartPublish
 from chorus_operator.decisions.observed import newest
 from chorus_operator.decisions.outcome.publication import NO_RESULT, PODS_LEFT, of_publish_job
 from chorus_operator.decisions.outcome.table import outcome_of
 from chorus_operator.decisions.run.attempt import failure_of, force_delete_lost, last_word
 from chorus_operator.decisions.run.pod_end import is_held_open, release_failed
-from chorus_operator.decisions.run.state import AcceptedDraft
+from chorus_operator.decisions.run.state import AcceptedDraft, RunView
 
 POD_END_SECONDS = 600
 """How long pods of a run may outlive its training, beyond the grace that they have to stop."""
@@ -128,6 +129,16 @@ def publish(draft: AcceptedDraft, artefact: Artefact) -> Decision[TrainingRunSta
         draft.conditions.set(ConditionType.MODEL_PUBLISHED, False, cause.reason, cause.message)
         draft.fail(cause.reason, cause.message, failure=failure_of(cause, pod, view.log_tail))
     return draft.done(again=30.0)
+
+
+def announces(view: RunView, decision: Decision[TrainingRunStatus]) -> bool:
+    """Tell whether a decision's status is the first to say that the run is being published.
+
+    Once that is written, over the resource version that was decided about, no publish Job can have been made before.
+    """
+    before = find(view.run.status.conditions, ConditionType.MODEL_PUBLISHED)
+    after = find(decision.status.conditions, ConditionType.MODEL_PUBLISHED)
+    return before is None and after is not None and after.reason == Reason.PUBLISHING
 
 
 def _wait_for_pods(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:

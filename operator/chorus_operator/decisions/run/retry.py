@@ -53,7 +53,7 @@ def pause_seconds(failure_class: FailureClass, failures: int, *, seed: str) -> f
 
 def is_paused(draft: AcceptedDraft) -> bool:
     """Tell whether the Job of the present attempt is to be made after a pause, and has not been made yet."""
-    return draft.attempts.not_before is not None and draft.view.job is None
+    return draft.attempts.not_before is not None and draft.view.job is None and not draft.view.pods
 
 
 def start_after_pause(draft: AcceptedDraft) -> Decision[TrainingRunStatus]:

@@ -17,7 +17,7 @@ from chorus_api.training_run import Failure, TrainingRun, TrainingRunStatus
 from chorus_operator.decisions import names
 from chorus_operator.decisions.accepted import AcceptedRun, StoredConfig
 from chorus_operator.decisions.conditions import Conditions
-from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event, SuspendJob
+from chorus_operator.decisions.decision import Action, Decision, DeleteJob, Event, StartAttempt, SuspendJob
 from chorus_operator.decisions.delivery import Delivery
 from chorus_operator.decisions.observed import EventView, JobPods, JobView, PodView, leading, newest
 from chorus_operator.decisions.resolve import NamedClaim
@@ -26,14 +26,11 @@ from chorus_operator.decisions.run.shown import shown
 from chorus_operator.decisions.service_address import url_problem
 
 _ANNOUNCED: dict[str, str] = {
-    ConditionType.ACCEPTED: "True",
-    ConditionType.TRAINING_STARTED: "True",
     ConditionType.RETRYING: "True",
     ConditionType.SUSPENDED: "True",
-    ConditionType.MODEL_PUBLISHED: "True",
     ConditionType.DEGRADED: "True",
 }
-"""Conditions whose change to this value sends an Event."""
+"""Conditions whose change to this value sends an Event: what stops a run, and what is wrong with its model."""
 NOT_FOUND = frozenset({Reason.PROJECT_NOT_FOUND, Reason.PLUGIN_NOT_LISTED, Reason.PLUGIN_NOT_FOUND})
 """Reasons of a run whose Project, entry or Plugin is not there."""
 
@@ -165,7 +162,10 @@ class Draft:
         return Decision(
             status=status,
             actions=tuple(self.actions),
-            events=_events(self.before.conditions, conditions, phase, self.before.phase),
+            events=(
+                *_starts(self.actions),
+                *_events(self.before.conditions, conditions, phase, self.before.phase),
+            ),
             requeue_after=None if phase in FINAL else again,
         )
 
@@ -188,6 +188,11 @@ def _of_user(reason: str, message: str) -> Failure:
     """Write down a failure of what the user wrote: no pod has anything to do with it."""
     said = {"class": FailureClass.USER.value, "actor": FailureClass.USER.value, "reason": str(reason)}
     return Failure.model_validate(said | {"message": message[:4096]})
+
+
+def _starts(actions: Sequence[Action]) -> tuple[Event, ...]:
+    started = [action.attempt for action in actions if isinstance(action, StartAttempt)]
+    return tuple(Event(Reason.STARTED, f"Attempt {number}: its Job was made.") for number in started)
 
 
 def _events(
