@@ -75,6 +75,8 @@ class FakeKube:
         """What a watch tells: the kind, whether the object is gone, and the object."""
         self.objects: dict[ObjectKey, Manifest] = _Objects(self)
         self.calls: list[Call] = []
+        self.next_call: Call | None = None
+        """The call that was begun last: the one before which its caller stands, while others run."""
         self.logs: dict[str, str] = {}
         """Log of a pod, by its name."""
         self.tokens: dict[str, Manifest] = {}
@@ -333,6 +335,7 @@ class FakeKube:
     # How
 
     def _call(self, call: Call) -> _Calling:
+        self.next_call = call
         return _Calling(self, call)
 
     def _told(self, resource: Resource, stored: Manifest, *, own: bool) -> Manifest:

@@ -135,6 +135,17 @@ class Operator:
             self.goes_on(key)
         raise AssertionError(f"the reconcile of {key} has no end")
 
+    def stands_before(self, key: Key, verb: str, kind: str) -> None:
+        """Reconcile up to a call, which is not done yet. Raises AssertionError when there is no such call."""
+        assert self.begins(key)
+        while key in self.running:
+            call = self._world.kube.next_call
+            assert call is not None
+            if (call.verb, call.kind) == (verb, kind):
+                return
+            self.goes_on(key)
+        raise AssertionError(f"the reconcile of {key} does not {verb} a {kind}")
+
     def ends(self) -> None:
         """The process is no more."""
         for coroutine in self.running.values():
@@ -449,7 +460,7 @@ class LaggingWorld(World):
             self.passes()
             self.operator_looks_at_everything()
             self.passes()
-            assert not self._stray_jobs(), f"Jobs of runs that have ended go on: {self._stray_jobs()}"
+            assert not self._stray_jobs(), f"Jobs of what has ended go on: {self._stray_jobs()}"
             for name in self.runs():
                 self.pod_begins(name)
                 self.passes()
@@ -462,13 +473,18 @@ class LaggingWorld(World):
         raise AssertionError({name: self.run(name).get("status") for name in self.runs()})
 
     def _stray_jobs(self) -> list[str]:
-        """Name Jobs that go on although their run has ended."""
-        phases = {name: self.run(name).get("status", {}).get("phase") for name in self.runs()}
+        """Name Jobs that go on although their run has ended, or is at a later attempt."""
         return [
             job["metadata"]["name"]
             for job in self.kube.all(JOBS)
-            if phases.get(str(_run_of(job))) in FINAL and not _is_over(job)
+            if _run_of(job) in self.runs() and not _is_over(job) and self._is_stray(job)
         ]
+
+    def _is_stray(self, job: Manifest) -> bool:
+        status = self.run(str(_run_of(job))).get("status", {})
+        number = int(job["metadata"]["labels"].get(contract.ATTEMPT_LABEL, 0)) or None
+        late = number is not None and number < status.get("attempts", {}).get("current", 0)
+        return late or status.get("phase") in FINAL
 
 
 @dataclass
@@ -486,6 +502,8 @@ class Laws:
     """Uid of the Job of each attempt, by its run and number."""
     written: set[tuple[str, int]] = field(default_factory=set)
     """Attempts of which a run's status has said that their Job was made."""
+    going_on: set[str] = field(default_factory=set)
+    """Uids of Jobs that have not ended, of those that were the first of their attempt."""
     made_again: list[tuple[str, int]] = field(default_factory=list)
     """Attempts whose Job was made again, as it may be while no status says that it was made."""
 
@@ -498,8 +516,8 @@ class Laws:
         for position, (kind, gone, stored) in enumerate(world.kube.log[self.checked :], start=self.checked):
             if kind == "TrainingRun" and not gone:
                 self._written(stored)
-            elif kind == "Job" and not gone and stored["metadata"]["labels"].get(contract.ROLE_LABEL) == "train":
-                self._made(stored, late=position in self.late)
+            elif kind == "Job" and stored["metadata"]["labels"].get(contract.ROLE_LABEL) == "train":
+                self._job(stored, gone=gone, late=position in self.late)
         self.checked = len(world.kube.log)
         for name in world.runs():
             live = [pod["metadata"]["name"] for pod in world.live_pods(name)]
@@ -528,17 +546,27 @@ class Laws:
         known = before.get("attempts", {}).get("current", 0)
         assert number >= known, f"run {name} was at attempt {known}, and is at {number}"
         if number > max(known, 1):
-            assert number == known + 1
+            assert number == max(known, 1) + 1  # the first may have been made and lost before anything was written
             assert status.get("failure") or name in self.suspended, f"nothing says why {name} is at attempt {number}"
+            goes_on = self.jobs.get((name, number - 1)) in self.going_on
+            assert not goes_on, f"run {name} is at attempt {number}, and the Job of {number - 1} goes on"
         if (name, number) in self.jobs and not status["attempts"].get("notBefore"):
             self.written.add((name, number))
         self.runs[name] = stored
 
+    def _job(self, job: Manifest, *, gone: bool, late: bool) -> None:
+        uid = _uid(job)
+        if gone or _is_over(job):
+            self.going_on.discard(uid)
+        elif uid not in self.jobs.values():
+            known = set(self.jobs)
+            self._made(job, late=late)
+            if set(self.jobs) != known:
+                self.going_on.add(uid)
+
     def _made(self, job: Manifest, *, late: bool) -> None:
         run, number = str(_run_of(job)), int(job["metadata"]["labels"][contract.ATTEMPT_LABEL])
         attempt, name = (run, number), job["metadata"]["name"]
-        if self.jobs.get(attempt) == _uid(job):
-            return
         status = self.runs[run].get("status", {}) if run in self.runs else {}
         known = status.get("attempts", {}).get("current", 0)
         if status.get("phase") in FINAL:
@@ -547,7 +575,7 @@ class Laws:
             return  # it must be removed: nothing comes to rest before
         assert number in (1, known) or (run in self.suspended and number == known + 1), f"nothing wants Job {name}"
         if attempt in self.jobs:
-            assert attempt not in self.written, f"Job {name} was made again"
+            assert late or attempt not in self.written, f"Job {name} was made again"
             self.made_again.append(attempt)
         self.jobs[attempt] = _uid(job)
 

@@ -13,7 +13,9 @@ from chorus_api.plugin import Plugin
 from chorus_api.project import Project
 from chorus_api.training_run import TrainingRun
 from chorus_kube.errors import Conflict
-from chorus_kube.resources import JOBS
+from chorus_kube.resources import JOBS, PODS
+from chorus_operator.decisions.observed import pod_view
+from chorus_operator.decisions.startup import is_lost
 from chorus_operator.reconcile.children import Owner, read_child, read_owner
 from chorus_operator.reconcile.context import ReconcileContext
 
@@ -39,3 +41,18 @@ async def confirm_no_pods(context: ReconcileContext, owner: Owner, names: Sequen
         pods = await context.stores.pods_now(owner.namespace, name)
         if any(pod["metadata"].get("annotations", {}).get(contract.RUN_UID_ANNOTATION) == owner.uid for pod in pods):
             raise Conflict(f"pods of Job {name} are there", status=409, reason="Conflict")
+
+
+async def confirm_no_other_pods(context: ReconcileContext, run: Owner, names: Sequence[str]) -> None:
+    """Make sure that no pod of a run goes on but those of Jobs of these names. Raises Conflict when one does.
+
+    A Job of an earlier attempt may have been made again by who held the Lease before. A pod that is lost with its node
+    is no obstacle: nobody says that it has ended.
+    """
+    for pod in await context.kube.list(PODS, namespace=run.namespace, labels={contract.RUN_LABEL: run.name}):
+        metadata, view = pod["metadata"], pod_view(pod)
+        ours = metadata.get("annotations", {}).get(contract.RUN_UID_ANNOTATION) == run.uid
+        if not ours or metadata["labels"].get(contract.JOB_NAME_LABEL) in names:
+            continue
+        if not view.ended and not is_lost(view, now=context.clock()):
+            raise Conflict(f"pod {view.name} is there", status=409, reason="Conflict")

@@ -59,7 +59,7 @@ from chorus_operator.reconcile.children import (
     read_if_owned,
     read_pods,
 )
-from chorus_operator.reconcile.confirm import confirm_no_pods, confirm_unchanged
+from chorus_operator.reconcile.confirm import confirm_no_other_pods, confirm_no_pods, confirm_unchanged
 from chorus_operator.reconcile.context import ReconcileContext
 from chorus_operator.reconcile.frozen import read_frozen, stored_config, with_former_names
 from chorus_operator.reconcile.invalid import parse
@@ -86,7 +86,7 @@ async def reconcile_run(context: ReconcileContext, key: Key) -> float | None:
     run = await parse(context, TRAINING_RUNS, TrainingRun, stored)
     if run is None:
         return None
-    if run.status.phase in FINAL:
+    if run.status.phase in FINAL or run.status.attempts.current > 1:
         await _delete_stray_jobs(context, run)
     written = run.status
     run = await counted_as_accepted(context, run)
@@ -201,15 +201,23 @@ async def _stop_if_ended(
 
 
 async def _delete_stray_jobs(context: ReconcileContext, run: TrainingRun) -> None:
-    """Delete the Jobs of an ended run that go on.
+    """Delete the Jobs that go on although their run has ended, or is at a later attempt.
 
-    Who held the Lease before may have had the creation of one under way while the present holder ended the run.
+    Who held the Lease before may have had the creation of one under way while the present holder went on.
     """
-    owner = Owner.of(run)
+    owner, suffixes = Owner.of(run), ("", *all_roles(context.plugin_types))
+    earlier = {
+        names.attempt_job(run, number, suffix=suffix)
+        for number in range(1, run.status.attempts.current)
+        for suffix in suffixes
+    }
     for known in await context.stores.all_of(JOBS, "run", owner.namespace, owner.name):
-        if not is_owned(known, owner) or not _goes_on(job_view(known)):
+        name = known["metadata"]["name"]
+        if not is_owned(known, owner) or not (run.status.phase in FINAL or name in earlier):
             continue
-        job = job_view(await read_if_owned(context.kube, JOBS, name=known["metadata"]["name"], owner=owner))
+        if not _goes_on(job_view(known)):
+            continue
+        job = job_view(await read_if_owned(context.kube, JOBS, name=name, owner=owner))
         if job is not None and _goes_on(job):
             await context.kube.delete(JOBS, namespace=owner.namespace, name=job.name, uid=job.uid)
 
@@ -228,7 +236,10 @@ async def _confirm(context: ReconcileContext, view: RunView, actions: Sequence[A
             assert isinstance(view, AcceptedView)
             await _confirm_frozen(context, view)
             roles = context.plugin_types[view.accepted.config.type].roles
-            await confirm_no_pods(context, Owner.of(view.run), _attempt_jobs(view.run, action.attempt, roles))
+            wanted = _attempt_jobs(view.run, action.attempt, roles)
+            await confirm_no_pods(context, Owner.of(view.run), wanted)
+            if action.attempt > 1:
+                await confirm_no_other_pods(context, Owner.of(view.run), wanted)
 
 
 async def _confirm_frozen(context: ReconcileContext, view: AcceptedView) -> None:

@@ -37,6 +37,13 @@ def listed(version: int) -> Event:
     return bookmark(version, ends_list=True)
 
 
+class Longest(random.Random):
+    """No jitter: the longest back-off each time."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
 @dataclass
 class Watched:
     """An informer of streams that were told beforehand, in simulated time; after the last one there is silence."""
@@ -50,14 +57,12 @@ class Watched:
 
     def __post_init__(self) -> None:
         self.store = Store()
-        jitter = random.Random(1)
-        jitter.uniform = lambda low, high: high  # type: ignore[method-assign]
         self.informer = Informer(
             self,  # type: ignore[arg-type]
             JOBS,
             self.store,
             on_change=self._on_change,
-            jitter=jitter,
+            jitter=Longest(),
             **self.options,
         )
 
@@ -162,8 +167,8 @@ def test_a_stream_that_ends_goes_on_from_the_last_version_at_once(last: Event, v
 
 
 def test_a_version_that_is_too_old_begins_a_list_which_removes_what_it_does_not_name() -> None:
-    first = [event("ADDED", "a", version=3), event("ADDED", "b", version=4), listed(9), Gone("expired")]
-    second = [event("ADDED", "b", version=15), event("ADDED", "c", version=16), listed(20), None]
+    first: list[Step] = [event("ADDED", "a", version=3), event("ADDED", "b", version=4), listed(9), Gone("expired")]
+    second: list[Step] = [event("ADDED", "b", version=15), event("ADDED", "c", version=16), listed(20), None]
     watched = Watched([first, second]).runs(1)
     assert [version for _, version in watched.asked] == [None, None]
     assert watched.names == {"b": 15, "c": 16}
@@ -172,7 +177,7 @@ def test_a_version_that_is_too_old_begins_a_list_which_removes_what_it_does_not_
 
 
 def test_nothing_is_removed_before_a_list_is_complete() -> None:
-    first = [event("ADDED", "a", version=3), listed(9), Gone("expired")]
+    first: list[Step] = [event("ADDED", "a", version=3), listed(9), Gone("expired")]
     watched = Watched([first, [event("ADDED", "b", version=15), None]]).runs(1)
     assert watched.names == {"a": 3, "b": 15}
 
@@ -181,13 +186,13 @@ def test_what_is_written_while_a_list_is_under_way_stays() -> None:
     def written() -> None:
         watched.store.take(event("ADDED", "c", version=21)["object"])
 
-    first = [event("ADDED", "a", version=3), listed(9), Gone("expired")]
+    first: list[Step] = [event("ADDED", "a", version=3), listed(9), Gone("expired")]
     watched = Watched([first, [written, listed(20), None]])
     assert watched.runs(1).names == {"c": 21}
 
 
 def test_what_is_deleted_while_a_list_is_under_way_does_not_count_as_listed() -> None:
-    stream = [
+    stream: list[Step] = [
         event("ADDED", "a", version=3),
         event("DELETED", "a", version=8),
         event("ADDED", "a", version=9, uid="other"),
@@ -209,7 +214,7 @@ def test_a_list_of_one_namespace_removes_nothing_of_another() -> None:
 
 
 def test_a_list_that_breaks_off_is_asked_for_again_from_its_beginning() -> None:
-    first = [event("ADDED", "a", version=3), event("ADDED", "b", version=4), Unavailable("away")]
+    first: list[Step] = [event("ADDED", "a", version=3), event("ADDED", "b", version=4), Unavailable("away")]
     watched = Watched([first, [event("ADDED", "b", version=4), listed(9), None]]).runs(1)
     assert watched.asked == [(0.0, None), (pytest.approx(FIRST_BACKOFF), None)]
     assert watched.names == {"b": 4}, "what the broken list named, and the whole one does not, is gone"

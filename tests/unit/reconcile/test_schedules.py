@@ -1,4 +1,10 @@
-"""Whatever the watches have told so far, and whoever holds the Lease: nothing is trained twice, and every run ends."""
+"""Whatever the watches have told so far, and whoever holds the Lease: nothing is trained twice, and every run ends.
+
+What must never be is in `lagging_world.Laws`: two live pods of a run, two active runs of an entry, an attempt without a
+cause, an attempt whose Job is made again once the run's status has said that it was made. Before it says so, the
+operator may have been killed, or its write refused, and a user may have deleted the Job: then nobody knows of it, and
+the next look makes it again, when no pod of it is left.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chorus_kube.resources import JOBS, PODS, PROJECTS, TRAINING_RUNS, Resource
+from chorus_kube.resources import JOBS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobView
 from chorus_operator.reconcile import training_run
@@ -60,11 +66,13 @@ def user_suspends_or_resumes(name: str, world: LaggingWorld) -> None:
 
 
 def on_operator(what: Callable[..., object], *arguments: object, **named: object) -> Step:
-    return lambda world: getattr(world.operator, what.__name__)(*arguments, **named)
+    """A step of the process that holds the Lease by then."""
+    return lambda world: what(world.operator, *arguments, **named)
 
 
-def _watch(what: str, kind: Resource, world: LaggingWorld) -> None:
-    getattr(world, what)(kind)
+def on_world(what: Callable[..., object], *arguments: object, **named: object) -> Step:
+    """A step of anybody else."""
+    return lambda world: what(world, *arguments, **named)
 
 
 def steps() -> dict[str, dict[str, Step]]:
@@ -99,34 +107,37 @@ def steps() -> dict[str, dict[str, Step]]:
                 for word, back in (("last", 0), ("fourth last", 3))
             },
             **{f"of {name} loses events": on_operator(Operator.watch_loses, kind) for name, kind in kinds.items()},
-            **{f"of {name} stands still": partial(_watch, "watch_stands_still", kind) for name, kind in kinds.items()},
-            **{f"of {name} is prompt": partial(_watch, "watch_is_prompt", kind) for name, kind in kinds.items()},
+            **{
+                f"of {name} stands still": on_world(LaggingWorld.watch_stands_still, kind)
+                for name, kind in kinds.items()
+            },
+            **{f"of {name} is prompt": on_world(LaggingWorld.watch_is_prompt, kind) for name, kind in kinds.items()},
             **{f"of {name} begins a list": on_operator(Operator.list_begins, kind) for name, kind in kinds.items()},
             **{f"of {name} ends its list": on_operator(Operator.list_ends, kind) for name, kind in kinds.items()},
         },
         "a user": {
             **{f"makes {name}": partial(user_makes, name) for name in RUNS},
-            **{f"deletes the Job of {name}": lambda world, name=name: world.job_is_deleted(name) for name in RUNS},
-            **{f"cancels {name}": lambda world, name=name: world.edit(name, cancel=True) for name in RUNS},
+            **{f"deletes the Job of {name}": on_world(LaggingWorld.job_is_deleted, name) for name in RUNS},
+            **{f"cancels {name}": on_world(LaggingWorld.edit, name, cancel=True) for name in RUNS},
             **{f"suspends or resumes {name}": partial(user_suspends_or_resumes, name) for name in RUNS},
         },
         "the pod of": {
-            f"{name} {what}": lambda world, name=name, act=act: act(world, name)
+            f"{name} {what}": step
             for name in RUNS
-            for what, act in {
-                "starts": LaggingWorld.pod_begins,
-                "reports": LaggingWorld.pod_reports,
-                "ends well": lambda world, name: world.pod_ends(name, 0),
-                "fails": lambda world, name: world.pod_ends(name, 1),
-                "is killed": lambda world, name: world.pod_ends(name, 137),
-                "is evicted": lambda world, name: world.pod_ends(name, 137, **EVICTED),
-                "is lost with its node": LaggingWorld.node_is_lost,
+            for what, step in {
+                "starts": on_world(LaggingWorld.pod_begins, name),
+                "reports": on_world(LaggingWorld.pod_reports, name),
+                "ends well": on_world(LaggingWorld.pod_ends, name, 0),
+                "fails": on_world(LaggingWorld.pod_ends, name, 1),
+                "is killed": on_world(LaggingWorld.pod_ends, name, 137),
+                "is evicted": on_world(LaggingWorld.pod_ends, name, 137, **EVICTED),
+                "is lost with its node": on_world(LaggingWorld.node_is_lost, name),
             }.items()
         },
         "the cluster": {
             "stops the pods that are to end": LaggingWorld.pods_stop,
             "judges Jobs": LaggingWorld.jobs_are_judged,
-            **{f"has {seconds} s pass": lambda world, s=seconds: world.time_passes(s) for seconds in (2, 15, 200)},
+            **{f"has {seconds} s pass": on_world(LaggingWorld.time_passes, seconds) for seconds in (2, 15, 200)},
         },
     }
 
@@ -325,7 +336,8 @@ def test_a_job_that_no_watch_has_told_of_is_not_taken_for_deleted_because_it_is_
         return None if isinstance(reader, FakeKube) else await read(reader, owner, name, own_only=own_only)
 
     monkeypatch.setattr(training_run, "_job", unless_live)
-    assert "two live pods" in broken(a_holder_that_stood_still_makes_a_job_after_the_next_one_has_listed_jobs)
+    words = broken(a_holder_that_stood_still_makes_a_job_after_the_next_one_has_listed_jobs)
+    assert words == "run r1 is at attempt 2, and the Job of 1 goes on"
 
 
 def a_status_of_the_former_holder_arrives_when_the_run_is_at_its_next_attempt() -> None:
@@ -373,3 +385,23 @@ def test_a_job_that_the_former_holder_makes_late_for_a_run_that_has_ended_is_rem
             "the process has a late call arrive",
         ],
     ).comes_to_rest()
+
+
+def test_a_job_that_the_former_holder_makes_late_for_an_attempt_that_has_ended_is_removed_before_the_next() -> None:
+    world = told(
+        begun(type_name="container"),
+        [
+            "a user makes r1",
+            "the operator begins to look at home",
+            *["a reconcile of home goes on"] * 4,
+            "the process loses the Lease",
+            "the operator looks at everything",
+            "a user deletes the Job of r1",
+            "the cluster stops the pods that are to end",
+            "the operator looks at r1",
+        ],
+    )
+    assert world.run("r1")["status"]["attempts"]["current"] == 2
+    told(world, ["the process has a late call arrive", "the cluster has 15 s pass", "the operator looks at r1"])
+    told(world, ["the cluster has 15 s pass", "the operator looks at r1"]).comes_to_rest()
+    assert world.run("r1")["status"]["attempts"]["current"] == 2
