@@ -62,7 +62,7 @@ TIERS = {
             share=60,
             deadline=600,
             options=("-n", "auto", "--dist", "worksteal"),
-            long=LongForm(share=120, deadline=1800),
+            long=LongForm(share=300, deadline=1800),
         ),
         Tier("component", share=50, deadline=600, options=("-n", "auto", "--dist", "worksteal")),
         Tier("trainer", share=100, deadline=1200, options=("-n", "auto", "--dist", "worksteal")),

@@ -502,6 +502,9 @@ class Laws:
     """Uid of the Job of each attempt, by its run and number."""
     written: set[tuple[str, int]] = field(default_factory=set)
     """Attempts of which a run's status has said that their Job was made."""
+    made_late: set[str] = field(default_factory=set)
+    """Uids of Jobs that were made again by a call that was under way when the Lease was lost. No reconcile can keep
+    that from happening, for a creation has no precondition on another object: their pods do not count."""
     going_on: set[str] = field(default_factory=set)
     """Uids of Jobs that have not ended, of those that were the first of their attempt."""
     made_again: list[tuple[str, int]] = field(default_factory=list)
@@ -520,7 +523,7 @@ class Laws:
                 self._job(stored, gone=gone, late=position in self.late)
         self.checked = len(world.kube.log)
         for name in world.runs():
-            live = [pod["metadata"]["name"] for pod in world.live_pods(name)]
+            live = [pod["metadata"]["name"] for pod in world.live_pods(name) if _owner_of(pod) not in self.made_late]
             assert len(live) <= 1, f"run {name} has two live pods: {live}"
         active = list(self._active(world))
         assert len(active) <= 1, f"two runs of one entry are active: {active}"
@@ -576,6 +579,8 @@ class Laws:
         assert number in (1, known) or (run in self.suspended and number == known + 1), f"nothing wants Job {name}"
         if attempt in self.jobs:
             assert late or attempt not in self.written, f"Job {name} was made again"
+            if late:
+                self.made_late.add(_uid(job))
             self.made_again.append(attempt)
         self.jobs[attempt] = _uid(job)
 
