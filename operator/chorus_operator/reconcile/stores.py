@@ -113,6 +113,7 @@ class Stores:
         """Take in what a watch tells; False when it is not new."""
         metadata, store = stored["metadata"], self._stores[resource]
         if deleted:
+            self._missed.pop((resource, metadata["namespace"], metadata["name"]), None)
             new = store.remove(metadata["namespace"], metadata["name"], metadata["uid"])
         else:
             new = store.take(stored)
