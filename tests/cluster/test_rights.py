@@ -18,7 +18,7 @@ SECONDS = 60.0
 
 # In tests/api: where nodes are lost, minutes here (test_operator_lost_node.py); where the name of an exchange
 # is taken (test_operator_service.py); where data was looked at several times (test_operator_refresh.py).
-SEEN_ELSEWHERE = {("delete", "pods"), ("get", "services"), ("delete", "configmaps")}
+SEEN_ELSEWHERE = {("delete", "pods"), ("get", "services"), ("delete", "configmaps"), ("patch", "configmaps")}
 
 
 def granted() -> Iterator[tuple[str, str]]:
