@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -84,7 +84,7 @@ class Informer:
                 return
         raise EndedEarly(f"the list of {self._resource.plural} ended before it was complete", reason="NoAnswer")
 
-    async def _stream(self) -> Any:
+    async def _stream(self) -> AsyncGenerator[bool, None]:
         """Take in one stream; yields after each event whether a list is complete and the watch goes on from it."""
         self._listed = set()
         events = self._kube.watch(

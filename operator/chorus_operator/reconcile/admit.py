@@ -20,7 +20,8 @@ from chorus_operator.decisions.run.phase import run_phase
 from chorus_operator.decisions.run.shown import shown
 from chorus_operator.reconcile.act import finish
 from chorus_operator.reconcile.context import ReconcileContext
-from chorus_operator.reconcile.training_run import Unsure, start_admitted
+from chorus_operator.reconcile.run_view import Unsure
+from chorus_operator.reconcile.training_run import start_admitted
 
 log = structlog.get_logger()
 

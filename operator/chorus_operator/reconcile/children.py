@@ -148,8 +148,12 @@ def _is_pod_of(pod: Mapping[str, Any], owner: Owner, job_name: str, job: JobView
     if job is not None:
         return any(each["uid"] == job.uid for each in controllers)
     # Nobody knows the uid of a Job that is gone, but what it was made for is written on its pods.
-    made_for = metadata.get("annotations", {}).get(contract.RUN_UID_ANNOTATION)
-    return made_for == owner.uid and any(each["name"] == job_name for each in controllers)
+    return is_pod_of_run(pod, owner.uid) and any(each["name"] == job_name for each in controllers)
+
+
+def is_pod_of_run(pod: Mapping[str, Any], uid: str) -> bool:
+    """Tell whether a pod was made for the run of this uid, by what is written on it."""
+    return bool(pod["metadata"].get("annotations", {}).get(contract.RUN_UID_ANNOTATION) == uid)
 
 
 def is_owned(stored: Mapping[str, Any], owner: Owner) -> bool:

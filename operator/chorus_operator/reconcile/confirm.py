@@ -16,7 +16,7 @@ from chorus_kube.errors import Conflict
 from chorus_kube.resources import JOBS, PODS
 from chorus_operator.decisions.observed import pod_view
 from chorus_operator.decisions.startup import is_lost
-from chorus_operator.reconcile.children import Owner, read_child, read_owner
+from chorus_operator.reconcile.children import Owner, is_pod_of_run, read_child, read_owner
 from chorus_operator.reconcile.context import ReconcileContext
 
 
@@ -39,7 +39,7 @@ async def confirm_no_pods(context: ReconcileContext, owner: Owner, names: Sequen
         if await read_child(context.kube, JOBS, name=name, owner=owner) is not None:
             continue
         pods = await context.stores.pods_now(owner.namespace, name)
-        if any(pod["metadata"].get("annotations", {}).get(contract.RUN_UID_ANNOTATION) == owner.uid for pod in pods):
+        if any(is_pod_of_run(pod, owner.uid) for pod in pods):
             raise Conflict(f"pods of Job {name} are there", status=409, reason="Conflict")
 
 
@@ -50,9 +50,8 @@ async def confirm_no_other_pods(context: ReconcileContext, run: Owner, names: Se
     is no obstacle: nobody says that it has ended.
     """
     for pod in await context.kube.list(PODS, namespace=run.namespace, labels={contract.RUN_LABEL: run.name}):
-        metadata, view = pod["metadata"], pod_view(pod)
-        ours = metadata.get("annotations", {}).get(contract.RUN_UID_ANNOTATION) == run.uid
-        if not ours or metadata["labels"].get(contract.JOB_NAME_LABEL) in names:
+        if not is_pod_of_run(pod, run.uid) or pod["metadata"]["labels"].get(contract.JOB_NAME_LABEL) in names:
             continue
+        view = pod_view(pod)
         if not view.ended and not is_lost(view, now=context.clock()):
             raise Conflict(f"pod {view.name} is there", status=409, reason="Conflict")

@@ -40,7 +40,7 @@ MAX_PROJECT_BYTES = 256 * 1024
 MAX_RUN_BYTES = 256 * 1024
 """Of a run that is kept. By its CRD none is larger."""
 MAX_CHILD_BYTES = 64 * 1024
-KIB, MIB = 1024, 1024 * 1024
+MIB = 1024 * 1024
 RUNS_BYTES, NAMESPACE_RUNS_BYTES = 192 * MIB, 64 * MIB
 OTHERS_BYTES, NAMESPACE_OTHERS_BYTES = 64 * MIB, 8 * MIB
 """Of all objects of a kind that are kept, and of those of one namespace. Others are read live: those that were asked

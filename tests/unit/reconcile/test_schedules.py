@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from chorus_kube.resources import JOBS, PODS, PROJECTS, TRAINING_RUNS
 from chorus_operator.decisions.names import ChildName
 from chorus_operator.decisions.observed import JobView
-from chorus_operator.reconcile import training_run
+from chorus_operator.reconcile import run_view, training_run
 from chorus_operator.reconcile.children import Owner, Reader
 from fakes import FakeKube
 from lagging_world import PROJECT, LaggingWorld, Operator, run_key
@@ -330,12 +330,12 @@ def test_a_job_that_no_watch_has_told_of_is_not_taken_for_deleted_because_it_is_
     With one call alone there is no such schedule: who finds the Job there when it would make it reads it live.
     """
     a_holder_that_stood_still_makes_a_job_after_the_next_one_has_listed_jobs()
-    read = training_run._job
+    read = run_view._job
 
     async def unless_live(reader: Reader, owner: Owner, name: str | ChildName, *, own_only: bool) -> JobView | None:
         return None if isinstance(reader, FakeKube) else await read(reader, owner, name, own_only=own_only)
 
-    monkeypatch.setattr(training_run, "_job", unless_live)
+    monkeypatch.setattr(run_view, "_job", unless_live)
     words = broken(a_holder_that_stood_still_makes_a_job_after_the_next_one_has_listed_jobs)
     assert words == "run r1 is at attempt 2, and the Job of 1 goes on"
 
